@@ -1,0 +1,1 @@
+"""One script for each thing a person does; each has --help."""

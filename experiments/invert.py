@@ -1,0 +1,126 @@
+"""Inverts the descriptors of a folder of images and shows what the network kept of them.
+
+    python -m experiments.invert --images=PHOTOS --layer=fc5 --recipe=calibrated --out=runs/fc5
+
+Writes results.csv, images/ with the reconstructions, grid.png (original | reconstruction, labelled
+with the relative loss) and run.json. The same seed on the same machine gives the same bytes.
+Exit code: 0; 1 if some images could not be read (they are named, the others are done); 2 if the
+run could not be made.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from experiments import runtime
+from posenet_jax import image_files, reconstruction, reporting, weights
+from posenet_jax.errors import InputError
+from posenet_jax.inversion import Status
+from posenet_jax.recipes import RECIPES
+
+_IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
+_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+_LAYERS = flags.DEFINE_list("layer", "fc5", "Layer to invert, or several with commas between.")
+_RECIPE = flags.DEFINE_enum("recipe", "calibrated", sorted(RECIPES), "How to invert.")
+_ENCODER = flags.DEFINE_string(
+    "encoder",
+    "streetnet",
+    "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
+)
+_LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Decides the noise that each inversion starts from.")
+_STEPS = flags.DEFINE_integer("steps", None, "Steps an image; the recipe's own if not given.")
+_BATCH = flags.DEFINE_integer(
+    "batch_size", 0, "Images inverted together; 0: what suits the device.", lower_bound=0
+)
+
+
+def _load_images(encoder: weights.Encoder) -> tuple[np.ndarray, list[str], int]:
+    """(uint8 [N, H, W, 3], names, how many could not be read)."""
+    paths = image_files.find_images(_IMAGES.value)[: _LIMIT.value or None]
+    found = image_files.read_images(paths, encoder.preprocessing)
+    for failure in found.failures:
+        print(f"left out: {failure}", file=sys.stderr)
+    if not found.images:
+        raise InputError(f"none of the {len(paths)} images in {_IMAGES.value} could be read")
+    return np.stack(found.images), found.names, len(found.failures)
+
+
+def _reconstruct_layers(encoder, originals, recipe) -> dict[str, reconstruction.Reconstruction]:
+    work = len(originals) * recipe.steps * len(_LAYERS.value)
+    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
+        return {
+            layer: reconstruction.reconstruct(
+                encoder,
+                layer,
+                originals,
+                key=jax.random.key(_SEED.value),
+                recipe=recipe,
+                batch_size=_BATCH.value or None,
+                progress=bar.update,
+            )
+            for layer in _LAYERS.value
+        }
+
+
+def _write(out: Path, originals, names, layers: dict[str, reconstruction.Reconstruction]) -> None:
+    """Pictures first, the table last: a folder with results.csv in it is complete."""
+    rows = []
+    folder = out / "images"
+    folder.mkdir(exist_ok=True)
+    for layer, made in layers.items():
+        suffix = f".{layer}" if len(layers) > 1 else ""
+        for name, picture in zip(names, made.image, strict=True):
+            reporting.write_png(folder / f"{name}{suffix}.png", picture)
+        rows += reconstruction.table(
+            made, names, layer=layer, recipe=_RECIPE.value, seed=_SEED.value
+        )
+    labels = {
+        layer: [f"{value:.3f}" for value in made.result.relative_loss]
+        for layer, made in layers.items()
+    }
+    columns = {"original": originals} | {layer: made.image for layer, made in layers.items()}
+    title = f"{_ENCODER.value}, {_RECIPE.value}: relative loss under each reconstruction"
+    reporting.image_grid(out / "grid.png", columns, cell_labels=labels, title=title)
+    reporting.write_csv(out / "results.csv", rows)
+
+
+def _summarise(layers: dict[str, reconstruction.Reconstruction]) -> None:
+    print(f"{'layer':8}{'images':>7}{'relative loss':>26}{'luminance correlation':>24}  status")
+    for layer, made in layers.items():
+        loss = made.result.relative_loss
+        spread = f"median {np.median(loss):.4f} max {np.max(loss):.4f}"
+        seen = f"median {np.median(made.luminance_correlation):.3f}"
+        counts = {s.sentence: int(np.sum(made.result.status == s)) for s in Status}
+        status = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        print(f"{layer:8}{len(loss):7}{spread:>26}{seen:>24}  {status}")
+
+
+def main() -> int:
+    encoder = weights.load_encoder(_ENCODER.value)
+    for layer in _LAYERS.value:
+        encoder.tap(layer)
+    recipe = RECIPES[_RECIPE.value]
+    if _STEPS.value is not None:
+        if _STEPS.value < 1:
+            raise InputError(f"--steps must be at least 1, received {_STEPS.value}")
+        recipe = recipe.replace(steps=_STEPS.value)
+    originals, names, failures = _load_images(encoder)
+    out = reporting.prepare_output(_OUT.value)
+    layers = _reconstruct_layers(encoder, originals, recipe)
+    _write(out, originals, names, layers)
+    record = {"encoder": encoder.name, "weights": encoder.fingerprint, "images_left_out": failures}
+    reporting.write_json(
+        out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
+    )
+    _summarise(layers)
+    print(f"wrote {out}/grid.png, results.csv, run.json and images/")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    runtime.run(main)

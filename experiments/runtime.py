@@ -1,0 +1,63 @@
+"""What every script does before its first JAX call, and how it reports a person's mistakes.
+
+The library never touches JAX's global configuration; the scripts do it here.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+
+from posenet_jax.errors import InputError
+
+_CPU_DEVICES = flags.DEFINE_integer(
+    "cpu_devices",
+    0,
+    "CPU devices to spread a batch over where there is no accelerator; 0: one for each core.",
+    lower_bound=0,
+)
+_COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/posenet_jax/xla"),
+    "Folder where compiled programs are kept from one run to the next; empty: nowhere.",
+)
+
+
+def configure() -> None:
+    """Devices and compilation cache; call it before anything asks JAX for a device."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or cores or 1)
+    # Two programs in flight, each waiting for all devices to meet, can wait for one another for
+    # ever where the devices are threads of one small pool.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if _COMPILATION_CACHE.value:
+        folder = Path(_COMPILATION_CACHE.value).expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def run(main: Callable[[], int]) -> None:
+    """Runs an absl script; a mistake of the caller's becomes one sentence and exit code 2."""
+
+    def guarded(argv: list[str]) -> int:
+        if len(argv) > 1:
+            print(f"error: unexpected argument {argv[1]!r}; see --help", file=sys.stderr)
+            return 2
+        logging.set_verbosity(logging.WARNING)
+        configure()
+        try:
+            return main()
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except OSError as error:
+            print(f"error: {error.strerror}: {error.filename}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return 130
+
+    app.run(guarded)

@@ -1,0 +1,143 @@
+"""Trains an encoder on rendered streets and, if given, photographs.
+
+    python -m experiments.train_posenet --workdir=runs/streetnet --facades=FACADES --photos=PHOTOS
+
+Writes checkpoints/ (a killed run resumes there), metrics.csv, tensorboard/ and, at the end,
+weights.safetensors with weights.json, the figures on held-out scenes.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from experiments import runtime
+from posenet_jax import evaluation, pairs, reporting, scenes, training, training_loop, weights
+from posenet_jax.preprocessing import Preprocessing, channel_means
+
+_DEFAULTS = training.TrainConfig()
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_ARCHITECTURE = flags.DEFINE_enum(
+    "architecture", _DEFAULTS.architecture, ["streetnet", "compact"], "Which encoder."
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", _DEFAULTS.steps, "Optimiser steps. A run resumed with another number goes on to it."
+)
+_RENDERED = flags.DEFINE_integer(
+    "rendered_pairs", _DEFAULTS.rendered_pairs, "Rendered pairs a step, a multiple of 4."
+)
+_PHOTO_PAIRS = flags.DEFINE_integer(
+    "photo_pairs",
+    _DEFAULTS.photo_pairs,
+    "Photograph pairs a step, a multiple of 4; needs --photos.",
+)
+_PHOTOS = flags.DEFINE_string("photos", None, "Folder or glob of photographs; none if not given.")
+_FACADES = flags.DEFINE_string(
+    "facades",
+    None,
+    "Folder of facade photographs to texture buildings with; invented if not given.",
+)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "Adam's rate.")
+_SEED = flags.DEFINE_integer("seed", 0, "Decides the first weights and every scene drawn.")
+_HELD_OUT = flags.DEFINE_integer("held_out_pairs", 512, "Pairs of unseen streets to judge by.")
+_POSE_DRAWS = 64
+
+
+def _key(purpose: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(_SEED.value), purpose)
+
+
+def _sources(config: training.TrainConfig, mesh: Mesh):
+    """(rendered source, photograph source or None, source of held-out streets)."""
+    atlas, other_atlas, skipped = pairs.facade_atlases(_FACADES.value, _key(1), mesh)
+    for name in skipped:
+        tqdm.write(f"left out: {name}")
+    scene = scenes.SceneConfig()
+    rendered = pairs.RenderedPairs(atlas, scene, config.rendered_pairs, mesh)
+    held_out = pairs.RenderedPairs(other_atlas, scene, config.rendered_pairs, mesh)
+    if not _PHOTOS.value:
+        return rendered, None, held_out
+    photos, failures = pairs.load_photos(_PHOTOS.value, mesh)
+    for failure in failures:
+        tqdm.write(f"left out: {failure}")
+    return rendered, pairs.PhotoPairs(photos, config.photo_pairs, mesh), held_out
+
+
+def _pose_scale(rendered: pairs.RenderedPairs) -> weights.PoseScale:
+    draws = [rendered.poses(jax.random.fold_in(_key(2), i)) for i in range(_POSE_DRAWS)]
+    rotation, centre, visible = (
+        np.concatenate([np.asarray(d[i]) for d in draws]) for i in range(3)
+    )
+    return training.pose_scale(
+        training.relative_poses(jnp.asarray(rotation[visible]), jnp.asarray(centre[visible]))
+    )
+
+
+def _held_out(source: pairs.RenderedPairs) -> training.Pairs:
+    draws = [
+        source(jax.random.fold_in(_key(3), i)) for i in range(-(-_HELD_OUT.value // source.count))
+    ]
+    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *draws)
+
+
+def main() -> int:
+    workdir = reporting.prepare_output(_WORKDIR.value)
+    mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
+    config = training.TrainConfig(
+        architecture=_ARCHITECTURE.value,
+        steps=_STEPS.value,
+        rendered_pairs=_RENDERED.value,
+        photo_pairs=_PHOTO_PAIRS.value if _PHOTOS.value else 0,
+        learning_rate=_LEARNING_RATE.value,
+        seed=_SEED.value,
+    )
+    rendered, photos, held_out_source = _sources(config, mesh)
+    held_out = _held_out(held_out_source)
+    sample = np.asarray(rendered(_key(4)).image).reshape((-1, 100, 100, 3))
+    space = Preprocessing(means=channel_means(sample))
+    scale = _pose_scale(rendered)
+    reporting.write_json(workdir / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict()))
+
+    def batch(step: int) -> tuple[training.Pairs, ...]:
+        rendered_key, photo_key = jax.random.split(jax.random.fold_in(_key(5), step))
+        return (rendered(rendered_key),) + ((photos(photo_key),) if photos else ())
+
+    def step(state, batches):
+        return training.train_step(state, batches, scale, config=config, space=space)
+
+    def evaluate(state) -> dict[str, float]:
+        return evaluation.evaluate(
+            state.ema_params,
+            held_out,
+            scale,
+            config=config,
+            space=space,
+            batch=config.rendered_pairs,
+        )
+
+    state = jax.device_put(training.init_state(config), pairs.on_every_device(mesh))
+    loop = training_loop.LoopConfig(steps=config.steps)
+    figures: dict[str, float] = {}
+    with tqdm(total=config.steps, unit="step", mininterval=2.0, dynamic_ncols=True) as bar:
+        for done, figures, state in training_loop.train(
+            state, step=step, batch=batch, evaluate=evaluate, workdir=workdir, config=loop
+        ):
+            bar.update(done - bar.n)
+            if done % loop.log_every == 0:
+                shown = {k: figures[k] for k in ("loss", "rotation_error") if k in figures}
+                bar.set_postfix(shown, refresh=False)
+    encoder = training.in_image_units(state.ema_params, config, space, scale, _ARCHITECTURE.value)
+    weights.save_encoder(workdir / "weights.safetensors", encoder)
+    saved = weights.load_encoder(workdir / "weights.safetensors")
+    record = {"figures": figures, "fingerprint": saved.fingerprint, "steps": config.steps}
+    reporting.write_json(workdir / "weights.json", record)
+    print(f"wrote {Path(workdir) / 'weights.safetensors'}")
+    return 0
+
+
+if __name__ == "__main__":
+    runtime.run(main)

@@ -1,0 +1,35 @@
+"""What does a network trained for camera pose keep of an image? Invert its descriptor and see.
+
+    encoder = posenet_jax.load_encoder("streetnet")
+    targets = jax.vmap(encoder.tap("fc5"))(encoder.preprocessing.to_network(images))
+    result = posenet_jax.invert(
+        encoder.tap("fc5"), targets, key=jax.random.key(0), space=encoder.preprocessing
+    )
+    pictures = encoder.preprocessing.to_image(result.image)
+"""
+
+from posenet_jax import metrics, recipes
+from posenet_jax.errors import ImageError, InputError
+from posenet_jax.inversion import Result, Status, invert
+from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.recipes import Recipe
+from posenet_jax.weights import Encoder, Tap, load_encoder, random_encoder, save_encoder
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Encoder",
+    "ImageError",
+    "InputError",
+    "Preprocessing",
+    "Recipe",
+    "Result",
+    "Status",
+    "Tap",
+    "invert",
+    "load_encoder",
+    "metrics",
+    "random_encoder",
+    "recipes",
+    "save_encoder",
+]

@@ -1,0 +1,323 @@
+"""Inversion by optimisation: from descriptors back to images.
+
+`init` and `step` are written for one image; `invert` batches them, places the batch on the devices
+and drives the steps. N targets, B images a batch; images are [H, W, 3] in network space.
+"""
+
+import functools
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posenet_jax import image_parameters, metrics, objective, recipes
+from posenet_jax.errors import InputError
+from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.recipes import Recipe
+
+Array = jax.Array
+Encode = Callable[[Array], Array]
+
+
+class Status(IntEnum):
+    """Why an image's steps ended."""
+
+    RUNNING = 0
+    CONVERGED = 1  # its relative loss reached the recipe's tolerance
+    OUT_OF_STEPS = 2
+    NOT_FINITE = 3  # loss or gradient stopped being a number; the best image before that is kept
+
+    @property
+    def sentence(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
+@struct.dataclass
+class State:
+    """All that the next step needs, for one image."""
+
+    parameters: Any  # pytree, see image_parameters
+    moments: Any  # Adam's
+    steps: Array  # [] int32, iterates evaluated
+    status: Array  # [] int32, a Status
+    best: "Best"
+
+
+@struct.dataclass
+class Best:
+    """The iterate with the lowest loss so far."""
+
+    image: Array  # [H, W, 3]
+    loss: Array  # [] the objective
+    relative_loss: Array  # [] eq. 3
+    descriptor_error: Array  # [] ‖φ - φ0‖ / ‖φ0‖
+
+
+@struct.dataclass
+class Result:
+    """One entry a target, in the targets' order."""
+
+    image: Array  # [N, H, W, 3] float32, network space: `Preprocessing.to_image` shows it
+    loss: Array  # [N]
+    relative_loss: Array  # [N] eq. 3
+    descriptor_error: Array  # [N]
+    steps: Array  # [N] int32
+    status: Array  # [N] int32, a Status
+
+
+def init(key: Array, recipe: Recipe, space: Preprocessing) -> State:
+    """The first iterate: noise about the mean colour."""
+    parameters = image_parameters.initial(key, recipe.parameters, recipe.start_deviation, space)
+    best = Best(
+        image=image_parameters.image(parameters, recipe.parameters, space),
+        loss=jnp.array(jnp.inf),
+        relative_loss=jnp.array(jnp.inf),
+        descriptor_error=jnp.array(jnp.inf),
+    )
+    return State(
+        parameters=parameters,
+        moments=_adam(recipe).init(parameters),
+        steps=jnp.zeros((), jnp.int32),
+        status=jnp.full((), Status.RUNNING, jnp.int32),
+        best=best,
+    )
+
+
+def _adam(recipe: Recipe) -> optax.GradientTransformation:
+    return optax.scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon)
+
+
+def loss(image: Array, descriptor: Array, target: Array, recipe: Recipe) -> Array:
+    """Eq. 2, or its scale-free form (see `Recipe`)."""
+    if recipe.data_term == "norm":
+        data, priors = objective.distance(descriptor, target), image
+        share = 1.0
+    else:
+        data, priors = objective.relative_square(descriptor, target), image / 127.5
+        share = 1.0 / (image.shape[0] * image.shape[1])
+    sixth = objective.sixth_power if recipe.l6_form == "power" else objective.sixth_norm
+    smoothness = objective.total_variation(priors, recipe.tv_beta)
+    return data + share * (recipe.tv_weight * smoothness + recipe.l6_weight * sixth(priors))
+
+
+def learning_rate(steps: Array, recipe: Recipe) -> Array:
+    """The rate of the step after `steps` of them."""
+    if recipe.schedule == "constant":
+        return jnp.asarray(recipe.learning_rate)
+    share = jnp.clip(steps / recipe.steps, 0.0, 1.0)
+    decay = 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+    return recipe.learning_rate * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
+
+
+def _move(state: State, gradient: Any, recipe: Recipe, space: Preprocessing) -> tuple[Any, Any]:
+    """Adam's step, then small-contribution clipping.
+
+    The contributions take the gradient from before the step and the pixels from after it: with the
+    pixels from before it, a pixel once at zero would contribute nothing and stay there for good.
+    """
+    updates, moments = _adam(recipe).update(gradient, state.moments)
+    rate = learning_rate(state.steps, recipe)
+    parameters = jax.tree.map(lambda p, u: p - rate * u, state.parameters, updates)
+    if recipe.clipping:
+        contribution = objective.contributions(gradient, parameters)
+        parameters = objective.clip_small_contributions(
+            parameters, contribution, recipe.clip_percentile
+        )
+    return parameters, moments
+
+
+def step(
+    state: State, target: Array, recipe: Recipe, *, encode: Encode, space: Preprocessing
+) -> State:
+    """Evaluates the iterate, keeps it if it is the best so far, and moves on.
+
+    An image whose status is not RUNNING stays as it is.
+    """
+
+    def evaluate(parameters):
+        image = image_parameters.image(parameters, recipe.parameters, space)
+        descriptor = encode(image)
+        return loss(image, descriptor, target, recipe), (image, descriptor)
+
+    (value, (image, descriptor)), gradient = jax.value_and_grad(evaluate, has_aux=True)(
+        state.parameters
+    )
+    finite = jnp.isfinite(value)
+    for leaf in jax.tree.leaves(gradient):
+        finite &= jnp.all(jnp.isfinite(leaf))
+    candidate = Best(
+        image=image,
+        loss=value,
+        relative_loss=metrics.relative_loss(descriptor, target),
+        descriptor_error=metrics.descriptor_error(descriptor, target),
+    )
+    running = state.status == Status.RUNNING
+    better = running & finite & (value < state.best.loss)
+    best = _select(better, candidate, state.best)
+    steps = state.steps + running
+    parameters, moments = _move(state, gradient, recipe, space)
+    moves = running & finite
+    return State(
+        parameters=_select(moves, parameters, state.parameters),
+        moments=_select(moves, moments, state.moments),
+        steps=steps,
+        status=jnp.where(running, _status(best, steps, finite, recipe), state.status),
+        best=best,
+    )
+
+
+def _status(best: Best, steps: Array, finite: Array, recipe: Recipe) -> Array:
+    converged = best.relative_loss <= recipe.tolerance
+    over = steps >= recipe.steps
+    ended = over | converged if recipe.stop_early else over
+    reason = jnp.where(converged, Status.CONVERGED, Status.OUT_OF_STEPS)
+    status = jnp.where(ended, reason, Status.RUNNING)
+    return jnp.where(finite, status, Status.NOT_FINITE).astype(jnp.int32)
+
+
+def _select(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+@functools.partial(jax.jit, static_argnames="space")
+def _init_batch(keys: Array, recipe: Recipe, *, space: Preprocessing) -> State:
+    return jax.vmap(init, (0, 0, None))(keys, recipe, space)
+
+
+@functools.partial(jax.jit, static_argnames=("space", "chunk"), donate_argnums=0)
+def _advance_batch(
+    state: State, encode: Any, targets: Array, recipe: Recipe, *, space: Preprocessing, chunk: int
+) -> State:
+    def advance(state):
+        one = functools.partial(step, encode=encode, space=space)
+        return jax.vmap(one)(state, targets, recipe)
+
+    if chunk == 1:
+        return advance(state)
+    return lax.fori_loop(0, chunk, lambda _, state: advance(state), state)
+
+
+def default_chunk() -> int:
+    """Steps a call. On CPU one: a convolution inside a loop runs there at half speed (jax #12868)."""
+    return 1 if jax.default_backend() == "cpu" else 25
+
+
+def default_batch_size(devices: int) -> int:
+    """Images a batch: on CPU few, for the cache; elsewhere enough to fill the device."""
+    return devices * (8 if jax.default_backend() == "cpu" else 256)
+
+
+def _as_pytree(encode: Encode) -> Any:
+    """A callable that may be passed into `jit`: a registered pytree as it is, a function wrapped."""
+    plain = jax.tree_util.all_leaves([encode])
+    return jax.tree_util.Partial(encode) if plain else encode
+
+
+def invert(
+    encode: Encode,
+    targets: Array | np.ndarray,
+    *,
+    key: Array,
+    recipe: Recipe = recipes.CALIBRATED,
+    space: Preprocessing,
+    batch_size: int | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Images whose descriptors are `targets` [N, …].
+
+    encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
+    `jax.tree_util.Partial`), its arrays are arguments of the compiled program; a plain function is
+    compiled in, and its identity decides whether a second call compiles again.
+    space: the images' size, colours and bounds; an encoder loaded here carries its own.
+    progress: called with the image·steps done since its last call.
+
+    An image's result depends on `key`, its own position, target and hyper-parameters, not on its
+    neighbours or on the batch size. Raises InputError for targets that are empty, not finite or of
+    another shape than the encoder's descriptors.
+    """
+    targets = jnp.asarray(targets)
+    _check_targets(encode, targets, space)
+    mesh = mesh or Mesh(np.asarray(jax.devices()), ("images",))
+    count, devices = targets.shape[0], mesh.devices.size
+    size = batch_size or min(default_batch_size(devices), -(-count // devices) * devices)
+    if size % devices:
+        raise InputError(f"a batch of {size} images does not divide over {devices} devices")
+    per_image = recipes.broadcast(recipe, count)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+    run = functools.partial(
+        _run_batch,
+        _as_pytree(encode),
+        space=space,
+        chunk=chunk or default_chunk(),
+        mesh=mesh,
+        progress=progress or (lambda _: None),
+    )
+    parts = []
+    for start in range(0, count, size):
+        # A short last batch is filled with its last image: one shape, one compilation.
+        rows = jnp.minimum(jnp.arange(start, start + size), count - 1)
+        state = run(*jax.tree.map(lambda x, rows=rows: x[rows], (keys, targets, per_image)))
+        used = min(size, count - start)
+        parts.append(jax.tree.map(lambda x, used=used: np.asarray(x[:used]), _result(state)))
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def _run_batch(
+    encode: Any,
+    keys: Array,
+    targets: Array,
+    recipe: Recipe,
+    *,
+    space: Preprocessing,
+    chunk: int,
+    mesh: Mesh,
+    progress: Callable[[int], None],
+) -> State:
+    sharded = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    keys, targets, recipe = jax.device_put((keys, targets, recipe), sharded)
+    encode = jax.device_put(encode, NamedSharding(mesh, PartitionSpec()))
+    state = _init_batch(keys, recipe, space=space)
+    for done in range(0, recipe.steps, chunk):
+        state = _advance_batch(state, encode, targets, recipe, space=space, chunk=chunk)
+        # Asking now and then keeps the host from running ahead, and ends a batch that is done.
+        if done // chunk % 10 == 9 and not np.any(np.asarray(state.status) == Status.RUNNING):
+            progress(targets.shape[0] * (recipe.steps - done))
+            break
+        progress(targets.shape[0] * min(chunk, recipe.steps - done))
+    return state
+
+
+def _result(state: State) -> Result:
+    best = state.best
+    return Result(
+        image=best.image,
+        loss=best.loss,
+        relative_loss=best.relative_loss,
+        descriptor_error=best.descriptor_error,
+        steps=state.steps,
+        status=state.status,
+    )
+
+
+def _check_targets(encode: Encode, targets: Array, space: Preprocessing) -> None:
+    image = jax.ShapeDtypeStruct((space.size, space.size, 3), jnp.float32)
+    expected = jax.eval_shape(encode, image).shape
+    if targets.ndim < 1 or targets.shape[0] == 0:
+        raise InputError("there are no targets to invert")
+    if targets.shape[1:] != expected:
+        raise InputError(
+            f"targets have shape {list(targets.shape)}; this encoder's descriptors need "
+            f"[N, {', '.join(map(str, expected))}]"
+        )
+    if not bool(jnp.all(jnp.isfinite(targets))):
+        bad = np.flatnonzero(~np.isfinite(np.asarray(targets)).reshape(len(targets), -1).all(1))
+        raise InputError(f"targets {bad[:10].tolist()} hold values that are not finite")

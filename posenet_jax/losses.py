@@ -1,0 +1,43 @@
+"""Losses of the encoder's three tasks (Zamir et al. 2016, section 3) and their summary figures.
+
+Inputs are batched over pairs, P; each function returns one value a pair, so that the caller decides
+which pairs count.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Array = jax.Array
+
+
+def robust_distance(predicted: Array, truth: Array) -> Array:
+    """[P]: e = ‖predicted - truth‖₂ where e ≤ 1, else 1 + log e; arguments [P, D]."""
+    # The guard under the root keeps the gradient finite at a perfect prediction.
+    distance = jnp.sqrt(jnp.sum(jnp.square(predicted - truth), axis=-1) + 1e-12)
+    return jnp.where(distance <= 1.0, distance, 1.0 + jnp.log(jnp.maximum(distance, 1.0)))
+
+
+def unit(vector: Array) -> Array:
+    """The vector [..., D] at length one; the zero vector stays zero, with a finite gradient."""
+    return vector / jnp.sqrt(jnp.sum(jnp.square(vector), axis=-1, keepdims=True) + 1e-12)
+
+
+def normal_distance(predicted: Array, truth: Array) -> Array:
+    """[P] Euclidean distance between unit normals, 2 sin(angle/2); arguments [P, 3]."""
+    return jnp.sqrt(jnp.sum(jnp.square(unit(predicted) - truth), axis=-1) + 1e-12)
+
+
+def matching_loss(logits: Array, matches: bool) -> Array:
+    """[P] sigmoid cross-entropy of pairs that all match, or all do not."""
+    return optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, float(matches)))
+
+
+def weighted_mean(values: Array, weights: Array) -> Array:
+    """Mean of values [P] with weights [P]; zero where every weight is zero."""
+    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-6)
+
+
+def false_positive_rate(matching: Array, differing: Array, recall: float = 0.95) -> Array:
+    """Share of `differing` logits above the threshold that accepts `recall` of the `matching`."""
+    return jnp.mean(differing > jnp.quantile(matching, 1.0 - recall))

@@ -1,0 +1,88 @@
+"""Fidelity of a descriptor and visibility of an image. Unbatched; `vmap` for batches.
+
+Fidelity asks whether the network sees the same thing, visibility whether a person does: the one
+says nothing about the other.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Array = jax.Array
+
+# Rec. 601 luma of red, green and blue, as in Pillow's mode L.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def relative_loss(descriptor: Array, target: Array) -> Array:
+    """Eq. 3 of the report: ‖φ - φ0‖ / (‖φ‖ + ‖φ0‖), in [0, 1]; 0 where both are zero."""
+    difference = jnp.linalg.norm((descriptor - target).ravel())
+    total = jnp.linalg.norm(descriptor.ravel()) + jnp.linalg.norm(target.ravel())
+    return jnp.where(total > 0, difference / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+def descriptor_error(descriptor: Array, target: Array) -> Array:
+    """‖φ - φ0‖ / ‖φ0‖; infinite where the target is zero and the descriptor is not."""
+    difference = jnp.linalg.norm((descriptor - target).ravel())
+    norm = jnp.linalg.norm(target.ravel())
+    return jnp.where(difference > 0, difference / norm, 0.0)
+
+
+def pairwise_normalised_errors(descriptors: Array, targets: Array) -> Array:
+    """[N] of Mahendran & Vedaldi (2015): ‖φᵢ - φ0ᵢ‖ over the mean distance between targets [N, …]."""
+    flat = targets.reshape((targets.shape[0], -1))
+    squares = jnp.sum(jnp.square(flat), axis=1)
+    gram = jnp.matmul(flat, flat.T, precision=lax.Precision.HIGHEST)
+    between = jnp.sqrt(jnp.maximum(squares[:, None] + squares[None, :] - 2.0 * gram, 0.0))
+    count = flat.shape[0]
+    mean = jnp.sum(between * (1.0 - jnp.eye(count))) / max(count * (count - 1), 1)
+    errors = jnp.linalg.norm(descriptors.reshape(flat.shape) - flat, axis=1)
+    return errors / mean
+
+
+@functools.cache
+def _blur_matrix(size: int, sigma: float, truncate: float = 4.0) -> np.ndarray:
+    """[size, size] Gaussian blur along one axis with reflecting borders (d c b a | a b c d)."""
+    radius = int(truncate * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    matrix = np.zeros((size, size))
+    for row in range(size):
+        folded = (row + offsets) % (2 * size)
+        np.add.at(matrix[row], np.where(folded < size, folded, 2 * size - 1 - folded), weights)
+    return matrix
+
+
+def gaussian_blur(grey: Array, sigma: float) -> Array:
+    """[H, W] blurred by a Gaussian of `sigma` pixels."""
+    rows = jnp.asarray(_blur_matrix(grey.shape[0], sigma), grey.dtype)
+    columns = jnp.asarray(_blur_matrix(grey.shape[1], sigma), grey.dtype)
+    product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+    return product(product(rows, grey), columns.T)
+
+
+def luminance(image: Array) -> Array:
+    """[H, W] grey values 0-255 of a uint8 RGB image [H, W, 3]."""
+    weights = jnp.asarray(_LUMA).reshape((1, 1, 3))
+    return jnp.sum(image.astype(jnp.float32) * weights, axis=-1)
+
+
+def luminance_correlation(image: Array, original: Array, sigma: float = 4.0) -> Array:
+    """Pearson correlation of two images' blurred grey values; uint8 RGB [H, W, 3] each.
+
+    0 where either image is flat. `sigma` pixels: what is left are silhouette, ground and sky.
+    """
+
+    def deviation(picture):
+        blurred = gaussian_blur(luminance(picture), sigma)
+        return blurred - jnp.mean(blurred)
+
+    a, b = deviation(image), deviation(original)
+    norm = jnp.sqrt(jnp.sum(a * a) * jnp.sum(b * b))
+    # Rounding of a flat image's mean leaves deviations of about 1e-5, which correlate by accident.
+    flat = jnp.minimum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(b))) < 1e-3
+    return jnp.where(flat, 0.0, jnp.sum(a * b) / jnp.where(flat, 1.0, norm))

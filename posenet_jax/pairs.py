@@ -1,0 +1,157 @@
+"""Sources of training pairs: rendered streets, and photographs under virtual rotation.
+
+Each source is a function of a key, so that a run resumed draws what an undisturbed one would have.
+P pairs; their batch axis is laid over the mesh's devices.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posenet_jax import image_files, scenes
+from posenet_jax.errors import InputError
+from posenet_jax.photographs import VirtualRotation, sample_photo_pair
+from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.scenes.city import CityKeys, city_keys
+from posenet_jax.training import Pairs
+
+Array = jax.Array
+
+
+def over_devices(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+
+def on_every_device(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+@functools.partial(jax.jit, static_argnames=("count", "config"))
+def _sample_scenes(key: Array, count: int, config: scenes.SceneConfig):
+    city_key, view_key, photo_key = jax.random.split(key, 3)
+    cities = jnp.repeat(jax.random.split(city_key, count // 2), 2)
+    keys: CityKeys = jax.vmap(city_keys)(cities)
+    one = functools.partial(scenes.scene_from_keys, config=config)
+    return jax.vmap(one)(
+        keys, jax.random.split(view_key, count), jax.random.split(photo_key, count)
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RenderedPairs:
+    """`count` pairs a draw, two targets a street. Occluded pairs have weight zero."""
+
+    atlas: scenes.Atlas
+    config: scenes.SceneConfig
+    count: int
+    mesh: Mesh
+
+    def scenes(self, key: Array) -> scenes.Scene:
+        sampled = _sample_scenes(key, self.count, self.config)
+        return jax.device_put(sampled, over_devices(self.mesh))
+
+    def __call__(self, key: Array) -> Pairs:
+        views = scenes.render_scenes(self.scenes(key), self.atlas, self.config)
+        return _from_views(views)
+
+    def poses(self, key: Array) -> tuple[Array, Array, Array]:
+        """Rotations [P, 2, 3, 3], centres [P, 2, 3] and visibility [P], without any picture."""
+        scene = self.scenes(key)
+        return scene.cameras.rotation, scene.cameras.centre, jnp.all(scene.visible, axis=1)
+
+
+@jax.jit
+def _from_views(views: scenes.Views) -> Pairs:
+    weight = jnp.all(views.visible, axis=1).astype(jnp.float32)
+    return Pairs(
+        image=views.image,
+        rotation=views.rotation,
+        centre=views.centre,
+        normal=views.camera_normal[:, 0],
+        match_weight=weight,
+        pose_weight=weight,
+        normal_weight=weight,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("count", "config", "pose_weight", "sharding"))
+def _photo_pairs(
+    key: Array,
+    photos: Array,
+    count: int,
+    config: VirtualRotation,
+    pose_weight: float,
+    sharding: NamedSharding,
+) -> Pairs:
+    choice_key, view_key = jax.random.split(key)
+    chosen = jax.random.randint(choice_key, (count,), 0, photos.shape[0])
+    chosen = jax.lax.with_sharding_constraint(chosen, sharding)
+    pair = jax.vmap(sample_photo_pair, (0, 0, None))(
+        jax.random.split(view_key, count), photos[chosen], config
+    )
+    return Pairs(
+        image=pair.image,
+        rotation=pair.rotation,
+        centre=jnp.zeros((count, 2, 3)),
+        normal=jnp.zeros((count, 3)).at[:, 2].set(-1.0),
+        match_weight=jnp.ones((count,)),
+        pose_weight=jnp.full((count,), pose_weight),
+        normal_weight=jnp.zeros((count,)),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PhotoPairs:
+    """`count` pairs a draw from photographs [N, H, W, 3] uint8 held on the devices.
+
+    pose_weight is zero by default: such pairs only ever turn a little and never move, and a network
+    that learns poses from them learns that photographs mean small rotations.
+    """
+
+    photos: Array
+    count: int
+    mesh: Mesh
+    config: VirtualRotation = VirtualRotation()  # noqa: RUF009 (frozen)
+    pose_weight: float = 0.0
+
+    def __call__(self, key: Array) -> Pairs:
+        return _photo_pairs(
+            key, self.photos, self.count, self.config, self.pose_weight, over_devices(self.mesh)
+        )
+
+
+def load_photos(
+    pattern: str, mesh: Mesh, size: int = 150
+) -> tuple[Array, list[image_files.ImageError]]:
+    """([N, size, size, 3] uint8 on every device, files left out). Raises InputError if none reads."""
+    square = Preprocessing(means=(0.0, 0.0, 0.0), size=size)
+    found = image_files.read_images(image_files.find_images(pattern), square)
+    if not found.images:
+        raise InputError(f"none of the images in {pattern} can be read")
+    return jax.device_put(np.stack(found.images), on_every_device(mesh)), found.failures
+
+
+def facade_atlases(
+    folder: str | None, key: Array, mesh: Mesh, held_out: float = 0.1
+) -> tuple[scenes.Atlas, scenes.Atlas, list[str]]:
+    """(training atlas, atlas of other facades for held-out scenes, files left out).
+
+    Photographs from `folder`, the last `held_out` of them by name kept apart; invented ones if
+    `folder` is None.
+    """
+    if folder is None:
+        keys = jax.random.split(key)
+        atlases = [scenes.procedural_atlas(k, num=n) for k, n in zip(keys, (256, 64), strict=True)]
+        return *jax.device_put(atlases, on_every_device(mesh)), []
+    files = [f for f in image_files.find_images(folder) if f.parent == Path(folder)]
+    split = len(files) - max(1, int(held_out * len(files)))
+    if split < 1:
+        raise InputError(f"{folder} holds {len(files)} facades; training needs at least two")
+    parts = [scenes.atlas_from_files(part) for part in (files[:split], files[split:])]
+    skipped = [str(name) for part in parts for name in part.skipped]
+    return *jax.device_put([p.atlas for p in parts], on_every_device(mesh)), skipped

@@ -1,0 +1,118 @@
+"""Recipes: what an inversion minimises, over which parameters, with which steps.
+
+A recipe is a pytree. Its numbers are leaves: scalars that every image shares, or arrays [N] that
+give each image its own, in one compiled program. What changes the program is static. Images are in
+mean-subtracted space, 0-255 units.
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import struct
+
+DATA_TERMS = ("norm", "relative_square")
+PARAMETERS = ("pixels", "pyramid")
+SCHEDULES = ("constant", "cosine")
+L6_FORMS = ("power", "norm")
+
+
+def _static(default):
+    return struct.field(pytree_node=False, default=default)
+
+
+@struct.dataclass(kw_only=True)
+class Recipe:
+    """Hyper-parameters of one inversion; the defaults are Table 1 of the report.
+
+    tv_weight multiplies eq. 1 as it stands if the data term is `norm`; with `relative_square` it
+    multiplies the mean over pixels of the total variation of x / 127.5, so that neither the
+    encoder's scale nor the image's size matters. The same holds for l6_weight.
+
+    tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
+    its steps end there. final_rate: the last step's learning rate as a share of the first's
+    (`cosine`). start_deviation: standard deviation of the first image's noise, in grey levels.
+    jitter: largest shift of the image, in pixels, before each evaluation (0: none).
+    """
+
+    learning_rate: float = 26.60
+    beta1: float = 0.90
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    tv_weight: float = 4.00e-6
+    l6_weight: float = 1.95e-15
+    clip_percentile: float = 21.40
+    final_rate: float = 1.0
+    start_deviation: float = 10.0
+    tolerance: float = 0.08
+
+    name: str = _static("custom")
+    steps: int = _static(200)
+    data_term: Literal["norm", "relative_square"] = _static("norm")
+    parameters: Literal["pixels", "pyramid"] = _static("pixels")
+    schedule: Literal["constant", "cosine"] = _static("constant")
+    l6_form: Literal["power", "norm"] = _static("power")
+    tv_beta: float = _static(1.0)
+    clipping: bool = _static(True)
+    stop_early: bool = _static(False)
+
+    def __post_init__(self):
+        for field, choices in (
+            ("data_term", DATA_TERMS),
+            ("parameters", PARAMETERS),
+            ("schedule", SCHEDULES),
+            ("l6_form", L6_FORMS),
+        ):
+            if getattr(self, field) not in choices:
+                raise ValueError(
+                    f"{field} must be one of {', '.join(choices)}, received {getattr(self, field)!r}"
+                )
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps must be a whole number of at least 1, received {self.steps!r}")
+        if self.clipping and self.parameters != "pixels":
+            raise ValueError(
+                "small-contribution clipping sets pixels: it needs parameters='pixels'"
+            )
+
+
+PAPER = Recipe(name="paper")
+"""Table 1, literally: eq. 2 in pixels, constant rate, clipping."""
+
+PAPER_NO_PRIOR = PAPER.replace(
+    name="paper_no_prior", learning_rate=2.0, tv_weight=0.0, l6_weight=0.0, clipping=False
+)
+"""The report's first search: both λ zero, no clipping; faithful descriptors, pictures of noise."""
+
+CALIBRATED = Recipe(
+    name="calibrated",
+    learning_rate=0.05,
+    tv_weight=3.0,
+    l6_weight=0.0,
+    final_rate=0.02,
+    start_deviation=2.0,
+    tolerance=0.05,
+    steps=200,
+    data_term="relative_square",
+    parameters="pyramid",
+    schedule="cosine",
+    tv_beta=2.0,
+    clipping=False,
+)
+"""The default: scale-free, coarse and fine together, smooth, inside the box of possible colours."""
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED)}
+
+
+def broadcast(recipe: Recipe, count: int) -> Recipe:
+    """The recipe with every leaf [count]; ValueError names a leaf of another length."""
+    leaves = {}
+    for field, value in recipe.__dict__.items():
+        if not recipe.__dataclass_fields__[field].metadata.get("pytree_node", True):
+            continue
+        array = jnp.asarray(value, jnp.float32)
+        if array.ndim > 1 or (array.ndim == 1 and array.shape[0] != count):
+            raise ValueError(
+                f"{field} must be a number or one number an image [{count}], received shape "
+                f"{array.shape}"
+            )
+        leaves[field] = jnp.broadcast_to(array, (count,))
+    return recipe.replace(**leaves)

@@ -1,0 +1,117 @@
+"""Images through an encoder and back: inversion of their descriptors, with what became of them.
+
+N images, uint8 RGB [N, H, W, 3] at both ends.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from posenet_jax import inversion, metrics
+from posenet_jax.inversion import Status
+from posenet_jax.recipes import Recipe
+from posenet_jax.weights import Encoder, Tap
+
+Array = jax.Array
+
+_BATCH = 64
+
+
+@struct.dataclass
+class Reconstruction:
+    """One entry an image."""
+
+    image: np.ndarray  # [N, H, W, 3] uint8 RGB
+    result: inversion.Result
+    picture_relative_loss: np.ndarray  # [N] eq. 3 of the uint8 picture, encoded anew
+    luminance_correlation: np.ndarray  # [N] with its own original
+    luminance_rank: np.ndarray  # [N] of its original among all, by that correlation; 1 is best
+
+
+@jax.jit
+def _encode(tap: Tap, images: Array) -> Array:
+    return tap(images)
+
+
+def descriptors(tap: Tap, images: np.ndarray, space: Any) -> np.ndarray:
+    """[N, …] activations at a tap of uint8 RGB images [N, H, W, 3]."""
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        rows = np.minimum(np.arange(start, start + _BATCH), len(images) - 1)
+        encoded = _encode(tap, space.to_network(images[rows]))
+        parts.append(np.asarray(encoded[: len(images) - start]))
+    return np.concatenate(parts)
+
+
+@jax.jit
+def correlations(pictures: Array, originals: Array) -> Array:
+    """[N, N] luminance correlation of every picture (rows) with every original."""
+    against_all = jax.vmap(metrics.luminance_correlation, (None, 0))
+    return jax.lax.map(lambda picture: against_all(picture, originals), pictures)
+
+
+def reconstruct(
+    encoder: Encoder,
+    layer: str,
+    originals: np.ndarray,
+    *,
+    key: Array,
+    recipe: Recipe,
+    batch_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Reconstruction:
+    """Encodes uint8 images [N, H, W, 3] at `layer` and inverts what comes out."""
+    tap, space = encoder.tap(layer), encoder.preprocessing
+    targets = descriptors(tap, originals, space)
+    result = inversion.invert(
+        tap,
+        targets,
+        key=key,
+        recipe=recipe,
+        space=space,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    pictures = np.asarray(space.to_image(result.image))
+    seen_again = descriptors(tap, pictures, space)
+    matrix = np.asarray(correlations(jnp.asarray(pictures), jnp.asarray(originals)))
+    own = np.diagonal(matrix)
+    return Reconstruction(
+        image=pictures,
+        result=result,
+        picture_relative_loss=np.asarray(jax.vmap(metrics.relative_loss)(seen_again, targets)),
+        luminance_correlation=own,
+        luminance_rank=1 + np.sum(matrix > own[:, None], axis=1),
+    )
+
+
+def table(
+    reconstruction: Reconstruction,
+    names: Sequence[str],
+    *,
+    layer: str,
+    recipe: str,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """One row an image for results.csv."""
+    result = reconstruction.result
+    return [
+        {
+            "image": name,
+            "layer": layer,
+            "recipe": recipe,
+            "seed": seed,
+            "steps": int(result.steps[i]),
+            "status": Status(int(result.status[i])).sentence,
+            "relative_loss": float(result.relative_loss[i]),
+            "descriptor_error": float(result.descriptor_error[i]),
+            "picture_relative_loss": float(reconstruction.picture_relative_loss[i]),
+            "luminance_correlation": float(reconstruction.luminance_correlation[i]),
+            "luminance_rank": int(reconstruction.luminance_rank[i]),
+        }
+        for i, name in enumerate(names)
+    ]

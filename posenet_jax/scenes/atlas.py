@@ -1,0 +1,133 @@
+"""Mip-mapped texture atlas: a few materials, then facades.
+
+A texel is RGB8 packed in one uint32 (red in the low byte), so that one lookup is one gather. A
+layer is its mip levels laid end to end, largest first: S*S texels, (S/2)*(S/2), ..., 1. Row 0 is
+the top of the picture. Colours are display-referred, 0-255. The atlas is an argument of every
+program that uses it and never a constant of one.
+"""
+
+import enum
+import math
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from posenet_jax.scenes import facades
+
+Array = jax.Array
+
+
+class Material(enum.IntEnum):
+    """The atlas's first layers; facades follow."""
+
+    ASPHALT = 0
+    PAVING = 1
+    FOLIAGE = 2
+    CLOUD = 3
+
+
+class Atlas(NamedTuple):
+    """Textures as one array; see the module."""
+
+    texels: Array  # uint32 [L, (4 S^2 - 1) / 3]
+
+    @property
+    def size(self) -> int:
+        """S, the side of the largest mip level, in texels."""
+        return math.isqrt((3 * self.texels.shape[-1] + 1) // 4)
+
+    @property
+    def num_facades(self) -> int:
+        return self.texels.shape[0] - len(Material)
+
+
+class FolderAtlas(NamedTuple):
+    """An atlas, and what could not go into it."""
+
+    atlas: Atlas
+    skipped: tuple[tuple[str, str], ...]  # (path, reason) of each file that could not be read
+
+
+def level_offset(size: int, side: Array) -> Array:
+    """Where the mip level of `side` texels a side begins in a layer whose largest has `size`.
+
+    The levels before it sum to a geometric series: S^2 + S^2/4 + ... = 4 (S^2 - side^2) / 3.
+    """
+    return 4 * (size * size - side * side) // 3
+
+
+def mip_levels(picture: Array) -> list[Array]:
+    """[S, S, 3] float picture -> its box averages, S, S/2, ..., 1 texels a side."""
+    levels = [picture]
+    while levels[-1].shape[0] > 1:
+        half = levels[-1].shape[0] // 2
+        levels.append(levels[-1].reshape(half, 2, half, 2, 3).mean(axis=(1, 3)))
+    return levels
+
+
+def pack(picture: Array) -> Array:
+    """[..., 3] float or integer 0-255 -> [...] packed uint32 texels."""
+    r, g, b = jnp.moveaxis(jnp.round(picture).astype(jnp.uint32), -1, 0)
+    return r | (g << 8) | (b << 16)
+
+
+def unpack(texels: Array) -> tuple[Array, Array, Array]:
+    """[...] packed texels -> red, green and blue, float32 0-255."""
+    channels = (texels & 255, (texels >> 8) & 255, (texels >> 16) & 255)
+    return tuple(channel.astype(jnp.float32) for channel in channels)
+
+
+def _layer(picture: Array) -> Array:
+    return jnp.concatenate([pack(level).ravel() for level in mip_levels(picture)])
+
+
+@jax.jit
+def _layers(pictures: Array) -> Array:
+    return jax.lax.map(_layer, pictures.astype(jnp.float32))
+
+
+def _atlas(pictures: Array) -> Atlas:
+    """[N, S, S, 3] facades, 0-255, behind the materials (which are always the same)."""
+    size = pictures.shape[1]
+    if size & (size - 1):
+        raise ValueError(f"a texture's side must be a power of two, not {size}")
+    materials = facades.draw_materials(jax.random.key(0), size)
+    return Atlas(jnp.concatenate([_layers(materials), _layers(pictures)]))
+
+
+def procedural_atlas(key: Array, num: int = 64, *, size: int = 128) -> Atlas:
+    """Atlas of `num` invented facades: storeys, windows, frames, shop fronts, brick or plaster."""
+    if num < 1:
+        raise ValueError(f"an atlas needs a facade, not {num}")
+    return _atlas(facades.draw_facades(jax.random.split(key, num), size))
+
+
+def atlas_from_files(paths: Iterable[str | pathlib.Path], *, size: int = 128) -> FolderAtlas:
+    """Atlas of photographs of facades, resized to `size` squared; unreadable ones are skipped."""
+    pictures, skipped = [], []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                pictures.append(np.asarray(image.convert("RGB").resize((size, size), Image.BOX)))
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on bad files
+            skipped.append((str(path), str(error)))
+    if not pictures:
+        raise ValueError(f"no facade could be read; {len(skipped)} files were skipped")
+    return FolderAtlas(_atlas(jnp.asarray(np.stack(pictures))), tuple(skipped))
+
+
+def atlas_from_folder(
+    path: str | pathlib.Path,
+    *,
+    size: int = 128,
+    limit: int | None = None,
+    suffixes: Sequence[str] = (".jpg", ".jpeg", ".png"),
+) -> FolderAtlas:
+    """Atlas of the facade photographs directly in a folder, by name, `limit` files at most."""
+    files = sorted(p for p in pathlib.Path(path).iterdir() if p.suffix.lower() in suffixes)
+    return atlas_from_files(files[:limit], size=size)

@@ -1,0 +1,104 @@
+"""From rays' colours to a photograph: resolve, exposure, white balance, tone, lens and sensor.
+
+Unbatched. Colours are display-referred, 1 = white; images leave as uint8.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from posenet_jax.scenes.config import SceneConfig
+
+Array = jax.Array
+
+_MIDDLE = 0.44  # the mean that automatic exposure aims at
+
+
+class Development(NamedTuple):
+    """How one photograph differs from a plain one."""
+
+    automatic: Array  # [] how far exposure is corrected toward a middle grey mean, 0-1
+    gain: Array  # [3] exposure and white balance
+    gamma: Array  # [] exponent on display-referred values
+    contrast: Array  # [] slope about middle grey
+    vignette: Array  # [] darkening at the corners, a fraction
+    blur: Array  # [] weight of each neighbour in a 3-tap blur, below 1/3
+    noise: Array  # [] standard deviation, 1 = white
+    noise_key: Array  # [] key of the sensor's noise
+
+
+def plain_development() -> Development:
+    """No change at all."""
+    zero, one = jnp.float32(0.0), jnp.float32(1.0)
+    return Development(zero, jnp.ones(3), one, one, zero, zero, zero, jax.random.key(0))
+
+
+def sample_development(key: Array, config: SceneConfig) -> Development:
+    """A random photograph's settings."""
+    setting_key, colour_key, noise_key = jax.random.split(key, 3)
+    r = jax.random.uniform(setting_key, (7,))
+    jitter = config.colour_jitter * jax.random.normal(colour_key, (3,))
+    gain = jnp.exp(0.28 * (r[0] - 0.5) + jitter)
+    return Development(
+        automatic=0.6 + 0.4 * r[6],
+        gain=gain,
+        gamma=0.85 + 0.35 * r[1],
+        contrast=0.95 + 0.4 * r[2],
+        vignette=0.25 * r[3] ** 2,
+        blur=0.18 * r[4] ** 3,
+        noise=config.noise * r[5] ** 2,
+        noise_key=noise_key,
+    )
+
+
+def resolve(colour: tuple[Array, Array, Array], config: SceneConfig) -> Array:
+    """Rays' colours [R] x 3 -> [3, H, W], by the weights of the antialiasing scheme."""
+    height, width = config.height, config.width
+    planes = []
+    for plane in colour:
+        if config.rays == 4:
+            planes.append(plane.reshape(4, height, width).mean(axis=0))
+            continue
+        centre = plane[: height * width].reshape(height, width)
+        if config.rays == 2:
+            corner = plane[height * width :].reshape(height + 1, width + 1)
+            rows = corner[1:] + corner[:-1]
+            centre = 0.5 * centre + 0.125 * (rows[:, 1:] + rows[:, :-1])
+        planes.append(centre)
+    return jnp.stack(planes)
+
+
+def blur(image: Array, weight: Array) -> Array:
+    """[3, H, W] image under the separable kernel (w, 1 - 2 w, w); borders replicate."""
+    for axis in (1, 2):
+        size = image.shape[axis]
+        padded = jnp.pad(image, [(int(axis == a),) * 2 for a in range(3)], mode="edge")
+        before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
+        after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
+        image = image + weight * (before + after - 2.0 * image)
+    return image
+
+
+def _sensor_noise(key: Array, shape: tuple[int, int]) -> Array:
+    """[3, H, W] uniform noise of unit variance: three bytes of one random word a pixel."""
+    word = jax.random.bits(key, shape)
+    byte = jnp.stack([(word >> shift) & 255 for shift in (0, 8, 16)]).astype(jnp.float32)
+    return (byte - 127.5) * (12.0**0.5 / 255.0)
+
+
+def develop(image: Array, development: Development) -> Array:
+    """[3, H, W] colours, already blurred -> uint8 [3, H, W]."""
+    height, width = image.shape[1:]
+    y = (jnp.arange(height) + 0.5) / height - 0.5
+    x = (jnp.arange(width) + 0.5) / width - 0.5
+    falloff = 1.0 - development.vignette * 2.0 * (x[None] ** 2 + y[:, None] ** 2)
+    # Metered below the sky, as cameras do, or a bright sky would turn streets black.
+    metered = image[:, height // 3 :].mean()
+    exposure = jnp.exp(development.automatic * jnp.log(_MIDDLE / (metered + 0.02)))
+    gain = (exposure * development.gain)[:, None, None]
+    image = image * gain * falloff
+    image = jnp.exp(development.gamma * jnp.log(jnp.maximum(image, 1e-4)))
+    image = 0.5 + development.contrast * (image - 0.5)
+    image = image + development.noise * _sensor_noise(development.noise_key, (height, width))
+    return jnp.round(255.0 * jnp.clip(image, 0.0, 1.0)).astype(jnp.uint8)

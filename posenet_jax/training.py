@@ -1,0 +1,264 @@
+"""Training of the encoder on pairs of views: state, step, evaluation, export.
+
+Gauge. The network reads 0-255 units, whose activations are about a hundred, while Adam moves every
+weight and bias by about one learning rate a step, whatever its scale. Training therefore runs on
+images divided by GAIN, with LRN's alpha multiplied by GAIN². Convolution, ReLU, pooling and LRN
+(with its alpha so changed) are homogeneous, so the network in 0-255 units has the same kernels and
+GAIN times the biases: `in_image_units` is that exact change of units, made once, on export.
+
+Arrays: P pairs, F descriptor length. Views 1 and 2 of a pair show the same target.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from posenet_jax import geometry, losses
+from posenet_jax.encoder import ARCHITECTURES, HeadOutputs, SiameseHeads, StreetNet
+from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.weights import Encoder, PoseScale, init_params
+
+Array = jax.Array
+
+GAIN = 64.0
+
+
+@struct.dataclass
+class Pairs:
+    """Matching pairs of views; a weight of zero leaves a pair out of that task's loss.
+
+    Rendered pairs come two a scene, one after the other: two targets of the same street.
+    """
+
+    image: Array  # [P, 2, H, W, 3] uint8 RGB
+    rotation: Array  # [P, 2, 3, 3] camera-to-world
+    centre: Array  # [P, 2, 3] metres
+    normal: Array  # [P, 3] unit normal at view 1's target, its camera's frame
+    match_weight: Array  # [P]
+    pose_weight: Array  # [P]
+    normal_weight: Array  # [P]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the weights besides the data. Pairs are counted per step."""
+
+    architecture: str = "streetnet"
+    descriptor_size: int = 512
+    steps: int = 10_000
+    rendered_pairs: int = 24
+    photo_pairs: int = 8
+    learning_rate: float = 7e-4
+    warmup_steps: int = 500
+    decay_share: float = 0.4
+    weight_decay: float = 1e-2
+    gradient_clip: float = 5.0
+    ema_decay: float = 0.998
+    pose_weight: float = 1.0
+    match_weight: float = 1.0
+    normal_weight: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.rendered_pairs % 4 or self.photo_pairs % 4:
+            raise ValueError(
+                "rendered_pairs and photo_pairs must be multiples of 4 (two targets a scene, two "
+                f"devices), received {self.rendered_pairs} and {self.photo_pairs}"
+            )
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"no architecture {self.architecture!r}")
+
+
+@struct.dataclass
+class TrainState:
+    """Everything the next step needs."""
+
+    step: Array  # [] int32
+    params: Any  # {"encoder": …, "heads": …}, training units
+    ema_params: Any
+    opt_state: optax.OptState
+
+
+def training_module(config: TrainConfig):
+    """The encoder in training units (see Gauge above)."""
+    if config.architecture == "streetnet":
+        return StreetNet(config.descriptor_size, lrn_alpha=StreetNet.lrn_alpha * GAIN**2)
+    return ARCHITECTURES[config.architecture](config.descriptor_size)
+
+
+def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
+    """Linear warm-up, constant, then a cosine over the last `decay_share` of the steps.
+
+    The constant middle lets a run be lengthened or cut short by resuming it with other `steps`.
+    """
+    decay_steps = max(1, int(config.decay_share * config.steps))
+    constant_until = max(config.warmup_steps, config.steps - decay_steps)
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
+            optax.constant_schedule(config.learning_rate),
+            optax.cosine_decay_schedule(config.learning_rate, decay_steps, alpha=0.01),
+        ],
+        [config.warmup_steps, constant_until],
+    )
+
+
+def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(config.gradient_clip),
+        optax.adamw(learning_rate_schedule(config), weight_decay=config.weight_decay),
+    )
+
+
+def init_state(config: TrainConfig) -> TrainState:
+    encoder, heads = init_params(training_module(config), jax.random.key(config.seed))
+    params = {"encoder": encoder, "heads": heads}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        ema_params=jax.tree.map(jnp.copy, params),
+        opt_state=optimizer(config).init(params),
+    )
+
+
+def relative_poses(rotation: Array, centre: Array) -> Array:
+    """[P, 6] yaw, pitch, roll (radians) and translation (metres) of view 2 in view 1's frame.
+
+    rotation [P, 2, 3, 3] camera-to-world, centre [P, 2, 3].
+    """
+    return jax.vmap(geometry.relative_pose_6d)(
+        rotation[:, 0], centre[:, 0], rotation[:, 1], centre[:, 1]
+    )
+
+
+def pose_scale(poses: Array) -> PoseScale:
+    """Mean and deviation of relative poses [P, 6]."""
+    return PoseScale(mean=jnp.mean(poses, axis=0), std=jnp.std(poses, axis=0) + 1e-6)
+
+
+def _descriptors(params: Any, image: Array, config: TrainConfig, space: Preprocessing) -> Array:
+    """[P, 2, F] of images [P, 2, H, W, 3] uint8."""
+    flat = image.reshape((-1, *image.shape[2:]))
+    scaled = space.to_network(flat) / GAIN
+    taps = training_module(config).apply({"params": params["encoder"]}, scaled)
+    return taps["fc5"].reshape((image.shape[0], 2, -1))
+
+
+def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
+    return SiameseHeads().apply({"params": params["heads"]}, first, second)
+
+
+def _negative_logits(params: Any, descriptors: Array) -> tuple[Array, Array]:
+    """Logits [P] of pairs that do not match, made by pairing anew: free for the encoder.
+
+    The hard ones take view 2 from the pair's neighbour, in rendered pairs the other target of the
+    same scene; the easy ones from another scene.
+    """
+    first, second = descriptors[:, 0], descriptors[:, 1]
+    hard = second[jnp.arange(second.shape[0]) ^ 1]
+    easy = jnp.roll(second, 2, axis=0)
+    return _heads(params, first, hard).match, _heads(params, first, easy).match
+
+
+def _pair_losses(
+    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale, config: TrainConfig
+) -> dict[str, Array]:
+    outputs = _heads(params, descriptors[:, 0], descriptors[:, 1])
+    hard, easy = _negative_logits(params, descriptors)
+    pose = losses.robust_distance(
+        outputs.pose, scale.normalise(relative_poses(pairs.rotation, pairs.centre))
+    )
+    match = losses.matching_loss(outputs.match, True) + 0.5 * (
+        losses.matching_loss(hard, False) + losses.matching_loss(easy, False)
+    )
+    normal = losses.normal_distance(outputs.normal, pairs.normal)
+    return {
+        "pose": losses.weighted_mean(pose, pairs.pose_weight),
+        "match": losses.weighted_mean(match, pairs.match_weight),
+        "normal": losses.weighted_mean(normal, pairs.normal_weight),
+    }
+
+
+def _loss(
+    params: Any,
+    batches: tuple[Pairs, ...],
+    scale: PoseScale,
+    config: TrainConfig,
+    space: Preprocessing,
+) -> tuple[Array, dict[str, Array]]:
+    """Each source of pairs counts in proportion to its pairs; negatives stay inside a source.
+
+    Sources are encoded apart: joining batches that are spread over devices would move every image.
+    """
+    counts = [pairs.image.shape[0] for pairs in batches]
+    parts: dict[str, Array] = {}
+    for name, pairs in zip(("rendered", "photo"), batches, strict=False):
+        descriptors = _descriptors(params, pairs.image, config, space)
+        terms = _pair_losses(params, descriptors, pairs, scale, config)
+        parts |= {f"{name}_{task}": value for task, value in terms.items()}
+    weights = {
+        f"{name}_{task}": getattr(config, f"{task}_weight") * count / sum(counts)
+        for name, count in zip(("rendered", "photo"), counts, strict=False)
+        for task in ("pose", "match", "normal")
+    }
+    total = sum(weights[name] * value for name, value in parts.items())
+    return total, {"loss": total, **parts}
+
+
+@functools.partial(jax.jit, static_argnames=("config", "space"), donate_argnums=0)
+def train_step(
+    state: TrainState,
+    batches: tuple[Pairs, ...],
+    scale: PoseScale,
+    *,
+    config: TrainConfig,
+    space: Preprocessing,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimiser step on (rendered pairs,) or (rendered pairs, photograph pairs)."""
+    (_, metrics), gradients = jax.value_and_grad(_loss, has_aux=True)(
+        state.params, batches, scale, config, space
+    )
+    updates, opt_state = optimizer(config).update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    # Debiased by a ramp, so that the average forgets the random start within the first steps.
+    decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    ema = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.ema_params, params)
+    metrics["gradient_norm"] = optax.global_norm(gradients)
+    return TrainState(state.step + 1, params, ema, opt_state), metrics
+
+
+@functools.partial(jax.jit, static_argnames=("config", "space"))
+def predict(
+    params: Any, image: Array, *, config: TrainConfig, space: Preprocessing
+) -> tuple[Array, HeadOutputs, Array, Array]:
+    """Descriptors [P, 2, F], heads' outputs and the hard and easy negatives' logits [P]."""
+    descriptors = _descriptors(params, image, config, space)
+    outputs = _heads(params, descriptors[:, 0], descriptors[:, 1])
+    return descriptors, outputs, *_negative_logits(params, descriptors)
+
+
+def in_image_units(
+    params: Any, config: TrainConfig, space: Preprocessing, scale: PoseScale, name: str
+) -> Encoder:
+    """The trained encoder in 0-255 units, heads included (see Gauge above)."""
+
+    def enlarge(path, value):
+        return value * GAIN if path[-1].key == "bias" else value
+
+    def shrink_inputs(path, value):
+        reads_descriptor = path[0].key in ("common_fc", "normal") and path[-1].key == "kernel"
+        return value / GAIN if reads_descriptor else value
+
+    return Encoder(
+        params=jax.tree_util.tree_map_with_path(enlarge, params["encoder"]),
+        head_params=jax.tree_util.tree_map_with_path(shrink_inputs, params["heads"]),
+        pose_scale=scale,
+        module=ARCHITECTURES[config.architecture](config.descriptor_size),
+        preprocessing=space,
+        name=name,
+    )

@@ -1,0 +1,130 @@
+"""The loop every trainer shares: checkpoints, exact resume, logs, and a stop on numbers gone bad.
+
+A batch is a function of the step alone, so that a run killed and resumed sees what an undisturbed
+one would have seen.
+"""
+
+import csv
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from tensorboardX import SummaryWriter
+
+from posenet_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """Lengths in steps."""
+
+    steps: int
+    log_every: int = 50
+    evaluate_every: int = 1000
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 3
+
+
+class NotFinite(RuntimeError):
+    """The loss stopped being a number; the last good checkpoint is kept."""
+
+
+def checkpoint_manager(workdir: Path, config: LoopConfig) -> ocp.CheckpointManager:
+    # Synchronous: the next step takes over the state's buffers, which an asynchronous save may
+    # still be reading where device memory is host memory.
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=config.keep_checkpoints,
+        save_interval_steps=config.checkpoint_every,
+        enable_async_checkpointing=False,
+    )
+    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+
+
+def restore_latest(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any]:
+    """(steps done, state): the newest checkpoint in the shape of `state`, or (0, state)."""
+    step = manager.latest_step()
+    if step is None:
+        return 0, state
+    try:
+        return step, manager.restore(step, args=ocp.args.StandardRestore(state))
+    except ValueError as error:
+        raise InputError(
+            f"the checkpoint in {manager.directory} is of another network or optimiser "
+            f"({error}); choose another --workdir"
+        ) from error
+
+
+class MetricLog:
+    """metrics.csv and TensorBoard events; rows beyond the resumed step are dropped."""
+
+    def __init__(self, workdir: Path, start: int):
+        self._path = workdir / "metrics.csv"
+        self._rows = [row for row in self._previous() if int(row["step"]) <= start]
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
+
+    def _previous(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        with self._path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+        self._rows.append({"step": step, **values})
+        columns = list(dict.fromkeys(name for row in self._rows for name in row))
+        temporary = self._path.with_suffix(".csv.partial")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)
+        temporary.replace(self._path)
+
+    def close(self) -> None:
+        self._events.close()
+
+
+def train(
+    state: Any,
+    *,
+    step: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]],
+    batch: Callable[[int], Any],
+    evaluate: Callable[[Any], dict[str, float]],
+    workdir: Path,
+    config: LoopConfig,
+) -> Iterator[tuple[int, dict[str, float], Any]]:
+    """Trains to `config.steps`, yielding (steps done, newest figures, state) after every step.
+
+    The state yielded is donated to the next step: use it before asking for more. Raises NotFinite.
+    """
+    manager = checkpoint_manager(workdir, config)
+    start, state = restore_latest(manager, state)
+    log = MetricLog(workdir, start)
+    figures: dict[str, float] = {}
+    clock, since = time.monotonic(), start
+    for done in range(start + 1, config.steps + 1):
+        state, metrics = step(state, batch(done - 1))
+        if done % config.log_every == 0 or done == config.steps:
+            values = {name: float(value) for name, value in metrics.items()}
+            if not math.isfinite(values["loss"]):
+                manager.wait_until_finished()
+                raise NotFinite(f"the loss is {values['loss']} at step {done}; {workdir} is kept")
+            now = time.monotonic()
+            values["steps_per_second"] = (done - since) / (now - clock)
+            clock, since = now, done
+            if done % config.evaluate_every == 0 or done == config.steps:
+                values |= evaluate(state)
+                clock = time.monotonic()
+            log.write(done, values)
+            figures = {**figures, **values}
+        manager.save(done, args=ocp.args.StandardSave(state), force=done == config.steps)
+        yield done, figures, state
+    if start >= config.steps:
+        yield start, evaluate(state), state
+    manager.wait_until_finished()
+    log.close()

@@ -1,0 +1,215 @@
+"""Encoders with their weights: safetensors in and out, and the taps to invert.
+
+A weights file holds one array a parameter (`conv1/kernel`, `heads/pose/bias`, …) and, in its
+metadata, the architecture, the preprocessing and, where heads are present, the z-score of the poses
+they predict. Files are read without pickle; every shape is checked.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct, traverse_util
+from flax import linen as nn
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from posenet_jax.encoder import ARCHITECTURES, TAPS, HeadOutputs, SiameseHeads
+from posenet_jax.errors import InputError
+from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.reporting import write_atomically
+
+Array = jax.Array
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@struct.dataclass
+class Tap:
+    """One layer of an encoder as a function from one image (or a batch) to one descriptor.
+
+    A pytree: passed into a jitted function its parameters are arguments, not constants, so that
+    two taps of one architecture share a compilation.
+    """
+
+    params: Any
+    module: nn.Module = struct.field(pytree_node=False)
+    layer: str = struct.field(pytree_node=False)
+
+    def __call__(self, image: Array) -> Array:
+        """[..., H, W, 3] mean-subtracted image → the tap's activations."""
+        return self.module.apply({"params": self.params}, image)[self.layer]
+
+
+@struct.dataclass
+class PoseScale:
+    """Mean and deviation [6] of the relative poses of the training pairs (radians, metres)."""
+
+    mean: Array
+    std: Array
+
+    def normalise(self, pose: Array) -> Array:
+        return (pose - jnp.broadcast_to(self.mean, pose.shape)) / jnp.broadcast_to(
+            self.std, pose.shape
+        )
+
+    def restore(self, pose: Array) -> Array:
+        return pose * jnp.broadcast_to(self.std, pose.shape) + jnp.broadcast_to(
+            self.mean, pose.shape
+        )
+
+
+@struct.dataclass
+class Encoder:
+    """A network, its weights, the image space it reads and, if trained here, its heads."""
+
+    params: Any
+    head_params: Any
+    pose_scale: PoseScale | None
+    module: nn.Module = struct.field(pytree_node=False)
+    preprocessing: Preprocessing = struct.field(pytree_node=False)
+    name: str = struct.field(pytree_node=False, default="")
+
+    def tap(self, layer: str) -> Tap:
+        """The function to invert. ValueError names the taps there are."""
+        if layer not in TAPS:
+            raise InputError(f"no layer {layer!r} in this encoder; its taps are {', '.join(TAPS)}")
+        return Tap(params=self.params, module=self.module, layer=layer)
+
+    def heads(self, first: Array, second: Array) -> HeadOutputs:
+        """Heads' outputs for two batches of fc5 descriptors [..., F]; pose still z-scored."""
+        if self.head_params is None:
+            raise InputError(f"encoder {self.name!r} has no heads")
+        return SiameseHeads().apply({"params": self.head_params}, first, second)
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the encoder's parameters."""
+        digest = hashlib.sha256()
+        for name, value in sorted(traverse_util.flatten_dict(self.params, sep="/").items()):
+            digest.update(name.encode())
+            digest.update(np.asarray(value, np.float32).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def init_params(module: nn.Module, key: Array, size: int = 100) -> tuple[Any, Any]:
+    """Random parameters of an encoder and of its heads."""
+    encoder_key, head_key = jax.random.split(key)
+    image = jnp.zeros((size, size, 3), jnp.float32)
+    taps, variables = module.init_with_output(encoder_key, image)
+    head_variables = SiameseHeads().init(head_key, taps["fc5"], taps["fc5"])
+    return variables["params"], head_variables["params"]
+
+
+def random_encoder(
+    architecture: str = "streetnet",
+    *,
+    seed: int = 0,
+    preprocessing: Preprocessing | None = None,
+) -> Encoder:
+    """The control: the architecture with untrained weights."""
+    module = _architecture(architecture)()
+    params, _ = init_params(module, jax.random.key(seed))
+    return Encoder(
+        params=params,
+        head_params=None,
+        pose_scale=None,
+        module=module,
+        preprocessing=preprocessing or Preprocessing(means=(104.0, 117.0, 123.0)),
+        name=f"{architecture}-random-{seed}",
+    )
+
+
+def _architecture(name: str) -> type[nn.Module]:
+    if name not in ARCHITECTURES:
+        raise InputError(f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
+def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> None:
+    """Writes parameters, heads and metadata as safetensors, whole or not at all."""
+    tree = dict(encoder.params)
+    if encoder.head_params is not None:
+        tree["heads"] = encoder.head_params
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    tensors = {name: np.asarray(value, dtype) for name, value in flat.items()}
+    for name, value in tensors.items():
+        if not np.isfinite(value).all():
+            raise InputError(f"{name} is not finite in {dtype}: not written to {path}")
+    architecture = next(k for k, v in ARCHITECTURES.items() if v is type(encoder.module))
+    metadata = {
+        "architecture": architecture,
+        "descriptor_size": str(encoder.module.descriptor_size),
+        "preprocessing": json.dumps(encoder.preprocessing.to_json(), sort_keys=True),
+    }
+    if encoder.pose_scale is not None:
+        scale = {k: np.asarray(v).tolist() for k, v in vars(encoder.pose_scale).items()}
+        metadata["pose_scale"] = json.dumps(scale)
+    payload = save(tensors, metadata)
+    write_atomically(Path(path), lambda file: file.write(payload))
+
+
+def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
+    """A bundled encoder by name, `<architecture>-random-<seed>`, or a .safetensors file by path."""
+    name = str(name_or_path)
+    architecture, marker, seed = name.partition("-random-")
+    if marker and architecture in ARCHITECTURES and seed.isdigit():
+        return random_encoder(architecture, seed=int(seed))
+    path = PRETRAINED / f"{name}.safetensors"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        bundled = ", ".join(sorted(p.stem for p in PRETRAINED.glob("*.safetensors")))
+        raise InputError(f"no weights {name!r}: give a .safetensors file or one of {bundled}")
+    tensors, metadata = _read(path)
+    return _assemble(path, tensors, metadata)
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {k: file.get_tensor(k).astype(np.float32) for k in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> Encoder:
+    missing = {"architecture", "descriptor_size", "preprocessing"} - set(metadata)
+    if missing:
+        raise InputError(f"{path} lacks the metadata {', '.join(sorted(missing))}")
+    module = _architecture(metadata["architecture"])(
+        descriptor_size=int(metadata["descriptor_size"])
+    )
+    preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
+    expected = jax.eval_shape(lambda: init_params(module, jax.random.key(0), preprocessing.size))
+    has_heads = any(name.startswith("heads/") for name in tensors)
+    wanted = {**expected[0], "heads": expected[1]} if has_heads else dict(expected[0])
+    tree = _checked(path, tensors, wanted)
+    scale = json.loads(metadata["pose_scale"]) if "pose_scale" in metadata else None
+    return Encoder(
+        head_params=tree.pop("heads", None),
+        params=tree,
+        pose_scale=scale and PoseScale(**{k: jnp.asarray(v) for k, v in scale.items()}),
+        module=module,
+        preprocessing=preprocessing,
+        name=path.stem,
+    )
+
+
+def _checked(path: Path, tensors: dict[str, np.ndarray], wanted: Any) -> dict[str, Any]:
+    shapes = traverse_util.flatten_dict(wanted, sep="/")
+    for name in sorted(set(shapes) ^ set(tensors)):
+        fault = "is missing" if name in shapes else "is not a parameter of this network"
+        raise InputError(f"{path}: {name} {fault}")
+    for name, expected in shapes.items():
+        if tensors[name].shape != expected.shape:
+            raise InputError(
+                f"{path}: {name} has shape {tensors[name].shape}, expected {expected.shape}"
+            )
+    flat = {name: jnp.asarray(value) for name, value in tensors.items()}
+    return traverse_util.unflatten_dict(flat, sep="/")

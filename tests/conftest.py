@@ -1,0 +1,35 @@
+"""The test session is strict: two CPU devices, no implicit rank promotion, warnings are errors.
+
+Set before the first JAX call of any test. Warnings are turned into errors in pyproject.toml.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_PHOTOS = Path(__file__).parents[1] / "../shared/data/street_photos/val/street"
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Folder of street photographs; POSENET_PHOTOS names another."""
+    chosen = os.environ.get("POSENET_PHOTOS")
+    folder = Path(chosen) if chosen else _PHOTOS.resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no street photographs at {folder}: set POSENET_PHOTOS to a folder of them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch, the oracle. Absent: the test is skipped, or with POSENET_ORACLE=1 it fails."""
+    if os.environ.get("POSENET_ORACLE") == "1":
+        import torch
+
+        return torch
+    return pytest.importorskip("torch", reason="PyTorch is the oracle: pip install .[oracle]")

@@ -1,0 +1,452 @@
+"""Reading files. Every file is written here, by Pillow or byte by byte; oracles are NumPy."""
+
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from posenet_jax.errors import ImageError, InputError
+from posenet_jax.image_files import find_images, read_image, read_images, unique_names
+from posenet_jax.preprocessing import Preprocessing
+
+RECORD = Preprocessing(means=(100.0, 110.0, 120.0), size=20)
+
+
+def scene(height: int = 48, width: int = 64) -> np.ndarray:
+    """Smooth uint8 RGB [H, W, 3], different in every corner and channel: kind to JPEG."""
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    return np.stack([200 * x + 20, 220 * y + 10, 150 * (1 - x) * y + 60], axis=-1).astype(np.uint8)
+
+
+def noise(height: int = 48, width: int = 64) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
+    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    file = io.BytesIO()
+    picture.save(file, format=kind, **options)
+    return file.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that announces a size and holds next to nothing."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+# ---- formats and modes
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("a.png", "PNG", {}),
+        ("a.bmp", "BMP", {}),
+        ("a.tif", "TIFF", {"compression": "tiff_lzw"}),
+        ("a.webp", "WEBP", {"lossless": True}),
+        ("misnamed.jpg", "PNG", {}),
+    ],
+)
+def test_lossless_formats_are_read_exactly(tmp_path, name, kind, options):
+    path = tmp_path / name
+    path.write_bytes(encoded(noise(), kind, **options))
+    image = read_image(path)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, noise())
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_jpeg_is_read_to_its_quality(tmp_path, options):
+    (tmp_path / "a.jpg").write_bytes(encoded(scene(), "JPEG", quality=95, **options))
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - scene()).max() <= 6
+
+
+def test_lossy_webp_is_read_to_its_quality(tmp_path):
+    (tmp_path / "a.webp").write_bytes(encoded(scene(), "WEBP", quality=95))
+    assert np.abs(read_image(tmp_path / "a.webp").astype(int) - scene()).mean() <= 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
+def test_grey_becomes_three_equal_channels(tmp_path, kind):
+    grey = scene()[..., 0]
+    (tmp_path / "a.png").write_bytes(encoded(grey, kind))
+    image = read_image(tmp_path / "a.png")
+    assert image.shape == (48, 64, 3)
+    assert (image == image[..., :1]).all()
+    assert np.abs(image[..., 0].astype(int) - grey).max() <= (4 if kind == "JPEG" else 0)
+
+
+def test_one_bit_becomes_black_and_white(tmp_path):
+    bits = noise()[..., 0] > 127
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(bits), "PNG"))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 1], np.where(bits, 255, 0))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_palette_is_looked_up(tmp_path, kind):
+    colours = np.asarray([[0, 0, 0], [250, 10, 20], [3, 200, 99], [255, 255, 255]], np.uint8)
+    indices = noise()[..., 0] % 4
+    picture = Image.fromarray(indices).convert("L")
+    picture.putpalette(colours.ravel().tolist())
+    (tmp_path / "a.png").write_bytes(encoded(picture, kind))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), colours[indices])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_transparent_palette_entry_becomes_mid_grey(tmp_path, kind):
+    indices = noise()[..., 0] % 3
+    picture = Image.fromarray(indices).convert("L")
+    picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    (tmp_path / "a.png").write_bytes(encoded(picture, kind, transparency=1))
+    colours = np.asarray([[255, 0, 0], [128, 128, 128], [0, 0, 255]], np.uint8)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), colours[indices])
+
+
+def test_partly_transparent_palette_entries_are_mixed_with_mid_grey(tmp_path):
+    picture = Image.fromarray(np.asarray([[0, 1]], np.uint8)).convert("L")
+    picture.putpalette([255, 0, 0, 0, 255, 0])
+    (tmp_path / "a.png").write_bytes(encoded(picture, "PNG", transparency=bytes([51, 255])))
+    expected = [[0.2 * 255 + 0.8 * 128, 0.8 * 128, 0.8 * 128], [0, 255, 0]]
+    assert np.abs(read_image(tmp_path / "a.png")[0] - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGBA"), ("PNG", "LA"), ("WEBP", "RGBA")])
+def test_alpha_is_laid_over_mid_grey(tmp_path, kind, mode):
+    colours, alpha = noise(), noise()[::-1, :, 0]
+    if mode == "LA":
+        colours = np.repeat(colours[..., :1], 3, axis=-1)
+    picture = Image.fromarray(np.dstack([colours, alpha])).convert(mode)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    (tmp_path / "a.png").write_bytes(encoded(picture, kind, **options))
+    weight = alpha[..., None] / 255
+    plain = np.asarray(picture.convert("RGBA"))[..., :3]
+    expected = weight * plain + (1 - weight) * 128
+    assert np.abs(read_image(tmp_path / "a.png") - expected).max() <= 1
+
+
+def test_a_colour_key_of_a_png_without_alpha_is_transparent_too(tmp_path):
+    image = np.asarray([[[10, 20, 30], [40, 50, 60]]], np.uint8)
+    (tmp_path / "a.png").write_bytes(encoded(image, "PNG", transparency=(10, 20, 30)))
+    assert read_image(tmp_path / "a.png").tolist() == [[[128] * 3, [40, 50, 60]]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_by_257_and_not_clipped(tmp_path, kind):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    (tmp_path / "a.tiff").write_bytes(encoded(Image.fromarray(values), kind))
+    image = read_image(tmp_path / "a.tiff")
+    np.testing.assert_array_equal(image[..., 0], np.rint(values / 257.0))
+    assert (image == image[..., :1]).all()
+
+
+def test_big_endian_sixteen_bit_tiff(tmp_path):
+    values = (np.arange(64, dtype=np.uint32) * 1040).astype(">u2").reshape(8, 8)
+    tags = [
+        (256, 8),
+        (257, 8),
+        (258, 16),
+        (259, 1),
+        (262, 1),
+        (273, 0),
+        (277, 1),
+        (278, 8),
+        (279, 128),
+    ]
+    offset = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(
+        struct.pack(">HHII", tag, 4, 1, offset if tag == 273 else value) for tag, value in tags
+    )
+    head = b"MM\x00\x2a" + struct.pack(">IH", 8, len(tags)) + entries + struct.pack(">I", 0)
+    (tmp_path / "a.tif").write_bytes(head + values.tobytes())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 2], np.rint(values / 257.0))
+
+
+def test_cmyk_jpeg_has_the_colours_it_prints(tmp_path):
+    inks = np.zeros((32, 32, 4), np.uint8)
+    inks[:, :16, 0] = 255  # cyan only
+    inks[:, 16:, 3] = 255  # black only
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(inks, "CMYK"), "JPEG", quality=95))
+    image = read_image(tmp_path / "a.jpg").astype(int)
+    assert np.abs(image[:, :12] - [0, 255, 255]).max() <= 8
+    assert image[:, 20:].max() <= 8
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(tmp_path, kind, orientation):
+    upright = scene(40, 64)
+    # What a camera stores so that the orientation's turn shows `upright` (EXIF 2.3, tag 0x0112).
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(np.ascontiguousarray(stored), kind, exif=exif, **options))
+    image = read_image(path)
+    assert image.shape == upright.shape
+    assert np.abs(image.astype(int) - upright).max() <= (8 if kind == "JPEG" else 0)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_spoil_a_good_picture(tmp_path):
+    data = encoded(scene(), "JPEG", exif=b"Exif\0\0" + b"MM\x00\x2a\xff\xff\xff\xff garbage")
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert read_image(tmp_path / "a.jpg").shape == scene().shape
+
+
+def test_the_first_picture_of_an_animation_counts(tmp_path):
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    data = encoded(first, "GIF", save_all=True, append_images=[second])
+    (tmp_path / "a.gif").write_bytes(data)
+    assert (read_image(tmp_path / "a.gif") == [255, 0, 0]).all()
+
+
+# ---- what cannot be read
+
+
+def refusal(path, **options) -> str:
+    """The message for a file that must be refused: names it, one sentence, says what to do."""
+    with pytest.raises(ImageError) as error:
+        read_image(path, **options)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message and "; " in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("PNG", {}),
+        ("WEBP", {}),
+        ("BMP", {}),
+        ("GIF", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
+)
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+def test_a_truncated_file_is_refused(tmp_path, kind, options, part):
+    data = encoded(noise(), kind, **options)
+    path = tmp_path / f"cut.{kind.lower()}"
+    path.write_bytes(data[: int(part * len(data))])
+    message = refusal(path)
+    assert "damaged or truncated" in message or "not an image" in message
+
+
+def test_a_png_with_damaged_content_is_refused(tmp_path):
+    data = bytearray(encoded(noise(), "PNG"))
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "a.png").write_bytes(data)
+    assert "damaged" in refusal(tmp_path / "a.png")
+
+
+def test_damaged_bytes_raise_image_error_or_nothing(tmp_path):
+    """Whatever a decoder makes of random damage, nothing but ImageError comes out."""
+    rng = np.random.default_rng(1)
+    for kind in ("JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"):
+        data = np.frombuffer(encoded(noise(), kind), np.uint8)
+        for _ in range(25):
+            spoilt = data.copy()
+            spoilt[rng.integers(0, 400, 6)] = rng.integers(0, 256, 6)
+            (tmp_path / "a.png").write_bytes(spoilt.tobytes())
+            try:
+                assert read_image(tmp_path / "a.png", max_pixels=10**7).dtype == np.uint8
+            except ImageError as error:
+                assert str(error).startswith(str(tmp_path))
+
+
+def test_text_named_png_is_refused(tmp_path):
+    (tmp_path / "notes.png").write_text("not a picture\n")
+    assert "not an image" in refusal(tmp_path / "notes.png")
+
+
+def test_postscript_named_png_is_not_handed_to_another_program(tmp_path):
+    (tmp_path / "a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    assert "not an image" in refusal(tmp_path / "a.png")
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    assert "empty" in refusal(tmp_path / "a.jpg")
+
+
+def test_an_absent_file_and_a_folder_are_refused(tmp_path):
+    assert "No such file" in refusal(tmp_path / "a.jpg")
+    assert "cannot be opened" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("side", [12_000, 60_000])
+def test_an_absurdly_large_image_is_refused_by_its_header(tmp_path, side):
+    (tmp_path / "bomb.png").write_bytes(png_header(side, side))
+    assert "too large" in refusal(tmp_path / "bomb.png")
+
+
+def test_the_pixel_limit_is_inclusive(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(noise(10, 30), "PNG"))
+    assert read_image(tmp_path / "a.png", max_pixels=300).shape == (10, 30, 3)
+    assert "30x10" in refusal(tmp_path / "a.png", max_pixels=299)
+
+
+def test_values_of_unknown_range_are_refused_rather_than_guessed(tmp_path):
+    floats = Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
+    (tmp_path / "a.tif").write_bytes(encoded(floats, "TIFF"))
+    assert "floating point" in refusal(tmp_path / "a.tif")
+    deep = Image.fromarray(np.full((8, 8), 70_000, np.int32))
+    (tmp_path / "b.tif").write_bytes(encoded(deep, "TIFF"))
+    assert "16 bits" in refusal(tmp_path / "b.tif")
+
+
+# ---- many files
+
+
+def test_reading_goes_on_after_a_failure_in_the_files_order(tmp_path):
+    for i in range(12):
+        flat = np.full((30 + i, 40, 3), 20 * i, np.uint8)
+        (tmp_path / f"{i:02d}.png").write_bytes(encoded(flat, "PNG"))
+    (tmp_path / "03.png").write_text("text")
+    (tmp_path / "07.png").write_bytes(b"")
+    images, names, failures = read_images(find_images(tmp_path), RECORD, threads=4)
+    left = [i for i in range(12) if i not in (3, 7)]
+    assert names == [f"{i:02d}" for i in left]
+    assert [image.shape for image in images] == [(20, 20, 3)] * 10
+    assert [int(image[0, 0, 0]) for image in images] == [20 * i for i in left]
+    assert [str(failure).split(":")[0] for failure in failures] == [
+        str(tmp_path / "03.png"),
+        str(tmp_path / "07.png"),
+    ]
+
+
+def test_reading_nothing_gives_nothing():
+    assert read_images([], RECORD) == ([], [], [])
+
+
+def test_images_are_resized_as_the_record_says(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(noise(), "PNG"))
+    (image,), _, _ = read_images([tmp_path / "a.png"], RECORD)
+    np.testing.assert_array_equal(image, RECORD.resize(noise()))
+
+
+def test_photographs(photos):
+    paths = find_images(photos)[:8]
+    images, names, failures = read_images(paths, RECORD)
+    assert names == [path.stem for path in paths] and not failures
+    for path, image in zip(paths, images, strict=True):
+        with Image.open(path) as picture:
+            np.testing.assert_array_equal(image, RECORD.resize(np.asarray(picture.convert("RGB"))))
+
+
+# ---- finding
+
+
+@pytest.fixture
+def tree(tmp_path):
+    names = ["b.JPG", "a.png", "sub/c.webp", "sub/deep/d.tiff", "notes.txt", ".hidden.png"]
+    for name in [*names, ".thumbnails/e.png", "sub/f.jpeg.part"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "folder.png").mkdir()
+    return tmp_path
+
+
+def below(tree, paths) -> list[str]:
+    return [path.relative_to(tree).as_posix() for path in paths]
+
+
+def test_a_folder_is_searched_to_its_depth_and_sorted(tree):
+    assert below(tree, find_images(tree)) == ["a.png", "b.JPG", "sub/c.webp", "sub/deep/d.tiff"]
+
+
+def test_a_glob_and_a_single_file(tree):
+    assert below(tree, find_images(f"{tree}/*.[pJ]*")) == ["a.png", "b.JPG"]
+    assert below(tree, find_images(f"{tree}/**/*.tiff")) == ["sub/deep/d.tiff"]
+    assert below(tree, find_images(tree / "a.png")) == ["a.png"]
+
+
+def test_a_folder_whose_name_looks_like_a_glob(tmp_path):
+    folder = tmp_path / "photos [1]"
+    folder.mkdir()
+    (folder / "a.png").touch()
+    assert find_images(folder) == [folder / "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent", "no such file or folder"),
+        ("empty", "no images in the folder"),
+        ("*.bmp", "no images for the pattern"),
+        ("notes.txt", "no images at"),
+    ],
+)
+def test_finding_nothing_is_one_clear_sentence(tree, name, message):
+    (tree / "empty").mkdir()
+    with pytest.raises(InputError, match=message) as error:
+        find_images(tree / name)
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+# ---- names
+
+
+def names_of(tmp_path, *files: str) -> list[str]:
+    return unique_names([tmp_path / file for file in files])
+
+
+def test_stems_that_are_unique_stay(tmp_path):
+    assert names_of(tmp_path, "a.jpg", "sub/b.png") == ["a", "b"]
+
+
+def test_files_of_the_same_stem_are_told_apart_by_folder_then_extension(tmp_path):
+    assert names_of(tmp_path, "x/a.jpg", "y/a.jpg", "b.jpg") == ["x-a", "y-a", "b"]
+    assert names_of(tmp_path, "a.jpg", "a.png") == ["a_jpg", "a_png"]
+    assert names_of(tmp_path, "x/A.jpg", "y/a.jpg") == ["x-A", "y-a"]
+
+
+def test_names_are_unique_whatever_the_files_are_called(tmp_path):
+    rng = np.random.default_rng(2)
+    parts = ["a", "b", "A", "a-a", "a_jpg", "b-a", "a-2"]
+    for _ in range(50):
+        files = [
+            os.path.join(*rng.choice(parts, rng.integers(1, 4))) + str(rng.choice([".jpg", ".png"]))
+            for _ in range(12)
+        ]
+        names = [name.casefold() for name in names_of(tmp_path, *files)]
+        assert len(set(names)) == len(names)
+        assert not any(os.sep in name for name in names)
+
+
+def test_a_name_that_is_no_utf8_can_still_be_printed(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    (name,) = unique_names(find_images(tmp_path))
+    assert name == "caf\N{REPLACEMENT CHARACTER}"
+    with pytest.raises(ImageError) as error:
+        read_image(path)
+    str(error.value).encode()

@@ -1,0 +1,404 @@
+"""Renderer against independent oracles: float64 slabs, reprojection, closed forms, properties."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from posenet_jax import scenes
+from posenet_jax.scenes import atlas as atlases
+from posenet_jax.scenes import city as cities
+from posenet_jax.scenes import photometry, raycast
+
+CONFIG = scenes.SceneConfig(height=40, width=48, rays=2)
+PAIRS = 6
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return scenes.procedural_atlas(jax.random.key(1), 5, size=32)
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return jax.random.split(jax.random.key(3), PAIRS)
+
+
+@pytest.fixture(scope="module")
+def sampled(keys):
+    return scenes.sample_scenes(keys, config=CONFIG)
+
+
+@pytest.fixture(scope="module")
+def views(keys, atlas):
+    return jax.device_get(scenes.render_pairs(keys, atlas, CONFIG, geometry=True))
+
+
+def project(point, rotation, centre, field_of_view):
+    """World points [..., 3] -> pixel x, y and depth, in float64 NumPy."""
+    focal = 0.5 * CONFIG.width / np.tan(0.5 * np.float64(field_of_view))
+    x, y, z = np.moveaxis((point - centre).astype(np.float64) @ rotation, -1, 0)
+    return focal * x / z + 0.5 * CONFIG.width, focal * y / z + 0.5 * CONFIG.height, z
+
+
+def unproject(depth, rotation, centre, field_of_view):
+    """Depth [H, W] -> world points [H, W, 3], in float64 NumPy."""
+    focal = 0.5 * CONFIG.width / np.tan(0.5 * np.float64(field_of_view))
+    y, x = np.mgrid[: CONFIG.height, : CONFIG.width] + 0.5
+    ray = np.stack([(x - 0.5 * CONFIG.width) / focal, (y - 0.5 * CONFIG.height) / focal], -1)
+    ray = np.concatenate([ray, np.ones_like(ray[..., :1])], -1)
+    return centre + (depth[..., None] * ray) @ rotation.T.astype(np.float64)
+
+
+def cameras_of(views):
+    """(pair, view, rotation, centre, field of view) of every picture."""
+    for b in range(PAIRS):
+        for v in range(2):
+            yield b, v, views.rotation[b, v], views.centre[b, v], views.field_of_view[b]
+
+
+def slab_depths(origin, direction, low, high):
+    """Float64 entry depths [R, N] of rays [R, 3] into boxes [N, 3], inf where missed."""
+    with np.errstate(divide="ignore"):
+        one = (low - origin[:, None]) / direction[:, None]
+        two = (high - origin[:, None]) / direction[:, None]
+    entry = np.minimum(one, two).max(-1)
+    leave = np.maximum(one, two).min(-1)
+    return np.where((entry <= leave) & (entry > 1e-3), entry, np.inf)
+
+
+def test_nearest_hit_agrees_with_float64_slabs():
+    city = jax.device_get(scenes.sample_city(jax.random.key(5), CONFIG))
+    # Crowns have leaves, for which there is no closed form: they go out of sight here.
+    crowns = city.crowns._replace(centre=city.crowns.centre - np.float32([0, 0, 500]))
+    city = city._replace(crowns=crowns)
+    rng = np.random.default_rng(0)
+    direction = rng.normal(size=(4000, 3)) * [1.0, 1.0, 0.25]
+    origin = np.array([0.3, 0.2, 2.1])
+    packed = raycast.nearest_hit(
+        jax.tree.map(jnp.asarray, city), jnp.float32(origin), tuple(jnp.float32(direction.T))
+    )
+    hit = jax.device_get(raycast.unpack_hit(packed))
+    c, s = np.cos(np.float64(city.turn)), np.sin(np.float64(city.turn))
+    into = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
+    start = np.broadcast_to(origin, direction.shape)
+    low, high = city.boxes.low.astype(float), city.boxes.high.astype(float)
+    depth = slab_depths(start, direction, low, high)
+    turned = slab_depths(start @ into.T, direction @ into.T, low, high)
+    depth[:, cities.TURNED] = turned[:, cities.TURNED]
+    ground = np.where(direction[:, 2] < 0, -origin[2] / direction[:, 2], np.inf)
+    ground = np.where(ground < 0.5 * raycast.FAR, ground, np.inf)
+    beyond = np.full_like(ground, np.inf)
+    depth = np.concatenate([depth, np.full((4000, 4), np.inf), ground[:, None], beyond[:, None]], 1)
+    expected = np.where(np.isinf(depth.min(1)), cities.SKY, depth.argmin(1))
+    # Edges and ties apart (rounding decides them), everything is the same.
+    agree = hit.identity == expected
+    assert agree.mean() > 0.998
+    assert len(np.unique(expected)) > 12
+    seen = agree & (expected != cities.SKY)
+    np.testing.assert_allclose(hit.depth[seen], depth.min(1)[seen], rtol=1e-4)
+
+
+def test_blocked_agrees_with_nearest_hit_on_boxes():
+    city = scenes.sample_city(jax.random.key(8), CONFIG)
+    city = city._replace(crowns=city.crowns._replace(centre=city.crowns.centre - 500.0))
+    direction = tuple(jax.random.normal(jax.random.key(9), (3, 2000)))
+    origin = tuple(jnp.float32([0.0, 0.5, 2.0]))
+    hit = raycast.unpack_hit(raycast.nearest_hit(city, jnp.stack(origin), direction))
+    point = tuple(o + 0.0 * direction[0] for o in origin)
+    blocked = np.asarray(raycast.blocked(city, point, direction, 30.0))
+    # A ray that meets the ground first may still meet a box below it: leave those out.
+    clear = np.asarray(hit.identity != cities.GROUND)
+    expected = np.asarray((hit.identity < cities.NUM_BOXES) & (hit.depth < 30.0))
+    assert 0.1 < expected.mean() < 0.9
+    np.testing.assert_array_equal(blocked[clear], expected[clear])
+
+
+def test_target_is_near_the_centre_and_at_its_depth(views):
+    checked = 0
+    for b, v, rotation, centre, view in cameras_of(views):
+        x, y, z = project(views.target[b], rotation, centre, view)
+        off = np.arctan(
+            np.hypot(x - 0.5 * CONFIG.width, y - 0.5 * CONFIG.height)
+            / (0.5 * CONFIG.width / np.tan(0.5 * view))
+        )
+        assert z > 0 and off <= 1.01 * CONFIG.centre_jitter * view
+        cosine = (centre - views.target[b]) @ views.normal[b]
+        assert cosine > 0.0
+        np.testing.assert_allclose(
+            views.camera_normal[b, v], rotation.T @ views.normal[b], atol=1e-5
+        )
+        if views.visible[b, v]:
+            # The facade's plane at this pixel's own ray, not at the target: exact on the plane.
+            point = unproject(views.geometry.depth[b, v], rotation, centre, view)[int(y), int(x)]
+            assert abs((point - views.target[b]) @ views.normal[b]) < 0.02
+            checked += 1
+    assert checked >= PAIRS
+
+
+def test_visible_means_that_nothing_is_nearer(sampled):
+    visible = np.asarray(sampled.visible)
+    assert visible.mean() > 0.8
+    for b in range(PAIRS):
+        city = jax.tree.map(lambda x, b=b: x[b], sampled.city)
+        for v in range(2):
+            centre = sampled.cameras.centre[b, v]
+            way = sampled.target[b] - centre
+            hit = raycast.unpack_hit(raycast.nearest_hit(city, centre, tuple(way[:, None])))
+            assert bool(hit.depth[0] > 0.985) == bool(visible[b, v])
+
+
+def test_points_of_one_view_lie_where_the_other_sees_them(views):
+    matched = total = 0
+    for b in range(PAIRS):
+        first, second = [(views.rotation[b, v], views.centre[b, v]) for v in range(2)]
+        view, depth = views.field_of_view[b], views.geometry.depth[b]
+        point = unproject(np.where(np.isinf(depth[0]), 1.0, depth[0]), *first, view)
+        x, y, z = project(point, *second, view)
+        inside = np.isfinite(depth[0]) & (z > 0.1) & (x > 0) & (x < CONFIG.width)
+        inside &= (y > 0) & (y < CONFIG.height)
+        seen = depth[1][y[inside].astype(int), x[inside].astype(int)]
+        z = z[inside]
+        # What view 1 sees cannot be far in front of what view 2 sees there, but for pixels' size.
+        near = np.abs(seen - z) < 0.05 * z + 0.1
+        matched, total = matched + near.sum(), total + inside.sum()
+        assert (seen < 1.5 * z + 0.5).mean() > 0.85
+    assert total > 1000 and matched / total > 0.4
+
+
+def test_vanishing_points_are_limits_of_far_points(views):
+    for b, v, rotation, centre, view in cameras_of(views):
+        for axis in range(3):
+            way = 1e7 * np.eye(3)[axis]
+            x, y, z = project(centre + way, rotation, np.float64(centre), view)
+            row = views.geometry.vanishing[b, v, axis].astype(np.float64)
+            assert np.sign(row[2]) == np.sign(z)
+            np.testing.assert_allclose(
+                np.cross(row / np.linalg.norm(row), np.array([x, y, 1.0]) / np.hypot(x, y)),
+                0.0,
+                atol=1e-4,
+            )
+
+
+def test_facades_recede_to_the_vanishing_point():
+    """A camera along the street: points of one wall's foot lie on a line through it."""
+    rotation = raycast.geometry.camera_rotation(0.2, 0.1, 0.05)
+    camera = scenes.Camera(rotation, jnp.array([0.0, 0.0, 2.0]), jnp.float32(1.2))
+    rows = scenes.vanishing_points(camera, CONFIG.height, CONFIG.width)
+    foot = np.array([[x, 6.0, 0.0] for x in (10.0, 20.0, 60.0)])
+    x, y, _ = project(foot, np.asarray(rotation), np.asarray(camera.centre), 1.2)
+    line = np.cross([x[0], y[0], 1.0], [x[2], y[2], 1.0])
+    line /= np.linalg.norm(line[:2])
+    street = np.asarray(rows[0] / rows[0, 2])
+    assert abs(line @ street) < 1e-2
+    assert abs(line @ np.asarray(rows[1] / rows[1, 2])) > 1.0
+
+
+def test_normals_are_unit_and_match_finite_differences_of_depth(views):
+    flat = 0
+    for b, v, _, _, view in cameras_of(views):
+        depth, kind = views.geometry.depth[b, v], views.geometry.semantic[b, v]
+        normal = views.geometry.normals[b, v]
+        sky = kind == scenes.Semantic.SKY
+        np.testing.assert_array_equal(sky, np.isinf(depth))
+        np.testing.assert_allclose(np.linalg.norm(normal, axis=-1), np.where(sky, 0, 1), atol=1e-4)
+        point = unproject(np.where(sky, 1.0, depth), np.eye(3), 0.0, view)
+        right, down = point[:-1, 1:] - point[:-1, :-1], point[1:, :-1] - point[:-1, :-1]
+        across = np.cross(down, right)
+        across /= np.linalg.norm(across, axis=-1, keepdims=True)
+        # Where three neighbours share class and normal they lie on one plane, nearly always.
+        same = np.isin(kind, [scenes.Semantic.GROUND, scenes.Semantic.BUILDING])[:-1, :-1]
+        for other in (normal[:-1, 1:], normal[1:, :-1]):
+            same &= (normal[:-1, :-1] * other).sum(-1) > 0.9999
+        same &= (kind[:-1, 1:] == kind[:-1, :-1]) & (kind[1:, :-1] == kind[:-1, :-1])
+        agreement = (across * normal[:-1, :-1]).sum(-1)[same & (depth[:-1, :-1] < 60)]
+        assert (agreement > 0.99).mean() > 0.93
+        flat += agreement.size
+    assert flat > 5000
+
+
+def test_the_same_key_gives_the_same_bytes_and_another_does_not(keys, atlas, views):
+    again = scenes.render_pairs(keys, atlas, CONFIG)
+    np.testing.assert_array_equal(again.image, views.image)
+    other = scenes.render_pairs(keys[::-1], atlas, CONFIG)
+    assert np.mean(np.asarray(other.image[0]) != views.image[0]) > 0.5
+    assert len({image.tobytes() for pair in views.image for image in pair}) == 2 * PAIRS
+
+
+def test_a_picture_does_not_depend_on_its_neighbours(keys, atlas, views):
+    mixed = jnp.concatenate([keys[2:3], jax.random.split(jax.random.key(99), PAIRS - 1)])
+    image = np.asarray(scenes.render_pairs(mixed, atlas, CONFIG).image)
+    np.testing.assert_array_equal(image[0], views.image[2])
+    assert (image[1:] != views.image[:-1]).any(axis=(1, 2, 3, 4)).all()
+
+
+def test_sharding_changes_nothing(keys, atlas, views):
+    if jax.device_count() < 2:
+        pytest.skip("one device; run with XLA_FLAGS=--xla_force_host_platform_device_count=2")
+    mesh = jax.sharding.Mesh(jax.devices()[:2], ("batch",))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    sharded = scenes.render_pairs(
+        jax.device_put(keys, place), jax.device_put(atlas, everywhere), CONFIG
+    )
+    assert len(sharded.image.sharding.device_set) == 2
+    np.testing.assert_array_equal(sharded.image, views.image)
+
+
+@pytest.mark.parametrize("part", ["light", "colour", "texture", "geometry"])
+def test_an_intervention_changes_its_part_alone(part, atlas):
+    keys = scenes.city_keys(jax.random.key(21))
+    view_key, photo_key, new_key = jax.random.split(jax.random.key(22), 3)
+    make = jax.jit(scenes.scene_from_keys, static_argnums=3)
+    seen = []
+    for changed in (keys, keys._replace(**{part: new_key})):
+        scene = make(changed, view_key, photo_key, CONFIG)
+        scene = jax.tree.map(lambda x: jnp.repeat(x[None], PAIRS, 0), scene)
+        seen.append(jax.device_get(scenes.render_scenes(scene, atlas, CONFIG, geometry=True)))
+    before, after = seen
+    assert (before.image != after.image).mean() > 0.1
+    same = [np.array_equal(a, b) for a, b in zip(before.geometry, after.geometry, strict=True)]
+    assert all(same) == (part != "geometry")
+    assert np.array_equal(before.centre, after.centre) == (part != "geometry")
+
+
+def test_mip_levels_are_box_averages_and_facades_keep_their_place():
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    texels = np.asarray(atlases._atlas(jnp.asarray(pictures)).texels)[len(scenes.Material) :]
+    for picture, layer in zip(pictures, texels, strict=True):
+        start = 0
+        for side in (16, 8, 4, 2, 1):
+            assert int(atlases.level_offset(16, side)) == start
+            level = layer[start : start + side * side].reshape(side, side)
+            level = np.stack([(level >> s) & 255 for s in (0, 8, 16)], -1)
+            box = 16 // side
+            mean = picture.astype(float).reshape(side, box, side, box, 3).mean((1, 3))
+            np.testing.assert_allclose(level, mean, atol=0.51)
+            start += side * side
+        assert start == layer.size
+
+
+def test_a_folder_of_photographs_skips_and_reports_what_is_broken(tmp_path):
+    Image.new("RGB", (50, 70), (200, 10, 30)).save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(b"not a picture")
+    (tmp_path / "notes.txt").write_text("ignored")
+    read = scenes.atlas_from_folder(tmp_path, size=32)
+    assert read.atlas.num_facades == 1 and read.atlas.size == 32
+    assert [path for path, _ in read.skipped] == [str(tmp_path / "b.jpg")]
+    assert set(np.asarray(read.atlas.texels[-1]).tolist()) == {200 | 10 << 8 | 30 << 16}
+    with pytest.raises(ValueError, match="1 files were skipped"):
+        scenes.atlas_from_files([tmp_path / "b.jpg"])
+
+
+def test_a_red_atlas_makes_red_facades(atlas):
+    """Texture colours reach the picture: no stage mixes up the channels."""
+    config = dataclasses.replace(CONFIG, tint=0.0)
+    red = jnp.broadcast_to(jnp.array([180.0, 60.0, 60.0]), (1, 32, 32, 3))
+    scene = scenes.sample_scenes(jax.random.split(jax.random.key(2), 4), config=config)
+    views = jax.device_get(scenes.render_scenes(scene, atlases._atlas(red), config, geometry=True))
+    wall = views.image[views.geometry.semantic == scenes.Semantic.BUILDING].astype(float)
+    assert wall[:, 0].mean() > 1.5 * wall[:, 1].mean()
+    assert wall[:, 0].mean() > 1.5 * wall[:, 2].mean()
+
+
+def test_antialiasing_schemes_agree_with_their_weights():
+    rng = np.random.default_rng(2)
+    height, width = CONFIG.height, CONFIG.width
+    centre = rng.random((height, width)).astype(np.float32)
+    corner = rng.random((height + 1, width + 1)).astype(np.float32)
+    plane = jnp.concatenate([centre.ravel(), corner.ravel()])
+    resolved = np.asarray(photometry.resolve((plane,) * 3, CONFIG))
+    for i, j in [(0, 0), (7, 11), (height - 1, width - 1)]:
+        expected = centre[i, j] / 2 + corner[i : i + 2, j : j + 2].sum() / 8
+        np.testing.assert_allclose(resolved[:, i, j], expected, rtol=1e-5)
+    for rays in (1, 2, 4):
+        config = dataclasses.replace(CONFIG, rays=rays)
+        x, y, z = raycast.image_rays(config, jnp.float32(1.0))
+        assert x.size == {1: 1, 2: 2, 4: 4}[rays] * height * width + (rays == 2) * (
+            height + width + 1
+        )
+        np.testing.assert_allclose([x.mean(), y.mean()], 0.0, atol=1e-5)
+        np.testing.assert_array_equal(z, 1.0)
+
+
+def test_more_rays_change_edges_and_not_the_picture(keys, atlas):
+    images = {}
+    for rays in (1, 4):
+        config = dataclasses.replace(CONFIG, rays=rays, noise=0.0)
+        images[rays] = np.asarray(scenes.render_pairs(keys[:2], atlas, config).image, float)
+    config = dataclasses.replace(CONFIG, noise=0.0)
+    quincunx = np.asarray(scenes.render_pairs(keys[:2], atlas, config).image, float)
+    one, two = (np.abs(image - images[4]).mean() for image in (images[1], quincunx))
+    assert 0.0 < two < one < 12.0
+
+
+def test_photometry_stays_in_range_at_its_extremes():
+    image = jnp.stack([jnp.zeros((8, 8)), jnp.full((8, 8), 1.5), jnp.full((8, 8), 0.5)])
+    plain = photometry.plain_development()
+    np.testing.assert_array_equal(
+        np.asarray(photometry.develop(image, plain)).max((1, 2)), [0, 255, 128]
+    )
+    harsh = plain._replace(
+        automatic=jnp.float32(1.0),
+        gain=jnp.full(3, 3.0),
+        contrast=jnp.float32(2.0),
+        noise=jnp.float32(0.5),
+    )
+    out = np.asarray(photometry.develop(image, harsh))
+    assert out.dtype == np.uint8 and out.min() == 0 and out.max() == 255
+    noisy = plain._replace(noise=jnp.float32(0.05))
+    grey = photometry.develop(jnp.full((3, 64, 64), 0.5), noisy)
+    np.testing.assert_allclose(np.asarray(grey, float).std(), 0.05 * 255, rtol=0.05)
+
+
+def test_blur_keeps_the_mean_and_flat_images():
+    image = jnp.zeros((3, 9, 9)).at[:, 4, 4].set(1.0)
+    blurred = np.asarray(photometry.blur(image, 0.2))
+    kernel = np.outer([0.2, 0.6, 0.2], [0.2, 0.6, 0.2])
+    np.testing.assert_allclose(blurred[1, 3:6, 3:6], kernel, atol=1e-6)
+    np.testing.assert_allclose(blurred[1].sum(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(photometry.blur(jnp.ones((3, 4, 4)), 0.3), 1.0, rtol=1e-6)
+
+
+def test_everything_is_finite_and_plausible(views):
+    for name in ("rotation", "centre", "field_of_view", "target", "normal", "camera_normal"):
+        assert np.isfinite(getattr(views, name)).all(), name
+    low, high = CONFIG.eye_height
+    assert (views.centre[..., 2] >= low).all() and (views.centre[..., 2] <= high).all()
+    low, high = CONFIG.field_of_view
+    assert (views.field_of_view >= low).all() and (views.field_of_view <= high).all()
+    kinds = set(np.unique(views.geometry.semantic).tolist())
+    assert {scenes.Semantic.SKY, scenes.Semantic.GROUND, scenes.Semantic.BUILDING} <= kinds
+    assert (views.image.std(axis=(2, 3, 4)) > 8).all()
+    determinant = np.linalg.det(views.rotation)
+    np.testing.assert_allclose(determinant, 1.0, atol=1e-4)
+
+
+def test_angles_between_views_cover_the_asked_range():
+    scene = scenes.sample_scenes(jax.random.split(jax.random.key(4), 128), config=CONFIG)
+    way = np.asarray(scene.cameras.centre - scene.target[:, None])
+    way /= np.linalg.norm(way, axis=-1, keepdims=True)
+    angle = np.degrees(np.arccos(np.clip((way[:, 0] * way[:, 1]).sum(-1), -1, 1)))
+    angle = angle[np.asarray(scene.visible).all(1)]
+    assert angle.size > 100
+    assert np.percentile(angle, 10) < 20 and np.percentile(angle, 90) > 60
+
+
+def test_render_is_one_plain_view(atlas):
+    scene = scenes.sample_scene(jax.random.key(6), CONFIG)
+    camera = jax.tree.map(lambda x: x[0], scene.cameras)
+    image = np.asarray(scenes.render(scene.city, camera, atlas, CONFIG))
+    assert image.shape == (CONFIG.height, CONFIG.width, 3) and image.dtype == np.uint8
+    assert image.std() > 8
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rays": 3}, {"height": 1}, {"field_of_view": (1.0, 4.0)}, {"candidates": 1}]
+)
+def test_wrong_configurations_are_refused(wrong):
+    with pytest.raises(ValueError, match=str(next(iter(wrong.values())))[:3].strip("(")):
+        scenes.SceneConfig(**wrong)
