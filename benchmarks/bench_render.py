@@ -22,7 +22,7 @@ _JSON = flags.DEFINE_string("json", None, "Write the results to this file as wel
 
 def spread(keys: jax.Array, atlas: scenes.Atlas) -> tuple[jax.Array, scenes.Atlas]:
     """Keys split over all devices, the atlas on each."""
-    mesh = jax.make_mesh((jax.device_count(),), ("batch",))
+    mesh = jax.sharding.Mesh(jax.devices(), ("batch",))
     by_batch = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return jax.device_put(keys, by_batch), jax.device_put(atlas, everywhere)

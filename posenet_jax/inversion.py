@@ -77,15 +77,16 @@ def init(key: Array, recipe: Recipe, space: Preprocessing) -> State:
     parameters = image_parameters.initial(key, recipe.parameters, recipe.start_deviation, space)
     best = Best(
         image=image_parameters.image(parameters, recipe.parameters, space),
-        loss=jnp.array(jnp.inf),
-        relative_loss=jnp.array(jnp.inf),
-        descriptor_error=jnp.array(jnp.inf),
+        # Dtypes are spelt out: a weakly typed first state would compile every step twice.
+        loss=jnp.full((), jnp.inf, jnp.float32),
+        relative_loss=jnp.full((), jnp.inf, jnp.float32),
+        descriptor_error=jnp.full((), jnp.inf, jnp.float32),
     )
     return State(
         parameters=parameters,
         moments=_adam(recipe).init(parameters),
         steps=jnp.zeros((), jnp.int32),
-        status=jnp.full((), Status.RUNNING, jnp.int32),
+        status=jnp.zeros((), jnp.int32),  # RUNNING
         best=best,
     )
 
@@ -186,22 +187,48 @@ def _select(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-@functools.partial(jax.jit, static_argnames="space")
-def _init_batch(keys: Array, recipe: Recipe, *, space: Preprocessing) -> State:
-    return jax.vmap(init, (0, 0, None))(keys, recipe, space)
+@functools.partial(jax.jit, static_argnames=("space", "mesh"))
+def _init_batch(keys: Array, recipe: Recipe, *, space: Preprocessing, mesh: Mesh) -> State:
+    images = PartitionSpec(mesh.axis_names)
+
+    def first(keys, recipe):
+        return jax.vmap(init, (0, 0, None))(keys, recipe, space)
+
+    return jax.shard_map(
+        first, mesh=mesh, in_specs=(images, images), out_specs=images, check_vma=False
+    )(keys, recipe)
 
 
-@functools.partial(jax.jit, static_argnames=("space", "chunk"), donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("space", "mesh", "chunk"), donate_argnums=0)
 def _advance_batch(
-    state: State, encode: Any, targets: Array, recipe: Recipe, *, space: Preprocessing, chunk: int
+    state: State,
+    encode: Any,
+    targets: Array,
+    recipe: Recipe,
+    *,
+    space: Preprocessing,
+    mesh: Mesh,
+    chunk: int,
 ) -> State:
-    def advance(state):
+    """`chunk` steps of a batch. Each device works on its own images; nothing passes between them."""
+    images = PartitionSpec(mesh.axis_names)
+
+    def advance(state, encode, targets, recipe):
         one = functools.partial(step, encode=encode, space=space)
         return jax.vmap(one)(state, targets, recipe)
 
-    if chunk == 1:
-        return advance(state)
-    return lax.fori_loop(0, chunk, lambda _, state: advance(state), state)
+    def chunk_of_steps(state, *rest):
+        if chunk == 1:
+            return advance(state, *rest)
+        return lax.fori_loop(0, chunk, lambda _, state: advance(state, *rest), state)
+
+    return jax.shard_map(
+        chunk_of_steps,
+        mesh=mesh,
+        in_specs=(images, PartitionSpec(), images, images),
+        out_specs=images,
+        check_vma=False,
+    )(state, encode, targets, recipe)
 
 
 def default_chunk() -> int:
@@ -285,14 +312,21 @@ def _run_batch(
     sharded = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
     keys, targets, recipe = jax.device_put((keys, targets, recipe), sharded)
     encode = jax.device_put(encode, NamedSharding(mesh, PartitionSpec()))
-    state = _init_batch(keys, recipe, space=space)
-    for done in range(0, recipe.steps, chunk):
-        state = _advance_batch(state, encode, targets, recipe, space=space, chunk=chunk)
+    state = _init_batch(keys, recipe, space=space, mesh=mesh)
+    advance = functools.partial(_advance_batch, space=space, mesh=mesh, chunk=chunk)
+    steps = int(jnp.max(recipe.steps))
+    reported = 0
+    for done in range(chunk, steps + chunk, chunk):
+        state = advance(state, encode, targets, recipe)
         # Asking now and then keeps the host from running ahead, and ends a batch that is done.
-        if done // chunk % 10 == 9 and not np.any(np.asarray(state.status) == Status.RUNNING):
-            progress(targets.shape[0] * (recipe.steps - done))
+        ended = done >= steps or (
+            done // chunk % 10 == 0 and not np.any(np.asarray(state.status) == Status.RUNNING)
+        )
+        now = steps if ended else done
+        progress(targets.shape[0] * (now - reported))
+        reported = now
+        if ended:
             break
-        progress(targets.shape[0] * min(chunk, recipe.steps - done))
     return state
 
 

@@ -24,6 +24,8 @@ def _static(default):
 class Recipe:
     """Hyper-parameters of one inversion; the defaults are Table 1 of the report.
 
+    steps: iterates evaluated.
+
     tv_weight multiplies eq. 1 as it stands if the data term is `norm`; with `relative_square` it
     multiplies the mean over pixels of the total variation of x / 127.5, so that neither the
     encoder's scale nor the image's size matters. The same holds for l6_weight.
@@ -31,7 +33,8 @@ class Recipe:
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
     its steps end there. final_rate: the last step's learning rate as a share of the first's
     (`cosine`). start_deviation: standard deviation of the first image's noise, in grey levels.
-    jitter: largest shift of the image, in pixels, before each evaluation (0: none).
+
+    Raises ValueError, naming the option and the value received.
     """
 
     learning_rate: float = 26.60
@@ -44,9 +47,9 @@ class Recipe:
     final_rate: float = 1.0
     start_deviation: float = 10.0
     tolerance: float = 0.08
+    steps: int = 200
 
     name: str = _static("custom")
-    steps: int = _static(200)
     data_term: Literal["norm", "relative_square"] = _static("norm")
     parameters: Literal["pixels", "pyramid"] = _static("pixels")
     schedule: Literal["constant", "cosine"] = _static("constant")
@@ -66,8 +69,8 @@ class Recipe:
                 raise ValueError(
                     f"{field} must be one of {', '.join(choices)}, received {getattr(self, field)!r}"
                 )
-        if not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps must be a whole number of at least 1, received {self.steps!r}")
+        if isinstance(self.steps, int | float) and self.steps < 1:
+            raise ValueError(f"steps must be at least 1, received {self.steps!r}")
         if self.clipping and self.parameters != "pixels":
             raise ValueError(
                 "small-contribution clipping sets pixels: it needs parameters='pixels'"

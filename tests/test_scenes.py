@@ -133,7 +133,8 @@ def test_target_is_near_the_centre_and_at_its_depth(views):
         )
         if views.visible[b, v]:
             # The facade's plane at this pixel's own ray, not at the target: exact on the plane.
-            point = unproject(views.geometry.depth[b, v], rotation, centre, view)[int(y), int(x)]
+            depth = np.minimum(views.geometry.depth[b, v], 1e6)
+            point = unproject(depth, rotation, centre, view)[int(y), int(x)]
             assert abs((point - views.target[b]) @ views.normal[b]) < 0.02
             checked += 1
     assert checked >= PAIRS
@@ -294,13 +295,11 @@ def test_a_folder_of_photographs_skips_and_reports_what_is_broken(tmp_path):
         scenes.atlas_from_files([tmp_path / "b.jpg"])
 
 
-def test_a_red_atlas_makes_red_facades(atlas):
+def test_a_red_atlas_makes_red_facades(sampled, atlas, views):
     """Texture colours reach the picture: no stage mixes up the channels."""
-    config = dataclasses.replace(CONFIG, tint=0.0)
-    red = jnp.broadcast_to(jnp.array([180.0, 60.0, 60.0]), (1, 32, 32, 3))
-    scene = scenes.sample_scenes(jax.random.split(jax.random.key(2), 4), config=config)
-    views = jax.device_get(scenes.render_scenes(scene, atlases._atlas(red), config, geometry=True))
-    wall = views.image[views.geometry.semantic == scenes.Semantic.BUILDING].astype(float)
+    red = jnp.broadcast_to(jnp.array([180.0, 60.0, 60.0]), (atlas.num_facades, 32, 32, 3))
+    image = np.asarray(scenes.render_scenes(sampled, atlases._atlas(red), CONFIG).image)
+    wall = image[views.geometry.semantic == scenes.Semantic.BUILDING].astype(float)
     assert wall[:, 0].mean() > 1.5 * wall[:, 1].mean()
     assert wall[:, 0].mean() > 1.5 * wall[:, 2].mean()
 
@@ -325,14 +324,14 @@ def test_antialiasing_schemes_agree_with_their_weights():
         np.testing.assert_array_equal(z, 1.0)
 
 
-def test_more_rays_change_edges_and_not_the_picture(keys, atlas):
+def test_more_rays_change_edges_and_not_the_picture(sampled, atlas):
+    quiet = sampled.developments._replace(noise=jnp.zeros((PAIRS, 2)))
+    scene = sampled._replace(developments=quiet)
     images = {}
-    for rays in (1, 4):
-        config = dataclasses.replace(CONFIG, rays=rays, noise=0.0)
-        images[rays] = np.asarray(scenes.render_pairs(keys[:2], atlas, config).image, float)
-    config = dataclasses.replace(CONFIG, noise=0.0)
-    quincunx = np.asarray(scenes.render_pairs(keys[:2], atlas, config).image, float)
-    one, two = (np.abs(image - images[4]).mean() for image in (images[1], quincunx))
+    for rays in (1, 2, 4):
+        config = dataclasses.replace(CONFIG, rays=rays)
+        images[rays] = np.asarray(scenes.render_scenes(scene, atlas, config).image, float)
+    one, two = (np.abs(images[rays] - images[4]).mean() for rays in (1, 2))
     assert 0.0 < two < one < 12.0
 
 
@@ -379,12 +378,13 @@ def test_everything_is_finite_and_plausible(views):
 
 
 def test_angles_between_views_cover_the_asked_range():
-    scene = scenes.sample_scenes(jax.random.split(jax.random.key(4), 128), config=CONFIG)
-    way = np.asarray(scene.cameras.centre - scene.target[:, None])
-    way /= np.linalg.norm(way, axis=-1, keepdims=True)
+    keys = jax.random.split(jax.random.key(4), (24, PAIRS))
+    drawn = [jax.device_get(scenes.sample_scenes(some, config=CONFIG)) for some in keys]
+    way = np.concatenate([scene.cameras.centre - scene.target[:, None] for scene in drawn])
+    way = way / np.linalg.norm(way, axis=-1, keepdims=True)
     angle = np.degrees(np.arccos(np.clip((way[:, 0] * way[:, 1]).sum(-1), -1, 1)))
-    angle = angle[np.asarray(scene.visible).all(1)]
-    assert angle.size > 100
+    angle = angle[np.concatenate([scene.visible for scene in drawn]).all(1)]
+    assert angle.size > 0.8 * 24 * PAIRS
     assert np.percentile(angle, 10) < 20 and np.percentile(angle, 90) > 60
 
 

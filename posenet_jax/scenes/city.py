@@ -107,7 +107,7 @@ def _box(x: Array, y: Array, size_x: Array, size_y: Array, bottom: Array, top: A
 
 def _bury(boxes: Boxes, absent: Array) -> Boxes:
     """Boxes [n] with those for which `absent` [n] holds moved out of sight."""
-    down = jnp.where(absent[:, None], jnp.array([0.0, 0.0, _BURIED]), 0.0)
+    down = jnp.where(absent[:, None], jnp.array([[0.0, 0.0, _BURIED]]), 0.0)
     return Boxes(boxes.low + down, boxes.high + down)
 
 
@@ -215,7 +215,7 @@ def _geometry(key: Array, config: SceneConfig) -> tuple[Boxes, Crowns, Street, A
 def _car_paint(key: Array) -> Array:
     """[5, 3] mostly white to black, some coloured."""
     r = jax.random.uniform(key, (5, 5))
-    grey = _between(r[:, :1], 0.08, 0.95) * jnp.ones(3)
+    grey = jnp.broadcast_to(_between(r[:, :1], 0.08, 0.95), (5, 3))
     coloured = _between(r[:, 1:4] ** 2, 0.04, 0.75)
     return jnp.where(r[:, 4:] < 0.65, grey, coloured)
 
@@ -226,11 +226,12 @@ def _tints(key: Array, config: SceneConfig) -> Array:
     wall = jax.random.uniform(wall_key, (18, 4), minval=-1.0)
     walls = (1.0 + config.tint * wall[:, :3]) * (0.95 + 0.2 * wall[:, 3:])
     cars = _car_paint(car_key)
-    poles = jax.random.uniform(pole_key, (6, 1), minval=0.06, maxval=0.5) * jnp.ones(3)
+    poles = jax.random.uniform(pole_key, (6, 1), minval=0.06, maxval=0.5)
+    poles = jnp.broadcast_to(poles, (6, 3))
     trunks = jnp.broadcast_to(jnp.array([0.27, 0.21, 0.16]), (4, 3))
     leaf = jax.random.uniform(tree_key, (NUM_CROWNS, 3), minval=0.5, maxval=1.05)
     ground = jax.random.uniform(ground_key, (1, 1), minval=0.75, maxval=1.3)
-    rest = [leaf, ground * jnp.ones(3), jnp.ones((1, 3))]
+    rest = [leaf, jnp.broadcast_to(ground, (1, 3)), jnp.ones((1, 3))]
     return jnp.concatenate([walls, cars, cars, poles, trunks, *rest])
 
 

@@ -27,7 +27,12 @@ def _inside(position: Array, low: Array, high: Array) -> Array:
 
 
 def _paint(picture: Array, mask: Array, colour: Array) -> Array:
-    return picture + mask[..., None] * (colour - picture)
+    return picture + mask[..., None] * (jnp.broadcast_to(colour, picture.shape) - picture)
+
+
+def _coloured(grey: Array, colour: Array) -> Array:
+    """[S, S] brightness times one colour [3]."""
+    return grey[..., None] * colour[None, None]
 
 
 def _wall(key: Array, size: int) -> Array:
@@ -42,7 +47,7 @@ def _wall(key: Array, size: int) -> Array:
         jnp.mod(x + course * jnp.floor(y / course), 2.0 * course) < 0.2 * course
     )
     brick = (jax.random.uniform(brick_key) < 0.4) * jnp.where(mortar, -0.1, 0.05)
-    return colour * (1.0 + brick + 0.09 * _grain(grain_key, size))[..., None]
+    return _coloured(1.0 + brick + 0.09 * _grain(grain_key, size), colour)
 
 
 def _windows(key: Array, picture: Array, u: Array, v: Array) -> Array:
@@ -61,7 +66,7 @@ def _windows(key: Array, picture: Array, u: Array, v: Array) -> Array:
     panes = jax.random.uniform(glass_key, (8, 8))[
         (v * storeys).astype(int), (u * columns).astype(int)
     ]
-    pane = (35.0 + 70.0 * panes + 50.0 * y)[..., None] * jnp.array([0.92, 1.0, 1.08])
+    pane = _coloured(35.0 + 70.0 * panes + 50.0 * y, jnp.array([0.92, 1.0, 1.08]))
     picture = _paint(picture, sill, 0.75 * picture)
     picture = _paint(picture, surround, tone * jnp.array([1.0, 0.99, 0.96]))
     picture = _paint(picture, glass, pane)
@@ -82,7 +87,7 @@ def _shop_front(key: Array, picture: Array, u: Array, v: Array) -> Array:
     picture = _paint(picture, here * _inside(v, -1.0, storey), 0.55 * sign_colour + 40.0)
     picture = _paint(picture, here * _inside(v, 0.19, 0.23), sign_colour)
     window = _inside(x, -1.0, 0.4) * _inside(v, 0.03, 0.17)
-    dark = (30.0 + 60.0 * r[2] + 150.0 * v)[..., None] * jnp.array([0.95, 1.0, 1.05])
+    dark = _coloured(30.0 + 60.0 * r[2] + 150.0 * v, jnp.array([0.95, 1.0, 1.05]))
     return _paint(picture, here * window, dark)
 
 

@@ -78,8 +78,8 @@ def scene_from_keys(
     """Unbatched scene of explicit keys: exchange one to change one thing alone."""
     city = build_city(keys, config)
     target, normal, cameras, visible = views.sample_pair(view_key, city, config)
-    develop = jax.vmap(photometry.sample_development, (0, None))
-    developments = develop(jax.random.split(photo_key), config)
+    develop = jax.vmap(lambda key: photometry.sample_development(key, config))
+    developments = develop(jax.random.split(photo_key))
     return Scene(city, target, normal, cameras, visible, developments)
 
 
@@ -92,7 +92,7 @@ def sample_scene(key: Array, config: SceneConfig) -> Scene:
 @_stage
 def sample_scenes(keys: Array, config: SceneConfig) -> Scene:
     """Keys [B] -> scenes with leading axis B."""
-    return jax.vmap(sample_scene, (0, None))(keys, config)
+    return jax.vmap(lambda key: sample_scene(key, config))(keys)
 
 
 def _directions(camera: Camera, config: SceneConfig) -> raycast.Vector:

@@ -97,7 +97,7 @@ def develop(image: Array, development: Development) -> Array:
     metered = image[:, height // 3 :].mean()
     exposure = jnp.exp(development.automatic * jnp.log(_MIDDLE / (metered + 0.02)))
     gain = (exposure * development.gain)[:, None, None]
-    image = image * gain * falloff
+    image = image * gain * falloff[None]
     image = jnp.exp(development.gamma * jnp.log(jnp.maximum(image, 1e-4)))
     image = 0.5 + development.contrast * (image - 0.5)
     image = image + development.noise * _sensor_noise(development.noise_key, (height, width))

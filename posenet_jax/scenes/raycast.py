@@ -208,14 +208,13 @@ def blocked(
     return found
 
 
-def inside_something(city: City, point: Vector, margin: float) -> Array:
-    """[R] bool: is a point (world) within `margin` metres of a box or crown (as bounding boxes)?"""
-    turned = turn_vector(city.turn, point)
+def inside_something(city: City, point: Array, margin: float) -> Array:
+    """[...] bool: is a point [..., 3] within `margin` metres of a box or crown (as a box)?"""
+    own = (jnp.arange(GROUND) >= TURNED.start) & (jnp.arange(GROUND) < TURNED.stop)
+    turned = jnp.stack(turn_vector(city.turn, tuple(jnp.moveaxis(point, -1, 0))), axis=-1)
+    lead = (1,) * (point.ndim - 1)
+    place = jnp.where(own.reshape(*lead, -1, 1), turned[..., None, :], point[..., None, :])
     low = jnp.concatenate([city.boxes.low, city.crowns.centre - city.crowns.radius]) - margin
     high = jnp.concatenate([city.boxes.high, city.crowns.centre + city.crowns.radius]) + margin
-    found = jnp.zeros(point[0].shape, bool)
-    for i in range(NUM_BOXES + NUM_CROWNS):
-        p = turned if TURNED.start <= i < TURNED.stop else point
-        within = [(low[i, axis] < p[axis]) & (p[axis] < high[i, axis]) for axis in range(3)]
-        found |= within[0] & within[1] & within[2]
-    return found
+    within = (low.reshape(*lead, -1, 3) < place) & (place < high.reshape(*lead, -1, 3))
+    return within.all(axis=-1).any(axis=-1)

@@ -67,7 +67,7 @@ def _usable(city: City, centre: Array, target: Array, normal: Array, config: Sce
     cosine = jnp.einsum("tki,ti->tk", way, normal) / distance
     near, far = config.distance
     good = (cosine > config.least_cosine) & (distance > near) & (distance < far)
-    blocked = raycast.inside_something(city, tuple(jnp.moveaxis(centre, -1, 0)), _CLEARANCE)
+    blocked = raycast.inside_something(city, centre, _CLEARANCE)
     return good & ~blocked & sees(city, centre, jnp.broadcast_to(target[:, None], centre.shape))
 
 
@@ -105,17 +105,15 @@ def sample_pair(key: Array, city: City, config: SceneConfig) -> tuple[Array, Arr
     target_key, place_key, choice_key, view_key, angle_key = jax.random.split(key, 5)
     targets, normals = _targets(target_key, city)
     keys = jax.random.split(place_key, _TARGETS)
-    centres = jax.vmap(_places, (0, None, 0, None))(keys, city, targets, config)
+    centres = jax.vmap(lambda k, t: _places(k, city, t, config))(keys, targets)
     usable = _usable(city, centres, targets, normals, config)
     # Any target that enough candidates see will do; the first such one keeps variety.
     best = jnp.argmax(jnp.minimum(usable.sum(axis=1), 6))
     target, normal, centre = targets[best], normals[best], centres[best]
-    pair = _choose(choice_key, centre - target, usable[best], config)
+    pair = _choose(choice_key, centre - target[None], usable[best], config)
     view = jax.random.uniform(
         angle_key, (), minval=config.field_of_view[0], maxval=config.field_of_view[1]
     )
     jitter = jax.random.uniform(view_key, (2, 3), minval=-1.0)
-    cameras = jax.vmap(_camera, (0, 0, None, None, None))(
-        jitter, centre[pair], target, view, config
-    )
+    cameras = jax.vmap(lambda j, c: _camera(j, c, target, view, config))(jitter, centre[pair])
     return target, normal, cameras, usable[best][pair]

@@ -1,0 +1,78 @@
+"""Metrics against closed forms, SciPy and Pillow."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage, spatial, stats
+
+from posenet_jax import metrics
+
+
+def _picture(seed, shape=(100, 100, 3)):
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def test_relative_loss_is_equation_3():
+    assert float(metrics.relative_loss(jnp.array([3.0, 4.0]), jnp.zeros(2))) == 1.0
+    a, b = jnp.array([3.0, 0.0]), jnp.array([0.0, 4.0])
+    assert float(metrics.relative_loss(a, b)) == pytest.approx(5.0 / 7.0)
+    assert float(metrics.relative_loss(jnp.zeros(2), jnp.zeros(2))) == 0.0
+
+
+def test_relative_loss_is_about_half_the_descriptor_error():
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=512)
+    near = jnp.asarray(target + 0.01 * rng.normal(size=512))
+    error = float(metrics.descriptor_error(near, jnp.asarray(target)))
+    assert error == pytest.approx(np.linalg.norm(near - target) / np.linalg.norm(target), rel=1e-4)
+    assert float(metrics.relative_loss(near, jnp.asarray(target))) == pytest.approx(
+        error / 2, rel=0.01
+    )
+
+
+def test_pairwise_normalised_errors_use_scipys_mean_distance():
+    rng = np.random.default_rng(0)
+    targets, found = rng.normal(size=(2, 9, 4, 3)).astype(np.float32)
+    expected = np.linalg.norm((found - targets).reshape(9, -1), axis=1)
+    expected /= spatial.distance.pdist(targets.reshape(9, -1)).mean()
+    ours = metrics.pairwise_normalised_errors(jnp.asarray(found), jnp.asarray(targets))
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((100, 100), 4.0), ((31, 57), 2.0), ((9, 9), 4.0)])
+def test_blur_is_scipys(shape, sigma):
+    grey = np.random.default_rng(1).normal(size=shape)
+    ours = metrics.gaussian_blur(jnp.asarray(grey, jnp.float32), sigma)
+    np.testing.assert_allclose(ours, ndimage.gaussian_filter(grey, sigma), atol=1e-5)
+
+
+def test_luminance_is_pillows():
+    picture = _picture(2)
+    grey = np.asarray(Image.fromarray(picture).convert("L"), np.float32)
+    assert np.abs(np.asarray(metrics.luminance(jnp.asarray(picture))) - grey).max() <= 0.51
+
+
+def test_luminance_correlation_is_scipys_pearson_of_blurred_greys():
+    a, b = _picture(3), _picture(4)
+    b[:50] //= 2
+    a[:50] //= 2
+
+    def blurred(picture):
+        grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+        return ndimage.gaussian_filter(grey, 4.0).ravel()
+
+    expected = stats.pearsonr(blurred(a), blurred(b)).statistic
+    ours = metrics.luminance_correlation(jnp.asarray(a), jnp.asarray(b))
+    assert float(ours) == pytest.approx(expected, abs=1e-4)
+
+
+def test_luminance_correlation_of_flat_inverted_and_equal_pictures():
+    picture = _picture(5)
+    flat = np.full_like(picture, 77)
+    correlation = metrics.luminance_correlation
+    assert float(correlation(jnp.asarray(picture), jnp.asarray(flat))) == 0.0
+    assert float(correlation(jnp.asarray(picture), jnp.asarray(picture))) == pytest.approx(1.0)
+    assert float(correlation(jnp.asarray(picture), jnp.asarray(255 - picture))) == pytest.approx(
+        -1.0
+    )
