@@ -30,9 +30,6 @@ def configure() -> None:
     """Devices and compilation cache; call it before anything asks JAX for a device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or cores or 1)
-    # Two programs in flight, each waiting for all devices to meet, can wait for one another for
-    # ever where the devices are threads of one small pool.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if _COMPILATION_CACHE.value:
         folder = Path(_COMPILATION_CACHE.value).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))

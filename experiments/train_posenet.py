@@ -81,7 +81,7 @@ def _held_out(source: pairs.RenderedPairs) -> training.Pairs:
     draws = [
         source(jax.random.fold_in(_key(3), i)) for i in range(-(-_HELD_OUT.value // source.count))
     ]
-    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *draws)
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *jax.device_get(draws))
 
 
 def main() -> int:
@@ -107,7 +107,7 @@ def main() -> int:
         return (rendered(rendered_key),) + ((photos(photo_key),) if photos else ())
 
     def step(state, batches):
-        return training.train_step(state, batches, scale, config=config, space=space)
+        return training.train_step(state, batches, scale, config=config, space=space, mesh=mesh)
 
     def evaluate(state) -> dict[str, float]:
         return evaluation.evaluate(
@@ -116,6 +116,7 @@ def main() -> int:
             scale,
             config=config,
             space=space,
+            mesh=mesh,
             batch=config.rendered_pairs,
         )
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax import geometry, losses
 from posenet_jax.encoder import HeadOutputs
@@ -38,16 +39,18 @@ def normal_errors(predicted: Array, truth: Array) -> np.ndarray:
 
 
 def _predict_all(
-    params: Any, pairs: Pairs, config: TrainConfig, space: Preprocessing, batch: int
-) -> tuple[Array, HeadOutputs, Array, Array]:
+    params: Any, pairs: Pairs, config: TrainConfig, space: Preprocessing, mesh: Mesh, batch: int
+) -> tuple[np.ndarray, HeadOutputs, np.ndarray, np.ndarray]:
+    """What `predict` says of all pairs, on the host."""
     count = pairs.image.shape[0]
     if count % batch:
         raise ValueError(f"{count} pairs do not fill batches of {batch}")
-    parts = [
-        predict(params, pairs.image[i : i + batch], config=config, space=space)
-        for i in range(0, count, batch)
-    ]
-    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
+    over_devices = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    parts = []
+    for start in range(0, count, batch):
+        image = jax.device_put(pairs.image[start : start + batch], over_devices)
+        parts.append(jax.device_get(predict(params, image, config=config, space=space, mesh=mesh)))
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
 
 def evaluate(
@@ -57,9 +60,10 @@ def evaluate(
     *,
     config: TrainConfig,
     space: Preprocessing,
+    mesh: Mesh,
     batch: int = 32,
 ) -> dict[str, float]:
-    """Held-out figures of parameters in training units.
+    """Held-out figures of parameters in training units on `pairs` (host arrays).
 
     Rotation and normal errors are medians in degrees, beside those of the identity and of the
     constant that suits these pairs best (so that the comparison is a hard one); `fpr95_hard` and
@@ -67,9 +71,10 @@ def evaluate(
     and against another scene; `active_share` is the share of the descriptor's units above zero in
     an image, `dead_share` that of units above zero in none.
     """
-    descriptors, outputs, hard, easy = _predict_all(params, pairs, config, space, batch)
+    descriptors, outputs, hard, easy = _predict_all(params, pairs, config, space, mesh, batch)
     posed = np.asarray(pairs.pose_weight) > 0
     matched = np.asarray(pairs.match_weight) > 0
+    scale = jax.tree.map(jnp.asarray, jax.device_get(scale))
     truth = relative_poses(pairs.rotation, pairs.centre)
     errors = rotation_errors(scale.restore(outputs.pose), truth)[posed]
     identity = rotation_errors(jnp.zeros_like(truth), truth)[posed]

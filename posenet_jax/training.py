@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import Mesh, PartitionSpec
 
 from posenet_jax import geometry, losses
 from posenet_jax.encoder import ARCHITECTURES, HeadOutputs, SiameseHeads, StreetNet
@@ -210,7 +211,7 @@ def _loss(
     return total, {"loss": total, **parts}
 
 
-@functools.partial(jax.jit, static_argnames=("config", "space"), donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("config", "space", "mesh"), donate_argnums=0)
 def train_step(
     state: TrainState,
     batches: tuple[Pairs, ...],
@@ -218,11 +219,28 @@ def train_step(
     *,
     config: TrainConfig,
     space: Preprocessing,
+    mesh: Mesh,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimiser step on (rendered pairs,) or (rendered pairs, photograph pairs)."""
-    (_, metrics), gradients = jax.value_and_grad(_loss, has_aux=True)(
-        state.params, batches, scale, config, space
-    )
+    """One optimiser step on (rendered pairs,) or (rendered pairs, photograph pairs).
+
+    Each device finds the gradient of its own pairs, negatives included; only the mean of the
+    gradients passes between devices.
+    """
+
+    def on_device(params, batches, scale):
+        (_, metrics), gradients = jax.value_and_grad(_loss, has_aux=True)(
+            params, batches, scale, config, space
+        )
+        return jax.lax.pmean((gradients, metrics), mesh.axis_names)
+
+    everywhere, pairs = PartitionSpec(), PartitionSpec(mesh.axis_names)
+    gradients, metrics = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(everywhere, pairs, everywhere),
+        out_specs=everywhere,
+        check_vma=False,
+    )(state.params, batches, scale)
     updates, opt_state = optimizer(config).update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # Debiased by a ramp, so that the average forgets the random start within the first steps.
@@ -232,14 +250,25 @@ def train_step(
     return TrainState(state.step + 1, params, ema, opt_state), metrics
 
 
-@functools.partial(jax.jit, static_argnames=("config", "space"))
+@functools.partial(jax.jit, static_argnames=("config", "space", "mesh"))
 def predict(
-    params: Any, image: Array, *, config: TrainConfig, space: Preprocessing
+    params: Any, image: Array, *, config: TrainConfig, space: Preprocessing, mesh: Mesh
 ) -> tuple[Array, HeadOutputs, Array, Array]:
     """Descriptors [P, 2, F], heads' outputs and the hard and easy negatives' logits [P]."""
-    descriptors = _descriptors(params, image, config, space)
-    outputs = _heads(params, descriptors[:, 0], descriptors[:, 1])
-    return descriptors, outputs, *_negative_logits(params, descriptors)
+
+    def on_device(params, image):
+        descriptors = _descriptors(params, image, config, space)
+        outputs = _heads(params, descriptors[:, 0], descriptors[:, 1])
+        return descriptors, outputs, *_negative_logits(params, descriptors)
+
+    pairs = PartitionSpec(mesh.axis_names)
+    return jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), pairs),
+        out_specs=pairs,
+        check_vma=False,
+    )(params, image)
 
 
 def in_image_units(

@@ -109,6 +109,10 @@ def train(
     clock, since = time.monotonic(), start
     for done in range(start + 1, config.steps + 1):
         state, metrics = step(state, batch(done - 1))
+        if jax.default_backend() == "cpu":
+            # CPU devices are threads of one pool: two programs in flight whose devices wait for
+            # one another can block it for ever.
+            jax.block_until_ready(state)
         if done % config.log_every == 0 or done == config.steps:
             values = {name: float(value) for name, value in metrics.items()}
             if not math.isfinite(values["loss"]):
