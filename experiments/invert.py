@@ -8,6 +8,7 @@ Exit code: 0; 1 if some images could not be read (they are named, the others are
 run could not be made.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def _summarise(layers: dict[str, reconstruction.Reconstruction]) -> None:
 
 
 def main() -> int:
+    """Inverts, writes the results and returns the exit code."""
     encoder = weights.load_encoder(_ENCODER.value)
     for layer in _LAYERS.value:
         encoder.tap(layer)
@@ -108,7 +110,7 @@ def main() -> int:
     if _STEPS.value is not None:
         if _STEPS.value < 1:
             raise InputError(f"--steps must be at least 1, received {_STEPS.value}")
-        recipe = recipe.replace(steps=_STEPS.value)
+        recipe = dataclasses.replace(recipe, steps=_STEPS.value)
     originals, names, failures = _load_images(encoder)
     out = reporting.prepare_output(_OUT.value)
     layers = _reconstruct_layers(encoder, originals, recipe)

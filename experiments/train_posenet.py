@@ -85,6 +85,7 @@ def _held_out(source: pairs.RenderedPairs) -> training.Pairs:
 
 
 def main() -> int:
+    """Trains, or resumes, and writes the weights with their figures; returns the exit code."""
     workdir = reporting.prepare_output(_WORKDIR.value)
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     config = training.TrainConfig(
@@ -120,18 +121,19 @@ def main() -> int:
             batch=config.rendered_pairs,
         )
 
-    state = jax.device_put(training.init_state(config), pairs.on_every_device(mesh))
+    first = jax.device_put(training.init_state(config), pairs.on_every_device(mesh))
     loop = training_loop.LoopConfig(steps=config.steps)
     figures: dict[str, float] = {}
     with tqdm(total=config.steps, unit="step", mininterval=2.0, dynamic_ncols=True) as bar:
-        for done, figures, state in training_loop.train(
-            state, step=step, batch=batch, evaluate=evaluate, workdir=workdir, config=loop
+        for reached in training_loop.train(
+            first, step=step, batch=batch, evaluate=evaluate, workdir=workdir, config=loop
         ):
+            done, figures, trained = reached
             bar.update(done - bar.n)
             if done % loop.log_every == 0:
                 shown = {k: figures[k] for k in ("loss", "rotation_error") if k in figures}
                 bar.set_postfix(shown, refresh=False)
-    encoder = training.in_image_units(state.ema_params, config, space, scale, _ARCHITECTURE.value)
+    encoder = training.in_image_units(trained.ema_params, config, space, scale, _ARCHITECTURE.value)
     weights.save_encoder(workdir / "weights.safetensors", encoder)
     saved = weights.load_encoder(workdir / "weights.safetensors")
     record = {"figures": figures, "fingerprint": saved.fingerprint, "steps": config.steps}

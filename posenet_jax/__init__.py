@@ -1,11 +1,11 @@
 """What does a network trained for camera pose keep of an image? Invert its descriptor and see.
 
-    encoder = posenet_jax.load_encoder("streetnet")
-    targets = jax.vmap(encoder.tap("fc5"))(encoder.preprocessing.to_network(images))
-    result = posenet_jax.invert(
-        encoder.tap("fc5"), targets, key=jax.random.key(0), space=encoder.preprocessing
-    )
-    pictures = encoder.preprocessing.to_image(result.image)
+encoder = posenet_jax.load_encoder("streetnet")
+targets = jax.vmap(encoder.tap("fc5"))(encoder.preprocessing.to_network(images))
+result = posenet_jax.invert(
+    encoder.tap("fc5"), targets, key=jax.random.key(0), space=encoder.preprocessing
+)
+pictures = encoder.preprocessing.to_image(result.image)
 """
 
 from posenet_jax import metrics, recipes

@@ -2,8 +2,8 @@
 
 Input: float32 [..., H, W, 3] in mean-subtracted space (BGR, 0-255 units minus the channel means),
 H = W = 100 or 101. A tap is a layer's output after its ReLU and before its pooling: `conv1` to
-`conv4` [..., h, w, c], and `fc5` [..., F], the descriptor. `streetnet` is the variant of the network
-of Zamir et al. (ECCV 2016) whose fc5 has 512 units; `compact` is the smaller one.
+`conv4` [..., h, w, c], and `fc5` [..., F], the descriptor. `streetnet` is the variant of the
+network of Zamir et al. (ECCV 2016) whose fc5 has 512 units; `compact` is the smaller one.
 """
 
 import jax

@@ -34,7 +34,7 @@ def camera_rotation(heading: Array, pitch: Array, roll: Array) -> Array:
 
 
 def look_at(centre: Array, target: Array, roll: Array) -> Array:
-    """[3, 3] camera-to-world rotation of a camera at `centre` whose axis passes through `target`."""
+    """[3, 3] camera-to-world rotation of a camera at `centre` that looks at `target`."""
     x, y, z = target - centre
     return camera_rotation(jnp.arctan2(y, x), jnp.arctan2(z, jnp.hypot(x, y)), roll)
 
@@ -71,7 +71,7 @@ def relative_pose_6d(
 def rotation_angle(rotation_1: Array, rotation_2: Array) -> Array:
     """Angle of the rotation between two rotations, in [0, pi].
 
-    atan2 of the skew and symmetric parts is accurate at both ends, where arccos of the trace is not.
+    atan2 of the skew and symmetric parts is accurate at both ends, as arccos of the trace is not.
     """
     between = rotation_1.T @ rotation_2
     skew = jnp.stack(

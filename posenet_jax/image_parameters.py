@@ -44,7 +44,7 @@ def _upsample(level: Array, size: int) -> Array:
     return jnp.einsum("tm,csm->cst", matrix, rows, precision=lax.Precision.HIGHEST)
 
 
-def initial(key: Array, kind: str, deviation: Array, space: Preprocessing) -> Any:
+def initial(key: Array, kind: str, deviation: Array | float, space: Preprocessing) -> Any:
     """Noise of `deviation` grey levels about the mean colour (a fifth of it at each level)."""
     if kind == "pixels":
         return deviation * jax.random.normal(key, (space.size, space.size, 3))

@@ -210,7 +210,7 @@ def _advance_batch(
     mesh: Mesh,
     chunk: int,
 ) -> State:
-    """`chunk` steps of a batch. Each device works on its own images; nothing passes between them."""
+    """`chunk` steps of a batch. Each device works on its own images, without communication."""
     images = PartitionSpec(mesh.axis_names)
 
     def advance(state, encode, targets, recipe):
@@ -232,7 +232,7 @@ def _advance_batch(
 
 
 def default_chunk() -> int:
-    """Steps a call. On CPU one: a convolution inside a loop runs there at half speed (jax #12868)."""
+    """Steps a call. On CPU one: there a loop halves a convolution's speed (jax #12868)."""
     return 1 if jax.default_backend() == "cpu" else 25
 
 
@@ -242,7 +242,7 @@ def default_batch_size(devices: int) -> int:
 
 
 def _as_pytree(encode: Encode) -> Any:
-    """A callable that may be passed into `jit`: a registered pytree as it is, a function wrapped."""
+    """A callable that `jit` takes as an argument: a pytree as it is, a function wrapped."""
     plain = jax.tree_util.all_leaves([encode])
     return jax.tree_util.Partial(encode) if plain else encode
 

@@ -6,6 +6,7 @@ which pairs count.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Array = jax.Array
@@ -38,6 +39,8 @@ def weighted_mean(values: Array, weights: Array) -> Array:
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-6)
 
 
-def false_positive_rate(matching: Array, differing: Array, recall: float = 0.95) -> Array:
+def false_positive_rate(
+    matching: Array, differing: Array | np.ndarray, recall: float = 0.95
+) -> Array:
     """Share of `differing` logits above the threshold that accepts `recall` of the `matching`."""
     return jnp.mean(differing > jnp.quantile(matching, 1.0 - recall))

@@ -32,7 +32,7 @@ def descriptor_error(descriptor: Array, target: Array) -> Array:
 
 
 def pairwise_normalised_errors(descriptors: Array, targets: Array) -> Array:
-    """[N] of Mahendran & Vedaldi (2015): ‖φᵢ - φ0ᵢ‖ over the mean distance between targets [N, …]."""
+    """[N] of Mahendran & Vedaldi (2015): ‖φᵢ - φ0ᵢ‖ over the targets' mean distance, [N, …]."""
     flat = targets.reshape((targets.shape[0], -1))
     squares = jnp.sum(jnp.square(flat), axis=1)
     gram = jnp.matmul(flat, flat.T, precision=lax.Precision.HIGHEST)

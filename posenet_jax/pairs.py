@@ -24,10 +24,12 @@ Array = jax.Array
 
 
 def over_devices(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over the mesh."""
     return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def on_every_device(mesh: Mesh) -> NamedSharding:
+    """A whole copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -116,7 +118,7 @@ class PhotoPairs:
     photos: Array
     count: int
     mesh: Mesh
-    config: VirtualRotation = VirtualRotation()  # noqa: RUF009 (frozen)
+    config: VirtualRotation = VirtualRotation()
     pose_weight: float = 0.0
 
     def __call__(self, key: Array) -> Pairs:
@@ -128,7 +130,10 @@ class PhotoPairs:
 def load_photos(
     pattern: str, mesh: Mesh, size: int = 150
 ) -> tuple[Array, list[image_files.ImageError]]:
-    """([N, size, size, 3] uint8 on every device, files left out). Raises InputError if none reads."""
+    """([N, size, size, 3] uint8 on every device, files left out).
+
+    Raises InputError if none can be read.
+    """
     square = Preprocessing(means=(0.0, 0.0, 0.0), size=size)
     found = image_files.read_images(image_files.find_images(pattern), square)
     if not found.images:
@@ -153,5 +158,5 @@ def facade_atlases(
     if split < 1:
         raise InputError(f"{folder} holds {len(files)} facades; training needs at least two")
     parts = [scenes.atlas_from_files(part) for part in (files[:split], files[split:])]
-    skipped = [str(name) for part in parts for name in part.skipped]
+    skipped = [f"{path}: {reason}" for part in parts for path, reason in part.skipped]
     return *jax.device_put([p.atlas for p in parts], on_every_device(mesh)), skipped

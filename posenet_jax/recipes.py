@@ -5,7 +5,8 @@ give each image its own, in one compiled program. What changes the program is st
 mean-subtracted space, 0-255 units.
 """
 
-from typing import Literal
+import dataclasses
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import struct
@@ -67,7 +68,8 @@ class Recipe:
         ):
             if getattr(self, field) not in choices:
                 raise ValueError(
-                    f"{field} must be one of {', '.join(choices)}, received {getattr(self, field)!r}"
+                    f"{field} must be one of {', '.join(choices)}, "
+                    f"received {getattr(self, field)!r}"
                 )
         if isinstance(self.steps, int | float) and self.steps < 1:
             raise ValueError(f"steps must be at least 1, received {self.steps!r}")
@@ -80,8 +82,8 @@ class Recipe:
 PAPER = Recipe(name="paper")
 """Table 1, literally: eq. 2 in pixels, constant rate, clipping."""
 
-PAPER_NO_PRIOR = PAPER.replace(
-    name="paper_no_prior", learning_rate=2.0, tv_weight=0.0, l6_weight=0.0, clipping=False
+PAPER_NO_PRIOR = dataclasses.replace(
+    PAPER, name="paper_no_prior", learning_rate=2.0, tv_weight=0.0, l6_weight=0.0, clipping=False
 )
 """The report's first search: both λ zero, no clipping; faithful descriptors, pictures of noise."""
 
@@ -107,7 +109,7 @@ RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED)
 
 def broadcast(recipe: Recipe, count: int) -> Recipe:
     """The recipe with every leaf [count]; ValueError names a leaf of another length."""
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for field, value in recipe.__dict__.items():
         if not recipe.__dataclass_fields__[field].metadata.get("pytree_node", True):
             continue
@@ -118,4 +120,4 @@ def broadcast(recipe: Recipe, count: int) -> Recipe:
                 f"{array.shape}"
             )
         leaves[field] = jnp.broadcast_to(array, (count,))
-    return recipe.replace(**leaves)
+    return dataclasses.replace(recipe, **leaves)

@@ -80,10 +80,11 @@ def reconstruct(
     seen_again = descriptors(tap, pictures, space)
     matrix = np.asarray(correlations(jnp.asarray(pictures), jnp.asarray(originals)))
     own = np.diagonal(matrix)
+    errors = jax.vmap(metrics.relative_loss)(jnp.asarray(seen_again), jnp.asarray(targets))
     return Reconstruction(
         image=pictures,
         result=result,
-        picture_relative_loss=np.asarray(jax.vmap(metrics.relative_loss)(seen_again, targets)),
+        picture_relative_loss=np.asarray(errors),
         luminance_correlation=own,
         luminance_rank=1 + np.sum(matrix > own[:, None], axis=1),
     )

@@ -110,6 +110,7 @@ def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW behind clipping of the gradient's global norm."""
     return optax.chain(
         optax.clip_by_global_norm(config.gradient_clip),
         optax.adamw(learning_rate_schedule(config), weight_decay=config.weight_decay),
@@ -117,6 +118,7 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def init_state(config: TrainConfig) -> TrainState:
+    """The state before the first step; `config.seed` decides the weights."""
     encoder, heads = init_params(training_module(config), jax.random.key(config.seed))
     params = {"encoder": encoder, "heads": heads}
     return TrainState(
@@ -151,7 +153,8 @@ def _descriptors(params: Any, image: Array, config: TrainConfig, space: Preproce
 
 
 def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
-    return SiameseHeads().apply({"params": params["heads"]}, first, second)
+    outputs: Any = SiameseHeads().apply({"params": params["heads"]}, first, second)
+    return outputs
 
 
 def _negative_logits(params: Any, descriptors: Array) -> tuple[Array, Array]:
@@ -246,7 +249,7 @@ def train_step(
     # Debiased by a ramp, so that the average forgets the random start within the first steps.
     decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
     ema = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.ema_params, params)
-    metrics["gradient_norm"] = optax.global_norm(gradients)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
     return TrainState(state.step + 1, params, ema, opt_state), metrics
 
 

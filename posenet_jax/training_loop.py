@@ -35,6 +35,7 @@ class NotFinite(RuntimeError):
 
 
 def checkpoint_manager(workdir: Path, config: LoopConfig) -> ocp.CheckpointManager:
+    """Keeps the newest `config.keep_checkpoints` states in workdir/checkpoints."""
     # Synchronous: the next step takes over the state's buffers, which an asynchronous save may
     # still be reading where device memory is host memory.
     options = ocp.CheckpointManagerOptions(

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct, traverse_util
 from flax import linen as nn
+from flax import struct, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -28,7 +28,7 @@ Array = jax.Array
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class Tap:
     """One layer of an encoder as a function from one image (or a batch) to one descriptor.
 
@@ -42,7 +42,8 @@ class Tap:
 
     def __call__(self, image: Array) -> Array:
         """[..., H, W, 3] mean-subtracted image → the tap's activations."""
-        return self.module.apply({"params": self.params}, image)[self.layer]
+        taps: Any = self.module.apply({"params": self.params}, image)
+        return taps[self.layer]
 
 
 @struct.dataclass
@@ -84,7 +85,8 @@ class Encoder:
         """Heads' outputs for two batches of fc5 descriptors [..., F]; pose still z-scored."""
         if self.head_params is None:
             raise InputError(f"encoder {self.name!r} has no heads")
-        return SiameseHeads().apply({"params": self.head_params}, first, second)
+        outputs: Any = SiameseHeads().apply({"params": self.head_params}, first, second)
+        return outputs
 
     @property
     def fingerprint(self) -> str:
@@ -111,7 +113,10 @@ def random_encoder(
     seed: int = 0,
     preprocessing: Preprocessing | None = None,
 ) -> Encoder:
-    """The control: the architecture with untrained weights."""
+    """The control: the architecture with untrained weights.
+
+    It reads the image space of the bundled encoder of its architecture, where there is one.
+    """
     module = _architecture(architecture)()
     params, _ = init_params(module, jax.random.key(seed))
     return Encoder(
@@ -119,9 +124,16 @@ def random_encoder(
         head_params=None,
         pose_scale=None,
         module=module,
-        preprocessing=preprocessing or Preprocessing(means=(104.0, 117.0, 123.0)),
+        preprocessing=preprocessing or _image_space(architecture),
         name=f"{architecture}-random-{seed}",
     )
+
+
+def _image_space(architecture: str) -> Preprocessing:
+    """What the bundled encoder reads; else the channel means customary for Caffe's networks."""
+    if (PRETRAINED / f"{architecture}.safetensors").is_file():
+        return load_encoder(architecture).preprocessing
+    return Preprocessing(means=(104.0, 117.0, 123.0))
 
 
 def _architecture(name: str) -> type[nn.Module]:
@@ -136,7 +148,8 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
     if encoder.head_params is not None:
         tree["heads"] = encoder.head_params
     flat = traverse_util.flatten_dict(tree, sep="/")
-    tensors = {name: np.asarray(value, dtype) for name, value in flat.items()}
+    with np.errstate(over="ignore"):  # what overflows is refused below, by name
+        tensors = {name: np.asarray(value, dtype) for name, value in flat.items()}
     for name, value in tensors.items():
         if not np.isfinite(value).all():
             raise InputError(f"{name} is not finite in {dtype}: not written to {path}")
@@ -172,7 +185,7 @@ def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {k: file.get_tensor(k).astype(np.float32) for k in file.keys()}  # noqa: SIM118
+            tensors = {k: file.get_tensor(k).astype(np.float32) for k in file.keys()}
             return tensors, file.metadata() or {}
     except SafetensorError as error:
         raise InputError(f"{path} is not a readable safetensors file: {error}") from error
@@ -182,23 +195,33 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
     missing = {"architecture", "descriptor_size", "preprocessing"} - set(metadata)
     if missing:
         raise InputError(f"{path} lacks the metadata {', '.join(sorted(missing))}")
-    module = _architecture(metadata["architecture"])(
-        descriptor_size=int(metadata["descriptor_size"])
-    )
-    preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
+    try:
+        module = _architecture(metadata["architecture"])(
+            descriptor_size=int(metadata["descriptor_size"])
+        )
+        preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
+        scale = _pose_scale(metadata)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} has unusable metadata: {error}") from error
     expected = jax.eval_shape(lambda: init_params(module, jax.random.key(0), preprocessing.size))
     has_heads = any(name.startswith("heads/") for name in tensors)
     wanted = {**expected[0], "heads": expected[1]} if has_heads else dict(expected[0])
     tree = _checked(path, tensors, wanted)
-    scale = json.loads(metadata["pose_scale"]) if "pose_scale" in metadata else None
     return Encoder(
         head_params=tree.pop("heads", None),
         params=tree,
-        pose_scale=scale and PoseScale(**{k: jnp.asarray(v) for k, v in scale.items()}),
+        pose_scale=scale,
         module=module,
         preprocessing=preprocessing,
         name=path.stem,
     )
+
+
+def _pose_scale(metadata: dict[str, str]) -> PoseScale | None:
+    if "pose_scale" not in metadata:
+        return None
+    record = json.loads(metadata["pose_scale"])
+    return PoseScale(**{k: jnp.asarray(v, jnp.float32) for k, v in record.items()})
 
 
 def _checked(path: Path, tensors: dict[str, np.ndarray], wanted: Any) -> dict[str, Any]:
@@ -211,5 +234,7 @@ def _checked(path: Path, tensors: dict[str, np.ndarray], wanted: Any) -> dict[st
             raise InputError(
                 f"{path}: {name} has shape {tensors[name].shape}, expected {expected.shape}"
             )
+        if not np.isfinite(tensors[name]).all():
+            raise InputError(f"{path}: {name} holds values that are not finite")
     flat = {name: jnp.asarray(value) for name, value in tensors.items()}
     return traverse_util.unflatten_dict(flat, sep="/")

@@ -1,4 +1,4 @@
-"""The terms of eq. 2 and the clipping, against closed forms, NumPy, SciPy and finite differences."""
+"""Terms of eq. 2 and the clipping, against closed forms, NumPy, SciPy and finite differences."""
 
 import jax
 import jax.numpy as jnp

@@ -79,7 +79,8 @@ def pack(picture: Array) -> Array:
 def unpack(texels: Array) -> tuple[Array, Array, Array]:
     """[...] packed texels -> red, green and blue, float32 0-255."""
     channels = (texels & 255, (texels >> 8) & 255, (texels >> 16) & 255)
-    return tuple(channel.astype(jnp.float32) for channel in channels)
+    red, green, blue = (channel.astype(jnp.float32) for channel in channels)
+    return red, green, blue
 
 
 def _layer(picture: Array) -> Array:
@@ -113,7 +114,9 @@ def atlas_from_files(paths: Iterable[str | pathlib.Path], *, size: int = 128) ->
     for path in paths:
         try:
             with Image.open(path) as image:
-                pictures.append(np.asarray(image.convert("RGB").resize((size, size), Image.BOX)))
+                pictures.append(
+                    np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BOX))
+                )
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on bad files
             skipped.append((str(path), str(error)))
     if not pictures:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from posenet_jax.scenes.config import SceneConfig
 
@@ -98,7 +99,9 @@ def _between(uniform: Array, low: Array | float, high: Array | float) -> Array:
     return low + (high - low) * uniform
 
 
-def _box(x: Array, y: Array, size_x: Array, size_y: Array, bottom: Array, top: Array) -> Boxes:
+def _box(
+    x: Array, y: Array, size_x: Array, size_y: Array, bottom: ArrayLike, top: ArrayLike
+) -> Boxes:
     """Boxes around (x, y); arguments broadcast to [n]."""
     x, y, sx, sy, z0, z1 = jnp.broadcast_arrays(x, y, size_x, size_y, bottom, top)
     low = jnp.stack([x - 0.5 * sx, y - 0.5 * sy, z0], axis=-1)
@@ -122,7 +125,7 @@ def _street(key: Array, config: SceneConfig) -> Street:
     return Street(line, kerb, _between(r[5], -30.0, 30.0), (r[6] < 0.6).astype(jnp.float32))
 
 
-def _row(key: Array, side: Array, line: Array, config: SceneConfig) -> Boxes:
+def _row(key: Array, side: float, line: Array, config: SceneConfig) -> Boxes:
     """The seven buildings of one side; `side` is the sign of their y."""
     r = jax.random.uniform(key, (6, LOTS))
     base = r[5, 0]

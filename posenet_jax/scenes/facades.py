@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 Array = jax.Array
 
@@ -22,7 +23,7 @@ def _grain(key: Array, size: int, *, coarsest: int = 4) -> Array:
     return 2.0 * total / jnp.sqrt(len(octaves))
 
 
-def _inside(position: Array, low: Array, high: Array) -> Array:
+def _inside(position: Array, low: ArrayLike, high: ArrayLike) -> Array:
     return ((position > low) & (position < high)).astype(jnp.float32)
 
 

@@ -7,7 +7,7 @@ in the lower six. Depths are thereby too small by a fraction of at most 2^-15. T
 an integer minimum, and nothing of size [rays, boxes] is ever stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -37,6 +37,12 @@ class Camera(NamedTuple):
     field_of_view: Array  # [] radians, horizontal
 
 
+def triple(planes: Iterable[Array]) -> Vector:
+    """Exactly three planes as a tuple."""
+    x, y, z = planes
+    return x, y, z
+
+
 def image_rays(config: SceneConfig, field_of_view: Array) -> Vector:
     """[R] directions in the camera's frame: pixel centres in scan order, then the extra rays.
 
@@ -64,7 +70,7 @@ def image_rays(config: SceneConfig, field_of_view: Array) -> Vector:
 
 def to_world(rotation: Array, rays: Vector) -> Vector:
     """Camera-frame directions in the world's axes."""
-    return tuple(
+    return triple(
         rotation[i, 0] * rays[0] + rotation[i, 1] * rays[1] + rotation[i, 2] * rays[2]
         for i in range(3)
     )
@@ -78,7 +84,7 @@ def turn_vector(angle: Array, vector: Vector) -> Vector:
 
 def _inverse(direction: Vector) -> Vector:
     """1/d with a finite stand-in for 0, so that a slab parallel to the ray yields no NaN."""
-    return tuple(1.0 / jnp.where(jnp.abs(d) < 1e-9, 1e-9, d) for d in direction)
+    return triple(1.0 / jnp.where(jnp.abs(d) < 1e-9, 1e-9, d) for d in direction)
 
 
 def _smaller(a: Array, b: Array) -> Array:
@@ -99,7 +105,7 @@ def slabs(origin: Vector, inverse: Vector, low: Array, high: Array) -> tuple[Vec
     two = [(high[axis] - origin[axis]) * inverse[axis] for axis in range(3)]
     near = [_smaller(a, b) for a, b in zip(one, two, strict=True)]
     far = [_larger(a, b) for a, b in zip(one, two, strict=True)]
-    return tuple(near), _smaller(_smaller(far[0], far[1]), far[2])
+    return triple(near), _smaller(_smaller(far[0], far[1]), far[2])
 
 
 def _wave(x: Array) -> Array:
@@ -121,14 +127,14 @@ def _crown(origin: Vector, direction: Vector, centre: Array, radius: Array) -> t
     In coordinates that make the ellipsoid a unit sphere, |o + t d|^2 = 1. Near the silhouette
     leaves are sparse: a ray passes where the cosine of incidence is below the leaves' pattern.
     """
-    o = tuple((origin[i] - centre[i]) / radius[i] for i in range(3))
-    d = tuple(direction[i] / radius[i] for i in range(3))
+    o = triple((origin[i] - centre[i]) / radius[i] for i in range(3))
+    d = triple(direction[i] / radius[i] for i in range(3))
     pairs = ((d, d), (o, d), (o, o))
     dd, od, oo = (sum(a * b for a, b in zip(u, v, strict=True)) for u, v in pairs)
     square = od * od - dd * (oo - 1.0)
     root = jnp.sqrt(jnp.maximum(square, 0.0))
     depth = (-od - root) / dd
-    dense = root > 1.1 * _leaves(tuple(o[i] + depth * d[i] for i in range(3))) * jnp.sqrt(dd)
+    dense = root > 1.1 * _leaves(triple(o[i] + depth * d[i] for i in range(3))) * jnp.sqrt(dd)
     hit = (square > 0.0) & (depth > _NEAR)
     return jnp.where(hit, depth, FAR), hit & dense
 
@@ -164,7 +170,7 @@ def _box_hit(origin: Vector, inverse: Vector, low: Array, high: Array, identity:
 
 def nearest_hit(city: City, centre: Array, direction: Vector) -> Array:
     """[R] packed nearest hits of the rays centre + t * direction, t > 0 (both world)."""
-    origin = tuple(centre)
+    origin = triple(centre)
     frames = [(origin, _inverse(direction))]
     turned = tuple(turn_vector(city.turn, v) for v in (origin, direction))
     frames.append((turned[0], _inverse(turned[1])))
@@ -211,7 +217,7 @@ def blocked(
 def inside_something(city: City, point: Array, margin: float) -> Array:
     """[...] bool: is a point [..., 3] within `margin` metres of a box or crown (as a box)?"""
     own = (jnp.arange(GROUND) >= TURNED.start) & (jnp.arange(GROUND) < TURNED.stop)
-    turned = jnp.stack(turn_vector(city.turn, tuple(jnp.moveaxis(point, -1, 0))), axis=-1)
+    turned = jnp.stack(turn_vector(city.turn, triple(jnp.moveaxis(point, -1, 0))), axis=-1)
     lead = (1,) * (point.ndim - 1)
     place = jnp.where(own.reshape(*lead, -1, 1), turned[..., None, :], point[..., None, :])
     low = jnp.concatenate([city.boxes.low, city.crowns.centre - city.crowns.radius]) - margin

@@ -27,11 +27,10 @@ from posenet_jax.scenes.city import (
     City,
 )
 from posenet_jax.scenes.config import SceneConfig
-from posenet_jax.scenes.raycast import Camera, Hit, Vector
+from posenet_jax.scenes.raycast import Camera, Hit, Vector, triple
 
 Array = jax.Array
 Colour = tuple[Array, Array, Array]
-
 
 # Poles and trunks are thinner than a pixel of most of their shadows.
 _CASTERS = range(CAR_CABINS.stop)
@@ -69,7 +68,7 @@ def pack_colour(colour: Colour) -> Array:
 def unpack_colour(word: Array) -> Colour:
     """The inverse of `pack_colour`, to 1/1364 and 1/682 of white."""
     shifts = (0, _BITS[0], _BITS[0] + _BITS[1])
-    return tuple(
+    return triple(
         ((word >> shift) & (2**bits - 1)).astype(jnp.float32) * (BRIGHTEST / (2**bits - 1))
         for shift, bits in zip(shifts, _BITS, strict=True)
     )
@@ -109,12 +108,12 @@ def _local(city: City, vector: Vector, identity: Array) -> Vector:
     """World vectors in the frame of the box that was hit."""
     own = _is_in(identity, TURNED)
     turned = raycast.turn_vector(city.turn, vector)
-    return tuple(jnp.where(own, t, p) for t, p in zip(turned, vector, strict=True))
+    return triple(jnp.where(own, t, p) for t, p in zip(turned, vector, strict=True))
 
 
 def _face_normal(axis: Array, direction: Vector) -> Vector:
     """Outward normal of a box's face: along its axis, against the ray; both in the box's frame."""
-    return tuple(
+    return triple(
         jnp.where(axis == i, jnp.where(d > 0.0, -1.0, 1.0), 0.0) for i, d in enumerate(direction)
     )
 
@@ -126,12 +125,12 @@ def _crown_normal(city: City, point: Vector, identity: Array) -> Vector:
         weight = _pick(identity, radius**-2, NUM_BOXES)
         parts.append((p - _pick(identity, centre, NUM_BOXES)) * weight)
     scale = jax.lax.rsqrt(jnp.maximum(sum(p * p for p in parts), 1e-12))
-    return tuple(p * scale for p in parts)
+    return triple(p * scale for p in parts)
 
 
 def hit_point(camera: Camera, direction: Vector, depth: Array) -> Vector:
     """World points at `depth` on rays from the camera; direction in the world."""
-    return tuple(camera.centre[i] + depth * direction[i] for i in range(3))
+    return triple(camera.centre[i] + depth * direction[i] for i in range(3))
 
 
 def normals(city: City, direction: Vector, point: Vector, hit: Hit) -> Vector:
@@ -140,10 +139,10 @@ def normals(city: City, direction: Vector, point: Vector, hit: Hit) -> Vector:
     face = _face_normal(hit.axis, _local(city, direction, identity))
     back = raycast.turn_vector(-city.turn, face)
     own = _is_in(identity, TURNED)
-    box = tuple(jnp.where(own, b, f) for b, f in zip(back, face, strict=True))
+    box = triple(jnp.where(own, b, f) for b, f in zip(back, face, strict=True))
     crown = _crown_normal(city, point, identity)
-    flat = (0.0, 0.0, jnp.where(identity == GROUND, 1.0, -1.0))
-    return tuple(
+    flat: tuple[Array | float, ...] = (0.0, 0.0, jnp.where(identity == GROUND, 1.0, -1.0))
+    return triple(
         jnp.where(identity < NUM_BOXES, b, jnp.where(identity < GROUND, c, f))
         for b, c, f in zip(box, crown, flat, strict=True)
     )
@@ -169,7 +168,7 @@ def _road(city: City, point: Vector) -> tuple[Array, Array]:
 class _Texture(NamedTuple):
     """Which texture shows where, [R] each."""
 
-    layer: Array  # int32
+    layer: Array | int  # int32
     u: Array  # rightward, in [0, 1]
     v: Array  # downward, in [0, 1]
     footprint: Array  # side of a pixel, 1 = one texture
@@ -272,7 +271,7 @@ def fetch(atlas: Atlas, sample: Sample) -> Array:
     for a, b, c, d in zip(*corners, strict=True):
         upper, lower = a + right * (b - a), c + right * (d - c)
         colour.append((upper + below * (lower - upper)) * (1.0 / 255.0))
-    return pack_colour(tuple(colour))
+    return pack_colour(triple(colour))
 
 
 def sun_reaches(city: City, camera: Camera, direction: Vector, packed: Array) -> Array:
@@ -281,7 +280,7 @@ def sun_reaches(city: City, camera: Camera, direction: Vector, packed: Array) ->
     # A little toward the camera: off the surface, and so not in its own shadow.
     depth = jnp.where(hit.identity == SKY, 0.0, hit.depth * 0.999 - 0.005)
     point = hit_point(camera, direction, depth)
-    return ~raycast.blocked(city, point, tuple(city.light.sun), raycast.FAR, _CASTERS)
+    return ~raycast.blocked(city, point, triple(city.light.sun), raycast.FAR, _CASTERS)
 
 
 def _markings(city: City, point: Vector, pixel: Array) -> Array:
@@ -330,12 +329,12 @@ def _albedo(
     car = identity < CAR_CABINS.stop  # buildings come before cars and are textured
     paint = jnp.where(car & ~textured, _car(city, point, normal, identity), 1.0)
     white = jnp.where(ground, 0.8 * _markings(city, point, pixel), 0.0)
-    tints = unpack_colour(_pick(identity, pack_colour(tuple(city.surface.tint.T))))
+    tints = unpack_colour(_pick(identity, pack_colour(triple(city.surface.tint.T))))
     colour = []
     for tint, tex in zip(tints, texture, strict=True):
         plain = jnp.where(textured, jnp.where(roof, 0.4, tex), 1.0) * tint * paint
         colour.append(plain + white * (0.85 - plain))
-    return tuple(colour)
+    return triple(colour)
 
 
 def _sky(city: City, direction: Vector, cover: Array) -> Colour:
@@ -346,7 +345,7 @@ def _sky(city: City, direction: Vector, cover: Array) -> Colour:
     light = city.light
     amount = jnp.clip(light.cloud * 2.0 * cover - 0.4, 0.0, 0.85)
     clear = [h + blend * (z - h) for h, z in zip(light.horizon, light.zenith, strict=True)]
-    return tuple(jnp.sqrt(c + amount * (0.95 - c)) for c in clear)
+    return triple(jnp.sqrt(c + amount * (0.95 - c)) for c in clear)
 
 
 def _corner_shade(city: City, point: Vector, identity: Array) -> Array:
@@ -385,19 +384,19 @@ def shade(
 ) -> Array:
     """Packed colours of rays' hits. Direction in the world; texture as fetched; lit [R] bool."""
     hit = raycast.unpack_hit(packed)
-    texture, light = unpack_colour(texture), city.light
+    texel, light = unpack_colour(texture), city.light
     point = hit_point(camera, direction, hit.depth)
     normal = normals(city, direction, point, hit)
     pixel = hit.depth / geometry.focal_length(config.width, camera.field_of_view)
-    albedo = _albedo(city, point, hit, normal, texture, pixel)
+    albedo = _albedo(city, point, hit, normal, texel, pixel)
     sun = jnp.where(lit, _facing(city, normal, hit.identity), 0.0)
     open_sky = _open_sky(city, point, normal, hit.identity)
     length = jnp.sqrt(sum(d * d for d in direction))
     clear = jnp.exp(-light.haze * jnp.minimum(hit.depth, 1e4) * length)
-    sky = _sky(city, direction, texture[0])
+    sky = _sky(city, direction, texel[0])
     colour = []
     for i in range(3):
         linear = albedo[i] * albedo[i] * (light.ambient[i] * open_sky + light.sunlight[i] * sun)
         hazy = jnp.sqrt(light.horizon[i] + clear * (linear - light.horizon[i]))
         colour.append(jnp.where(hit.identity == SKY, sky[i], hazy))
-    return pack_colour(tuple(colour))
+    return pack_colour(triple(colour))

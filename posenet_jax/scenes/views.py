@@ -53,11 +53,11 @@ def _places(key: Array, city: City, target: Array, config: SceneConfig) -> Array
 
 def sees(city: City, centre: Array, target: Array) -> Array:
     """[...] bool: is the target [..., 3] in plain sight of camera centres [..., 3]?"""
-    way = jnp.moveaxis(centre - target, -1, 0)
-    start = jnp.moveaxis(target, -1, 0)
+    way = raycast.triple(jnp.moveaxis(centre - target, -1, 0))
+    place = jnp.moveaxis(target, -1, 0)
     # From a hundredth of the way, so that the target's own wall is not in it.
-    start = tuple(start[i] + 0.01 * way[i] for i in range(3))
-    return ~raycast.blocked(city, start, tuple(way), 0.99)
+    start = raycast.triple(place[i] + 0.01 * way[i] for i in range(3))
+    return ~raycast.blocked(city, start, way, 0.99)
 
 
 def _usable(city: City, centre: Array, target: Array, normal: Array, config: SceneConfig) -> Array:

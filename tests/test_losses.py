@@ -1,0 +1,63 @@
+"""The three tasks' losses against closed forms and PyTorch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posenet_jax import losses
+
+
+@pytest.mark.parametrize(("distance", "expected"), [(0.0, 0.0), (0.4, 0.4), (1.0, 1.0)])
+def test_pose_loss_is_the_distance_up_to_one(distance, expected):
+    predicted = jnp.array([[distance, 0, 0, 0, 0, 0]])
+    assert float(losses.robust_distance(predicted, jnp.zeros((1, 6)))[0]) == pytest.approx(
+        expected, abs=2e-6
+    )
+
+
+def test_pose_loss_grows_as_the_logarithm_beyond_one():
+    predicted = jnp.array([[3.0, 4.0, 0, 0, 0, 0]])
+    value = losses.robust_distance(predicted, jnp.zeros((1, 6)))[0]
+    assert float(value) == pytest.approx(1 + np.log(5.0), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [losses.robust_distance, losses.normal_distance])
+def test_gradients_are_finite_at_a_perfect_prediction(loss):
+    truth = jnp.array([[0.0, 0.6, 0.8]])
+    gradient = jax.grad(lambda x: loss(x, truth).sum())(truth)
+    assert jnp.all(jnp.isfinite(gradient))
+    assert jnp.all(jnp.isfinite(jax.grad(lambda x: loss(x, truth).sum())(jnp.zeros((1, 3)))))
+
+
+@pytest.mark.parametrize("degrees", [10.0, 90.0, 180.0])
+def test_normal_loss_is_the_chord_whatever_the_length(degrees):
+    angle = np.deg2rad(degrees)
+    predicted = 7.0 * jnp.array([[np.cos(angle), np.sin(angle), 0.0]])
+    chord = losses.normal_distance(predicted, jnp.array([[1.0, 0.0, 0.0]]))[0]
+    assert float(chord) == pytest.approx(2 * np.sin(angle / 2), rel=1e-5)
+
+
+@pytest.mark.parametrize("matches", [True, False])
+def test_matching_loss_is_pytorchs(torch, matches):
+    logits = np.linspace(-20, 20, 9).astype(np.float32)
+    truth = torch.full((9,), float(matches))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.tensor(logits), truth, reduction="none"
+    )
+    # PyTorch rounds its tail at 1e-7.
+    ours = losses.matching_loss(logits, matches)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weighted_mean_ignores_weight_zero_and_survives_no_weight_at_all():
+    values = jnp.array([1.0, 5.0, 100.0])
+    assert float(losses.weighted_mean(values, jnp.array([1.0, 1.0, 0.0]))) == 3.0
+    assert float(losses.weighted_mean(values, jnp.zeros(3))) == 0.0
+
+
+def test_false_positive_rate_counts_above_the_threshold_of_the_recall():
+    matching = jnp.arange(100.0)
+    differing = jnp.arange(100.0) - 50.0
+    # The threshold is 4.95; the differing logits above it are 5 to 49.
+    assert float(losses.false_positive_rate(matching, differing)) == pytest.approx(0.45)
