@@ -63,9 +63,15 @@ def main(argv):
     rows = [("staged", rays) for rays in (1, 2, 4)]
     rows += [("one program", 1), ("one program", 2)] if _ONE_PROGRAM.value else []
     results = [measure(name, rays, keys, atlas) for name, rays in rows]
+    record = {
+        "size": _SIZE.value,
+        "batch": _BATCH.value,
+        "platform": jax.default_backend(),
+        "devices": jax.device_count(),
+    }
     if _JSON.value:
         with open(_JSON.value, "w") as file:
-            json.dump({"size": _SIZE.value, "batch": _BATCH.value, "results": results}, file)
+            json.dump(record | {"results": results}, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ _STEPS = flags.DEFINE_integer(
     "steps", _DEFAULTS.steps, "Optimiser steps. A run resumed with another number goes on to it."
 )
 _RENDERED = flags.DEFINE_integer(
-    "rendered_pairs", _DEFAULTS.rendered_pairs, "Rendered pairs a step, a multiple of 4."
+    "rendered_pairs",
+    _DEFAULTS.rendered_pairs,
+    "Rendered pairs a step: a multiple of 4, and of twice the number of devices.",
 )
 _PHOTO_PAIRS = flags.DEFINE_integer(
     "photo_pairs",
@@ -96,6 +98,7 @@ def main() -> int:
         learning_rate=_LEARNING_RATE.value,
         seed=_SEED.value,
     )
+    config.check_fits(mesh)
     rendered, photos, held_out_source = _sources(config, mesh)
     held_out = _held_out(held_out_source)
     sample = np.asarray(rendered(_key(4)).image).reshape((-1, 100, 100, 3))

@@ -20,7 +20,7 @@ def _degrees(angle: Array) -> np.ndarray:
     return np.degrees(np.asarray(angle, np.float64))
 
 
-def rotation_errors(poses: Array, truth: Array) -> np.ndarray:
+def rotation_errors(poses: Array | np.ndarray, truth: Array) -> np.ndarray:
     """[P] degrees between the rotations of two sets of relative poses [P, 6]."""
 
     def error(pose, true_pose):

@@ -12,12 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from posenet_jax.preprocessing import Preprocessing
 
 Array = jax.Array
 
 LEVELS = 5
+
+# Orthonormal: grey, the first against the last channel, both against the middle one.
+_OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 
 
 def pyramid_sizes(size: int) -> list[int]:
@@ -55,14 +59,17 @@ def initial(key: Array, kind: str, deviation: Array | float, space: Preprocessin
     return tuple(share * jax.random.normal(k, (3, n, n)) for k, n in zip(keys, sizes, strict=True))
 
 
-def image(parameters: Any, kind: str, space: Preprocessing) -> Array:
+def image(parameters: Any, kind: str, chroma: ArrayLike, space: Preprocessing) -> Array:
     """[size, size, 3] in network space; the pyramid's lies inside `space.bounds()`.
 
-    The pyramid's levels are summed as logits about the mean colour.
+    The pyramid's levels are summed as logits about the mean colour, in an opponent basis whose two
+    colour axes count `chroma` times as much as its grey axis.
     """
     if kind == "pixels":
         return parameters
     low, high = (bound.reshape((1, 1, 3)) for bound in space.bounds())
-    logits = sum(_upsample(level, space.size) for level in parameters)
+    opponent: Array = sum(_upsample(level, space.size) for level in parameters)
+    gains = jnp.stack([jnp.ones_like(chroma), chroma, chroma]).reshape((3, 1, 1))
+    logits = jnp.tensordot(opponent * gains, jnp.asarray(_OPPONENT, jnp.float32), ((0,), (0,)))
     middle = jnp.log(-low / high)
-    return low + (high - low) * jax.nn.sigmoid(jnp.moveaxis(logits, 0, -1) + middle)
+    return low + (high - low) * jax.nn.sigmoid(logits + middle)

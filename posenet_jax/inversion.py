@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax import image_parameters, metrics, objective, recipes
 from posenet_jax.errors import InputError
-from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.preprocessing import CUSTOMARY, Preprocessing
 from posenet_jax.recipes import Recipe
 
 Array = jax.Array
@@ -76,7 +76,7 @@ def init(key: Array, recipe: Recipe, space: Preprocessing) -> State:
     """The first iterate: noise about the mean colour."""
     parameters = image_parameters.initial(key, recipe.parameters, recipe.start_deviation, space)
     best = Best(
-        image=image_parameters.image(parameters, recipe.parameters, space),
+        image=_image(parameters, recipe, space),
         # Dtypes are spelt out: a weakly typed first state would compile every step twice.
         loss=jnp.full((), jnp.inf, jnp.float32),
         relative_loss=jnp.full((), jnp.inf, jnp.float32),
@@ -88,6 +88,12 @@ def init(key: Array, recipe: Recipe, space: Preprocessing) -> State:
         steps=jnp.zeros((), jnp.int32),
         status=jnp.zeros((), jnp.int32),  # RUNNING
         best=best,
+    )
+
+
+def _image(parameters: Any, recipe: Recipe, space: Preprocessing) -> Array:
+    return image_parameters.image(
+        parameters, recipe.parameters, jnp.asarray(recipe.chroma, jnp.float32), space
     )
 
 
@@ -143,7 +149,7 @@ def step(
     """
 
     def evaluate(parameters):
-        image = image_parameters.image(parameters, recipe.parameters, space)
+        image = _image(parameters, recipe, space)
         descriptor = encode(image)
         return loss(image, descriptor, target, recipe), (image, descriptor)
 
@@ -253,7 +259,7 @@ def invert(
     *,
     key: Array,
     recipe: Recipe = recipes.CALIBRATED,
-    space: Preprocessing,
+    space: Preprocessing | None = None,
     batch_size: int | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
@@ -264,13 +270,15 @@ def invert(
     encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
     `jax.tree_util.Partial`), its arrays are arguments of the compiled program; a plain function is
     compiled in, and its identity decides whether a second call compiles again.
-    space: the images' size, colours and bounds; an encoder loaded here carries its own.
+    space: the images' size, colours and bounds; a `Tap` carries its own, and where nothing is said
+    it is `preprocessing.CUSTOMARY`.
     progress: called with the image·steps done since its last call.
 
     An image's result depends on `key`, its own position, target and hyper-parameters, not on its
     neighbours or on the batch size. Raises InputError for targets that are empty, not finite or of
     another shape than the encoder's descriptors.
     """
+    space = space or getattr(encode, "preprocessing", CUSTOMARY)
     targets = jnp.asarray(targets)
     _check_targets(encode, targets, space)
     mesh = mesh or Mesh(np.asarray(jax.devices()), ("images",))

@@ -114,6 +114,10 @@ class Preprocessing:
         return jnp.asarray(means, jnp.float32).reshape((1,) * (image.ndim - 1) + (3,))
 
 
+CUSTOMARY = Preprocessing(means=(104.0, 117.0, 123.0))
+"""Where nothing else is known: 100 pixels, BGR, the channel means customary for Caffe's networks."""
+
+
 def channel_means(images: Iterable[np.ndarray]) -> tuple[float, float, float]:
     """Blue, green and red mean over all pixels of a stream of uint8 RGB [H, W, 3] images.
 

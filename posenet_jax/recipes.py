@@ -35,6 +35,9 @@ class Recipe:
     its steps end there. final_rate: the last step's learning rate as a share of the first's
     (`cosine`). start_deviation: standard deviation of the first image's noise, in grey levels.
 
+    chroma: how much a pyramid's two colour axes count beside its grey axis; 1 treats them alike, 0
+    makes grey images. Below 1 it is a prior, and no evidence of colour's absence.
+
     Raises ValueError, naming the option and the value received.
     """
 
@@ -47,6 +50,7 @@ class Recipe:
     clip_percentile: float = 21.40
     final_rate: float = 1.0
     start_deviation: float = 10.0
+    chroma: float = 1.0
     tolerance: float = 0.08
     steps: int = 200
 

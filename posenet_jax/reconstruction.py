@@ -72,7 +72,6 @@ def reconstruct(
         targets,
         key=key,
         recipe=recipe,
-        space=space,
         batch_size=batch_size,
         progress=progress,
     )

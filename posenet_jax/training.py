@@ -21,6 +21,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from posenet_jax import geometry, losses
 from posenet_jax.encoder import ARCHITECTURES, HeadOutputs, SiameseHeads, StreetNet
+from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.weights import Encoder, PoseScale, init_params
 
@@ -66,13 +67,19 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if self.rendered_pairs % 4 or self.photo_pairs % 4:
-            raise ValueError(
-                "rendered_pairs and photo_pairs must be multiples of 4 (two targets a scene, two "
-                f"devices), received {self.rendered_pairs} and {self.photo_pairs}"
-            )
         if self.architecture not in ARCHITECTURES:
-            raise ValueError(f"no architecture {self.architecture!r}")
+            names = ", ".join(ARCHITECTURES)
+            raise InputError(f"no architecture {self.architecture!r}; there are {names}")
+
+    def check_fits(self, mesh: Mesh) -> None:
+        """Raises InputError unless every device gets whole scenes of two pairs, and negatives."""
+        unit = max(2 * mesh.devices.size, 4)
+        for name in ("rendered_pairs", "photo_pairs"):
+            if getattr(self, name) % unit:
+                raise InputError(
+                    f"{name} must be a multiple of {unit} on {mesh.devices.size} devices, "
+                    f"received {getattr(self, name)}"
+                )
 
 
 @struct.dataclass

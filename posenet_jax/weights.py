@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from posenet_jax.encoder import ARCHITECTURES, TAPS, HeadOutputs, SiameseHeads
 from posenet_jax.errors import InputError
-from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.preprocessing import CUSTOMARY, Preprocessing
 from posenet_jax.reporting import write_atomically
 
 Array = jax.Array
@@ -39,6 +39,7 @@ class Tap:
     params: Any
     module: nn.Module = struct.field(pytree_node=False)
     layer: str = struct.field(pytree_node=False)
+    preprocessing: Preprocessing = struct.field(pytree_node=False)
 
     def __call__(self, image: Array) -> Array:
         """[..., H, W, 3] mean-subtracted image → the tap's activations."""
@@ -79,7 +80,7 @@ class Encoder:
         """The function to invert. ValueError names the taps there are."""
         if layer not in TAPS:
             raise InputError(f"no layer {layer!r} in this encoder; its taps are {', '.join(TAPS)}")
-        return Tap(params=self.params, module=self.module, layer=layer)
+        return Tap(self.params, self.module, layer, self.preprocessing)
 
     def heads(self, first: Array, second: Array) -> HeadOutputs:
         """Heads' outputs for two batches of fc5 descriptors [..., F]; pose still z-scored."""
@@ -133,7 +134,7 @@ def _image_space(architecture: str) -> Preprocessing:
     """What the bundled encoder reads; else the channel means customary for Caffe's networks."""
     if (PRETRAINED / f"{architecture}.safetensors").is_file():
         return load_encoder(architecture).preprocessing
-    return Preprocessing(means=(104.0, 117.0, 123.0))
+    return CUSTOMARY
 
 
 def _architecture(name: str) -> type[nn.Module]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posenet_jax import inversion, recipes
+from posenet_jax import inversion, recipes, weights
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import Status
 from posenet_jax.preprocessing import Preprocessing
@@ -240,3 +240,15 @@ def test_clipping_leaves_a_fifth_of_the_pixels_at_the_mean():
         state = step(state, _targets(1)[0], recipe)
     zero = np.mean(np.all(np.asarray(state.parameters) == 0, axis=-1))
     assert zero == pytest.approx(np.ceil(0.2140 * 255) / 256)
+
+
+def test_a_tap_knows_its_image_space_and_a_plain_function_gets_the_customary_one():
+    encoder = weights.random_encoder("compact", preprocessing=Preprocessing(means=(1.0, 2.0, 3.0)))
+    tap = encoder.tap("conv4")
+    targets = tap(jnp.zeros((1, 100, 100, 3)))
+    recipe = recipes.CALIBRATED.replace(steps=1, start_deviation=0.0)
+    low = np.array([-1.0, -2.0, -3.0])
+    image = inversion.invert(tap, targets, key=KEY, recipe=recipe).image
+    assert np.all(image >= low - 1e-3) and np.all(image < 1.0)  # a start at the mean colour, zero
+    plain = inversion.invert(lambda x: x.mean((0, 1)), jnp.zeros((1, 3)), key=KEY, recipe=recipe)
+    assert plain.image.shape == (1, 100, 100, 3)

@@ -13,6 +13,7 @@ from posenet_jax import scenes
 from posenet_jax.scenes import atlas as atlases
 from posenet_jax.scenes import city as cities
 from posenet_jax.scenes import photometry, raycast
+from posenet_jax.scenes import views as pair_views
 
 # Compiling is what takes time here, not rendering: one image size, one batch of two pairs, one to a
 # device if there are two, and one number of rays, so that the tests share their programs.
@@ -76,9 +77,6 @@ def views(keys, atlas):
     return join(rendered)
 
 
-make_scene = jax.jit(functools.partial(scenes.scene_from_keys, config=CONFIG))
-
-
 @jax.jit
 def cast(city, centre, direction):
     """Hits of RAYS rays from one point; direction [RAYS, 3]."""
@@ -118,14 +116,15 @@ def slab_depths(origin, direction, low, high):
     return np.where((entry <= leave) & (entry > 1e-3), entry, np.inf)
 
 
-def test_nearest_hit_agrees_with_float64_slabs(sampled):
+@pytest.mark.parametrize("height", [2.1, 45.0])  # in the street, and above the roofs
+def test_nearest_hit_agrees_with_float64_slabs(sampled, height):
     city = jax.tree.map(lambda x: x[0], jax.device_get(sampled[0].city))
     # Crowns have leaves, for which there is no closed form: they go out of sight here.
     crowns = city.crowns._replace(centre=city.crowns.centre - np.float32([0, 0, 500]))
     city = city._replace(crowns=crowns)
     rng = np.random.default_rng(0)
     direction = rng.normal(size=(RAYS, 3)) * [1.0, 1.0, 0.25]
-    origin = np.array([0.3, 0.2, 2.1])
+    origin = np.array([0.3, 0.2, height])
     hit = jax.device_get(cast(city, jnp.float32(origin), jnp.float32(direction)))
     c, s = np.cos(np.float64(city.turn)), np.sin(np.float64(city.turn))
     into = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
@@ -141,9 +140,11 @@ def test_nearest_hit_agrees_with_float64_slabs(sampled):
     expected = np.where(np.isinf(depth.min(1)), cities.SKY, depth.argmin(1))
     # Edges and ties apart (rounding decides them), everything is the same.
     agree = hit.identity == expected
-    print("DBG agree", agree.mean(), len(np.unique(expected)))
-    assert agree.mean() > 0.998
-    assert len(np.unique(expected)) > 12
+    assert agree.mean() > 0.999
+    assert len(np.unique(expected)) > 15
+    if height > 40.0:
+        for i in range(cities.NUM_BOXES)[cities.TURNED]:
+            assert agree[expected == i].mean() > 0.9
     seen = agree & (expected != cities.SKY)
     np.testing.assert_allclose(hit.depth[seen], depth.min(1)[seen], rtol=1e-4)
 
@@ -161,6 +162,17 @@ def test_blocked_agrees_with_nearest_hit_on_boxes(sampled):
     expected = np.asarray((hit.identity < cities.NUM_BOXES) & (hit.depth < 30.0))
     assert 0.1 < expected.mean() < 0.9
     np.testing.assert_array_equal(blocked[clear], expected[clear])
+
+
+def test_sees_agrees_with_nearest_hit(sampled):
+    city = jax.tree.map(lambda x: x[0], jax.device_get(sampled[0].city))
+    low, high = np.array([[-60.0, -20.0, 0.5], [60.0, 20.0, 12.0]])
+    centre = np.random.default_rng(4).uniform(low, high, (RAYS, 3)).astype(np.float32)
+    target = np.float32([0.3, 0.2, 2.1])
+    seen = np.asarray(jax.jit(pair_views.sees)(city, centre, np.broadcast_to(target, (RAYS, 3))))
+    clear = np.asarray(cast(city, target, centre - target).depth >= 1.0)
+    assert 0.1 < clear.mean() < 0.9
+    assert (seen == clear).mean() > 0.998
 
 
 def test_target_is_near_the_centre_and_at_its_depth(views):
@@ -183,15 +195,13 @@ def test_target_is_near_the_centre_and_at_its_depth(views):
             point = unproject(depth, rotation, centre, view)[int(y), int(x)]
             assert abs((point - views.target[b]) @ views.normal[b]) < 0.02
             checked += 1
-    print("DBG checked", checked)
-    assert checked >= PAIRS
+    assert checked >= 2 * PAIRS - 1
 
 
 def test_visible_means_that_nothing_is_nearer(sampled):
     scene = join((s.city, s.cameras, s.target, s.visible) for s in sampled)
     cities, cameras, targets, visible = scene
-    print("DBG visible", visible.mean())
-    assert visible.mean() > 0.8
+    assert visible.mean() > 0.9
     for b in range(PAIRS):
         city = jax.tree.map(lambda x, b=b: x[b], cities)
         for v in range(2):
@@ -214,10 +224,8 @@ def test_points_of_one_view_lie_where_the_other_sees_them(views):
         # What view 1 sees cannot be far in front of what view 2 sees there, but for pixels' size.
         near = np.abs(seen - z) < 0.05 * z + 0.1
         matched, total = matched + near.sum(), total + inside.sum()
-        print("DBG seen", (seen < 1.5 * z + 0.5).mean())
-        assert (seen < 1.5 * z + 0.5).mean() > 0.85
-    print("DBG matched", total, matched / total)
-    assert total > 1000 and matched / total > 0.4
+        assert (seen < 1.5 * z + 0.5).mean() > 0.95
+    assert total > 5000 and matched / total > 0.85
 
 
 def test_vanishing_points_are_limits_of_far_points(views):
@@ -244,9 +252,8 @@ def test_facades_recede_to_the_vanishing_point():
     line = np.cross([x[0], y[0], 1.0], [x[2], y[2], 1.0])
     line /= np.linalg.norm(line[:2])
     street = np.asarray(rows[0] / rows[0, 2])
-    print("DBG line", abs(line @ street), abs(line @ np.asarray(rows[1] / rows[1, 2])))
-    assert abs(line @ street) < 1e-2
-    assert abs(line @ np.asarray(rows[1] / rows[1, 2])) > 1.0
+    assert abs(line @ street) < 1e-3
+    assert abs(line @ np.asarray(rows[1] / rows[1, 2])) > 10.0
 
 
 def test_normals_are_unit_and_match_finite_differences_of_depth(views):
@@ -267,11 +274,9 @@ def test_normals_are_unit_and_match_finite_differences_of_depth(views):
             same &= (normal[:-1, :-1] * other).sum(-1) > 0.9999
         same &= (kind[:-1, 1:] == kind[:-1, :-1]) & (kind[1:, :-1] == kind[:-1, :-1])
         agreement = (across * normal[:-1, :-1]).sum(-1)[same & (depth[:-1, :-1] < 60)]
-        print("DBG flat", (agreement > 0.99).mean())
-        assert (agreement > 0.99).mean() > 0.93
+        assert (agreement > 0.99).mean() > 0.96
         flat += agreement.size
-    print("DBG flat", flat)
-    assert flat > 5000
+    assert flat > 15000
 
 
 def test_the_same_key_gives_the_same_bytes_and_another_does_not(keys, atlas, views):
@@ -280,8 +285,7 @@ def test_the_same_key_gives_the_same_bytes_and_another_does_not(keys, atlas, vie
     pictures = views.image.reshape(2 * PAIRS, -1)
     for i, picture in enumerate(pictures):
         differs = (pictures[i + 1 :] != picture).mean(axis=1)
-        print("DBG differs", differs)
-        assert (differs > 0.5).all()
+        assert (differs > 0.8).all()
 
 
 def test_a_picture_does_not_depend_on_its_neighbours(keys, atlas, views):
@@ -291,6 +295,17 @@ def test_a_picture_does_not_depend_on_its_neighbours(keys, atlas, views):
     assert (image[0] != views.image[3]).any(axis=(1, 2, 3)).all()
 
 
+def test_scenes_of_a_batch_are_those_of_their_keys(keys, sampled):
+    city_key, view_key, photo_key = jax.vmap(lambda key: jax.random.split(key, 3))(keys[2:4]).T
+    parts = jax.vmap(scenes.city_keys)(city_key)
+    swapped = spread(jax.tree.map(lambda x: x[::-1], (parts, view_key, photo_key)))
+    scene = scenes.scenes_from_keys(*swapped, config=CONFIG)
+    for a, b in zip(jax.tree.leaves(scene), jax.tree.leaves(sampled[1]), strict=True):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(a[::-1], b)
+
+
 def test_batching_and_sharding_change_nothing(sampled, local_atlas, views):
     if jax.device_count() >= 2:
         assert len(sampled[0].target.sharding.device_set) == 2
@@ -298,26 +313,17 @@ def test_batching_and_sharding_change_nothing(sampled, local_atlas, views):
     np.testing.assert_array_equal(one.image[0], views.image[3])
 
 
-def test_sampling_a_batch_is_sampling_each(keys, sampled):
-    city_key, view_key, photo_key = jax.random.split(keys[1], 3)
-    one = make_scene(scenes.city_keys(city_key), view_key, photo_key)
-    batched = jax.tree.map(lambda x: x[1], sampled[0])
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(batched), strict=True):
-        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("part", ["light", "colour", "texture", "geometry"])
 def test_an_intervention_changes_its_part_alone(part, atlas):
     keys = scenes.city_keys(jax.random.key(21))
     view_key, photo_key, new_key = jax.random.split(jax.random.key(22), 3)
-    both = [make_scene(k, view_key, photo_key) for k in (keys, keys._replace(**{part: new_key}))]
-    scene = spread(jax.tree.map(lambda *x: jnp.stack(x), *both))
+    changed = keys._replace(**{part: new_key})
+    both = [(some, view_key, photo_key) for some in (keys, changed)]
+    both = spread(jax.tree.map(lambda *x: jnp.stack(x), *both))
+    scene = scenes.scenes_from_keys(*both, config=CONFIG)
     seen = jax.device_get(scenes.render_scenes(scene, atlas, CONFIG, geometry=True))
     before, after = (jax.tree.map(lambda x, i=i: x[i], seen) for i in range(2))
-    print("DBG intervention", part, (before.image != after.image).mean())
-    assert (before.image != after.image).mean() > 0.1
+    assert (before.image != after.image).mean() > 0.7
     same = [np.array_equal(a, b) for a, b in zip(before.geometry, after.geometry, strict=True)]
     assert all(same) == (part != "geometry")
     assert np.array_equal(before.centre, after.centre) == (part != "geometry")
@@ -358,9 +364,8 @@ def test_a_red_atlas_makes_red_facades(sampled, atlas, views):
     red_atlas = jax.device_put(atlases._atlas(jnp.asarray(red)), atlas.texels.sharding)
     image = join(scenes.render_scenes(scene, red_atlas, CONFIG).image for scene in sampled)
     wall = image[views.geometry.semantic == scenes.Semantic.BUILDING].mean(axis=0)
-    print("DBG wall", wall)
-    assert wall[0] > 1.5 * wall[1]
-    assert wall[0] > 1.5 * wall[2]
+    assert wall[0] > 2.5 * wall[1]
+    assert wall[0] > 2.5 * wall[2]
 
 
 def test_antialiasing_schemes_agree_with_their_weights():
@@ -392,8 +397,7 @@ def test_more_rays_change_edges_and_not_the_picture(sampled, atlas):
         config = dataclasses.replace(CONFIG, rays=rays)
         images[rays] = np.asarray(scenes.render_scenes(scene, atlas, config).image, float)
     one, two = (np.abs(images[rays] - images[4]).mean() for rays in (1, 2))
-    print("DBG rays", one, two)
-    assert 0.0 < two < one < 12.0
+    assert 0.0 < two < 0.85 * one and one < 2.0
 
 
 def test_photometry_stays_in_range_at_its_extremes():
@@ -413,8 +417,7 @@ def test_photometry_stays_in_range_at_its_extremes():
     assert out.dtype == np.uint8 and out.min() == 0 and out.max() == 255
     noisy = plain._replace(noise=jnp.float32(0.05))
     grey = develop(jnp.full((3, 64, 64), 0.5), noisy)
-    print("DBG noise", np.asarray(grey, float).std() / (0.05 * 255))
-    np.testing.assert_allclose(np.asarray(grey, float).std(), 0.05 * 255, rtol=0.05)
+    np.testing.assert_allclose(np.asarray(grey, float).std(), 0.05 * 255, rtol=0.01)
 
 
 def test_blur_keeps_the_mean_and_flat_images():
@@ -435,8 +438,7 @@ def test_everything_is_finite_and_plausible(views):
     assert (views.field_of_view >= low).all() and (views.field_of_view <= high).all()
     kinds = set(np.unique(views.geometry.semantic).tolist())
     assert {scenes.Semantic.SKY, scenes.Semantic.GROUND, scenes.Semantic.BUILDING} <= kinds
-    print("DBG std", views.image.std(axis=(2, 3, 4)).min())
-    assert (views.image.std(axis=(2, 3, 4)) > 8).all()
+    assert (views.image.std(axis=(2, 3, 4)) > 15).all()
     determinant = np.linalg.det(views.rotation)
     np.testing.assert_allclose(determinant, 1.0, atol=1e-4)
 
@@ -448,9 +450,8 @@ def test_angles_between_views_cover_the_asked_range():
     way = way / np.linalg.norm(way, axis=-1, keepdims=True)
     angle = np.degrees(np.arccos(np.clip((way[:, 0] * way[:, 1]).sum(-1), -1, 1)))
     angle = angle[visible.all(1)]
-    print("DBG angle", angle.size / 144, np.percentile(angle, [10, 90]))
-    assert angle.size > 0.8 * 144
-    assert np.percentile(angle, 10) < 20 and np.percentile(angle, 90) > 60
+    assert angle.size > 0.95 * 144
+    assert np.percentile(angle, 10) < 15 and np.percentile(angle, 90) > 75
 
 
 def test_render_is_one_plain_view(sampled, local_atlas):

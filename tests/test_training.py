@@ -124,10 +124,11 @@ def test_learning_rate_warms_up_holds_and_decays():
     assert float(rate(1000)) == pytest.approx(0.005, rel=1e-3)
 
 
-def test_wrong_configurations_are_refused():
-    with pytest.raises(ValueError, match="6"):
-        TrainConfig(rendered_pairs=6)
-    with pytest.raises(ValueError, match="'alexnet'"):
+def test_wrong_configurations_are_refused(mesh):
+    with pytest.raises(InputError, match="rendered_pairs.*multiple of 4.*6"):
+        TrainConfig(rendered_pairs=6).check_fits(mesh)
+    TrainConfig(rendered_pairs=8, photo_pairs=0).check_fits(mesh)
+    with pytest.raises(InputError, match="'alexnet'"):
         TrainConfig(architecture="alexnet")
 
 

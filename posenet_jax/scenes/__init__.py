@@ -20,6 +20,7 @@ from posenet_jax.scenes.pairs import (
     sample_scene,
     sample_scenes,
     scene_from_keys,
+    scenes_from_keys,
     vanishing_points,
 )
 from posenet_jax.scenes.raycast import Camera
@@ -51,5 +52,6 @@ __all__ = [
     "sample_scene",
     "sample_scenes",
     "scene_from_keys",
+    "scenes_from_keys",
     "vanishing_points",
 ]

@@ -83,16 +83,32 @@ def scene_from_keys(
     return Scene(city, target, normal, cameras, visible, developments)
 
 
+def _scene_keys(key: Array) -> tuple[CityKeys, Array, Array]:
+    """Of the city, the views and the photographs."""
+    city_key, view_key, photo_key = jax.random.split(key, 3)
+    return city_keys(city_key), view_key, photo_key
+
+
+_split = jax.jit(jax.vmap(_scene_keys))
+
+
 def sample_scene(key: Array, config: SceneConfig) -> Scene:
     """A random scene, unbatched."""
-    city_key, view_key, photo_key = jax.random.split(key, 3)
-    return scene_from_keys(city_keys(city_key), view_key, photo_key, config)
+    return scene_from_keys(*_scene_keys(key), config)
 
 
 @_stage
+def scenes_from_keys(
+    keys: CityKeys, view_keys: Array, photo_keys: Array, config: SceneConfig
+) -> Scene:
+    """`scene_from_keys` for keys with leading axis B."""
+    one = functools.partial(scene_from_keys, config=config)
+    return jax.vmap(one)(keys, view_keys, photo_keys)
+
+
 def sample_scenes(keys: Array, config: SceneConfig) -> Scene:
-    """Keys [B] -> scenes with leading axis B."""
-    return jax.vmap(lambda key: sample_scene(key, config))(keys)
+    """Keys [B] -> scenes with leading axis B, each that of `sample_scene`."""
+    return scenes_from_keys(*_split(keys), config=config)
 
 
 def _directions(camera: Camera, config: SceneConfig) -> raycast.Vector:

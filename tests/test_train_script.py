@@ -1,0 +1,67 @@
+"""`experiments.train_posenet` end to end: trains, writes weights that load, refuses what it must."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from posenet_jax import weights
+
+ROOT = Path(__file__).parents[1]
+
+
+def _train(workdir, *flags):
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.train_posenet",
+        f"--workdir={workdir}",
+        "--steps=2",
+        "--rendered_pairs=4",
+        "--photo_pairs=4",
+        "--held_out_pairs=4",
+        *flags,
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550)
+
+
+def test_trains_from_nothing_to_weights_that_load(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3)).astype(np.uint8)
+    for i, image in enumerate(noise):
+        Image.fromarray(image).resize((200, 160)).save(photos / f"{i}.jpg")
+    (photos / "bad.jpg").write_text("not a picture")
+    workdir = tmp_path / "run"
+    run = _train(workdir, f"--photos={photos}")
+    assert run.returncode == 0, run.stderr
+    assert "bad.jpg" in run.stderr + run.stdout
+    encoder = weights.load_encoder(workdir / "weights.safetensors")
+    record = json.loads((workdir / "weights.json").read_text())
+    assert record["fingerprint"] == encoder.fingerprint and record["steps"] == 2
+    assert 0 < record["figures"]["rotation_error_identity"] < 180
+    assert all(60 < mean < 200 for mean in encoder.preprocessing.means)
+    assert np.all(np.asarray(encoder.pose_scale.std) > 0)
+    with (workdir / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2"] and float(rows[0]["photo_match"]) > 0
+    assert any((workdir / "tensorboard").iterdir())
+    assert (workdir / "checkpoints" / "2").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--facades=/nowhere", "/nowhere"),
+        ("--photos=/nowhere", "/nowhere"),
+        ("--rendered_pairs=6", "multiple of 4"),
+    ],
+)
+def test_refuses_in_one_sentence(tmp_path, flag, words):
+    run = _train(tmp_path / "run", flag)
+    assert run.returncode == 2 and words in run.stderr and "Traceback" not in run.stderr
