@@ -114,10 +114,6 @@ class Preprocessing:
         return jnp.asarray(means, jnp.float32).reshape((1,) * (image.ndim - 1) + (3,))
 
 
-CUSTOMARY = Preprocessing(means=(104.0, 117.0, 123.0))
-"""Where nothing else is known: 100 pixels, BGR, the channel means customary for Caffe's networks."""
-
-
 def channel_means(images: Iterable[np.ndarray]) -> tuple[float, float, float]:
     """Blue, green and red mean over all pixels of a stream of uint8 RGB [H, W, 3] images.
 
@@ -148,3 +144,7 @@ def _is_number(value: Any) -> bool:
 
 def _refuse(name: str, wanted: str, received: Any) -> NoReturn:
     raise ValueError(f"{name} must be {wanted}; received {received!r}")
+
+
+CUSTOMARY = Preprocessing(means=(104.0, 117.0, 123.0))
+"""Where nothing else is known: 100 pixels, BGR, the channel means customary for Caffe's networks."""
