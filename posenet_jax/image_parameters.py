@@ -68,7 +68,7 @@ def image(parameters: Any, kind: str, chroma: ArrayLike, space: Preprocessing) -
     if kind == "pixels":
         return parameters
     low, high = (bound.reshape((1, 1, 3)) for bound in space.bounds())
-    opponent: Array = sum(_upsample(level, space.size) for level in parameters)
+    opponent = functools.reduce(jnp.add, [_upsample(level, space.size) for level in parameters])
     gains = jnp.stack([jnp.ones_like(chroma), chroma, chroma]).reshape((3, 1, 1))
     logits = jnp.tensordot(opponent * gains, jnp.asarray(_OPPONENT, jnp.float32), ((0,), (0,)))
     middle = jnp.log(-low / high)

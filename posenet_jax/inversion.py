@@ -278,7 +278,8 @@ def invert(
     neighbours or on the batch size. Raises InputError for targets that are empty, not finite or of
     another shape than the encoder's descriptors.
     """
-    space = space or getattr(encode, "preprocessing", CUSTOMARY)
+    if space is None:
+        space = getattr(encode, "preprocessing", CUSTOMARY)
     targets = jnp.asarray(targets)
     _check_targets(encode, targets, space)
     mesh = mesh or Mesh(np.asarray(jax.devices()), ("images",))

@@ -147,4 +147,4 @@ def _refuse(name: str, wanted: str, received: Any) -> NoReturn:
 
 
 CUSTOMARY = Preprocessing(means=(104.0, 117.0, 123.0))
-"""Where nothing else is known: 100 pixels, BGR, the channel means customary for Caffe's networks."""
+"""Where nothing else is known: 100 pixels, BGR, channel means customary for Caffe's networks."""

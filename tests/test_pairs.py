@@ -1,4 +1,4 @@
-"""Sources of training pairs: two targets a street, exact weights, the same draw from the same key."""
+"""Sources of training pairs: two targets a street, exact weights, draws that follow the key."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""`experiments.train_posenet` end to end: trains, writes weights that load, refuses what it must."""
+"""`experiments.train_posenet` end to end: trains, writes weights that load, refuses mistakes."""
 
 import csv
 import json

@@ -170,7 +170,7 @@ def _run(workdir, steps, stop_after=None, batch=_toy_batch):
     workdir.mkdir(exist_ok=True)
     loop = training_loop.LoopConfig(steps=steps, log_every=2, evaluate_every=4, checkpoint_every=3)
     state = None
-    for done, _, state in training_loop.train(
+    for done, _, newest in training_loop.train(
         _toy_state(),
         step=_toy_step,
         batch=batch,
@@ -178,6 +178,7 @@ def _run(workdir, steps, stop_after=None, batch=_toy_batch):
         workdir=workdir,
         config=loop,
     ):
+        state = newest
         if done == stop_after:
             break
     return state
