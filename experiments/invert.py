@@ -91,14 +91,16 @@ def _write(out: Path, originals, names, layers: dict[str, reconstruction.Reconst
 
 
 def _summarise(layers: dict[str, reconstruction.Reconstruction]) -> None:
-    print(f"{'layer':8}{'images':>7}{'relative loss':>26}{'luminance correlation':>24}  status")
+    """Medians of both axes, each beside what a wrong image of the same run scores."""
+    print("layer images  relative loss (other image)  luminance correlation (other image)")
     for layer, made in layers.items():
-        loss = made.result.relative_loss
-        spread = f"median {np.median(loss):.4f} max {np.max(loss):.4f}"
-        seen = f"median {np.median(made.luminance_correlation):.3f}"
+        loss, seen = made.result.relative_loss, made.luminance_correlation
+        fidelity = f"{np.median(loss):.4f}, worst {np.max(loss):.4f} "
+        fidelity += f"({np.median(made.other_relative_loss):.3f})"
+        visibility = f"{np.median(seen):.3f} ({np.median(made.other_luminance_correlation):.3f})"
         counts = {s.sentence: int(np.sum(made.result.status == s)) for s in Status}
         status = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        print(f"{layer:8}{len(loss):7}{spread:>26}{seen:>24}  {status}")
+        print(f"{layer:6}{len(loss):7}  {fidelity:29}{visibility:16}{status}")
 
 
 def main() -> int:

@@ -71,18 +71,22 @@ def luminance(image: Array) -> Array:
     return jnp.sum(image.astype(jnp.float32) * weights, axis=-1)
 
 
+def luminance_pattern(image: Array, sigma: float = 4.0) -> Array:
+    """[H, W] blurred grey values less their mean, at length one; zero for a flat image.
+
+    Two images' luminance correlation is the inner product of their patterns.
+    """
+    blurred = gaussian_blur(luminance(image), sigma)
+    deviation = blurred - jnp.mean(blurred)
+    # Rounding leaves deviations of about 1e-5 in a flat image, which correlate by accident.
+    flat = jnp.max(jnp.abs(deviation)) < 1e-3
+    norm = jnp.linalg.norm(deviation)
+    return jnp.where(flat, 0.0, deviation / jnp.where(flat, 1.0, norm))
+
+
 def luminance_correlation(image: Array, original: Array, sigma: float = 4.0) -> Array:
     """Pearson correlation of two images' blurred grey values; uint8 RGB [H, W, 3] each.
 
     0 where either image is flat. `sigma` pixels: what is left are silhouette, ground and sky.
     """
-
-    def deviation(picture):
-        blurred = gaussian_blur(luminance(picture), sigma)
-        return blurred - jnp.mean(blurred)
-
-    a, b = deviation(image), deviation(original)
-    norm = jnp.sqrt(jnp.sum(a * a) * jnp.sum(b * b))
-    # Rounding of a flat image's mean leaves deviations of about 1e-5, which correlate by accident.
-    flat = jnp.minimum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(b))) < 1e-3
-    return jnp.where(flat, 0.0, jnp.sum(a * b) / jnp.where(flat, 1.0, norm))
+    return jnp.sum(luminance_pattern(image, sigma) * luminance_pattern(original, sigma))

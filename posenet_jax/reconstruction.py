@@ -30,6 +30,8 @@ class Reconstruction:
     picture_relative_loss: np.ndarray  # [N] eq. 3 of the uint8 picture, encoded anew
     luminance_correlation: np.ndarray  # [N] with its own original
     luminance_rank: np.ndarray  # [N] of its original among all, by that correlation; 1 is best
+    other_relative_loss: np.ndarray  # [N] control: its target against the other images', mean
+    other_luminance_correlation: np.ndarray  # [N] control: with the other originals, mean
 
 
 @jax.jit
@@ -50,8 +52,27 @@ def descriptors(tap: Tap, images: np.ndarray, space: Any) -> np.ndarray:
 @jax.jit
 def correlations(pictures: Array, originals: Array) -> Array:
     """[N, N] luminance correlation of every picture (rows) with every original."""
-    against_all = jax.vmap(metrics.luminance_correlation, (None, 0))
-    return jax.lax.map(lambda picture: against_all(picture, originals), pictures)
+    patterns = [
+        jax.lax.map(metrics.luminance_pattern, images).reshape((len(images), -1))
+        for images in (pictures, originals)
+    ]
+    return jnp.matmul(patterns[0], patterns[1].T, precision=jax.lax.Precision.HIGHEST)
+
+
+def relative_losses(targets: np.ndarray) -> np.ndarray:
+    """[N, N] eq. 3 between all pairs of descriptors [N, …]: what a wrong image scores."""
+    flat = targets.reshape((len(targets), -1)).astype(np.float64)
+    norms = np.linalg.norm(flat, axis=1)
+    squares = norms[:, None] ** 2 + norms[None, :] ** 2 - 2.0 * flat @ flat.T
+    return np.sqrt(np.maximum(squares, 0.0)) / np.maximum(norms[:, None] + norms[None, :], 1e-12)
+
+
+def _others(matrix: np.ndarray) -> np.ndarray:
+    """[N] mean of each row but for its diagonal; NaN where there is no other."""
+    count = len(matrix)
+    if count == 1:
+        return np.full(1, np.nan)
+    return (matrix.sum(axis=1) - np.diagonal(matrix)) / (count - 1)
 
 
 def reconstruct(
@@ -86,6 +107,8 @@ def reconstruct(
         picture_relative_loss=np.asarray(errors),
         luminance_correlation=own,
         luminance_rank=1 + np.sum(matrix > own[:, None], axis=1),
+        other_relative_loss=_others(relative_losses(targets)),
+        other_luminance_correlation=_others(matrix),
     )
 
 
@@ -112,6 +135,8 @@ def table(
             "picture_relative_loss": float(reconstruction.picture_relative_loss[i]),
             "luminance_correlation": float(reconstruction.luminance_correlation[i]),
             "luminance_rank": int(reconstruction.luminance_rank[i]),
+            "other_relative_loss": float(reconstruction.other_relative_loss[i]),
+            "other_luminance_correlation": float(reconstruction.other_luminance_correlation[i]),
         }
         for i, name in enumerate(names)
     ]
