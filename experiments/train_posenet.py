@@ -6,6 +6,7 @@ Writes checkpoints/ (a killed run resumes there), metrics.csv, tensorboard/ and,
 weights.safetensors with weights.json, the figures on held-out scenes.
 """
 
+import math
 from pathlib import Path
 
 import jax
@@ -38,12 +39,25 @@ _PHOTO_PAIRS = flags.DEFINE_integer(
     "Photograph pairs a step, a multiple of 4; needs --photos.",
 )
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder or glob of photographs; none if not given.")
+_PHOTO_POSE = flags.DEFINE_bool(
+    "photo_pose",
+    False,
+    "Whether photograph pairs count in the pose loss, and not in matching alone.",
+)
 _FACADES = flags.DEFINE_string(
     "facades",
     None,
     "Folder of facade photographs to texture buildings with; invented if not given.",
 )
+_MAX_ANGLE = flags.DEFINE_float(
+    "max_angle", 100.0, "Largest angle at the target between the two views, degrees."
+)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "Adam's rate.")
+_ACTIVE_SHARE = flags.DEFINE_float(
+    "active_share",
+    _DEFAULTS.active_share,
+    "Share of images for which each unit of the descriptor should be on; fewer is penalised.",
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Decides the first weights and every scene drawn.")
 _HELD_OUT = flags.DEFINE_integer("held_out_pairs", 512, "Pairs of unseen streets to judge by.")
 _POSE_DRAWS = 64
@@ -58,7 +72,7 @@ def _sources(config: training.TrainConfig, mesh: Mesh):
     atlas, other_atlas, skipped = pairs.facade_atlases(_FACADES.value, _key(1), mesh)
     for name in skipped:
         tqdm.write(f"left out: {name}")
-    scene = scenes.SceneConfig()
+    scene = scenes.SceneConfig(angle_between=(0.0, math.radians(_MAX_ANGLE.value)))
     rendered = pairs.RenderedPairs(atlas, scene, config.rendered_pairs, mesh)
     held_out = pairs.RenderedPairs(other_atlas, scene, config.rendered_pairs, mesh)
     if not _PHOTOS.value:
@@ -66,7 +80,8 @@ def _sources(config: training.TrainConfig, mesh: Mesh):
     photos, failures = pairs.load_photos(_PHOTOS.value, mesh)
     for failure in failures:
         tqdm.write(f"left out: {failure}")
-    return rendered, pairs.PhotoPairs(photos, config.photo_pairs, mesh), held_out
+    source = pairs.PhotoPairs(photos, config.photo_pairs, mesh, posed=_PHOTO_POSE.value)
+    return rendered, source, held_out
 
 
 def _pose_scale(rendered: pairs.RenderedPairs) -> weights.PoseScale:
@@ -96,6 +111,7 @@ def main() -> int:
         rendered_pairs=_RENDERED.value,
         photo_pairs=_PHOTO_PAIRS.value if _PHOTOS.value else 0,
         learning_rate=_LEARNING_RATE.value,
+        active_share=_ACTIVE_SHARE.value,
         seed=_SEED.value,
     )
     config.check_fits(mesh)
@@ -128,6 +144,7 @@ def main() -> int:
     loop = training_loop.LoopConfig(steps=config.steps)
     figures: dict[str, float] = {}
     with tqdm(total=config.steps, unit="step", mininterval=2.0, dynamic_ncols=True) as bar:
+        bar.initial = bar.n = training_loop.steps_done(workdir)
         for reached in training_loop.train(
             first, step=step, batch=batch, evaluate=evaluate, workdir=workdir, config=loop
         ):

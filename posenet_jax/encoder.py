@@ -2,8 +2,9 @@
 
 Input: float32 [..., H, W, 3] in mean-subtracted space (BGR, 0-255 units minus the channel means),
 H = W = 100 or 101. A tap is a layer's output after its ReLU and before its pooling: `conv1` to
-`conv4` [..., h, w, c], and `fc5` [..., F], the descriptor. `streetnet` is the variant of the
-network of Zamir et al. (ECCV 2016) whose fc5 has 512 units; `compact` is the smaller one.
+`conv4` [..., h, w, c], and `fc5` [..., F], the descriptor (`fc5_linear` before its ReLU).
+`streetnet` is the variant of the network of Zamir et al. (ECCV 2016) whose fc5 has 512 units;
+`compact` is the smaller one.
 """
 
 import jax
@@ -57,7 +58,8 @@ class StreetNet(nn.Module):
         x = local_response_norm(max_pool(x), alpha=self.lrn_alpha)
         x = taps["conv3"] = nn.relu(_conv(256, 3, padding=1, name="conv3")(x))
         x = taps["conv4"] = nn.relu(_conv(256, 3, name="conv4")(x))
-        taps["fc5"] = nn.relu(_descriptor(max_pool(x), self.descriptor_size))
+        taps["fc5_linear"] = _descriptor(max_pool(x), self.descriptor_size)
+        taps["fc5"] = nn.relu(taps["fc5_linear"])
         return taps
 
 
@@ -76,7 +78,8 @@ class Compact(nn.Module):
         x = taps["conv3"] = nn.relu(_conv(80, 4, name="conv3")(x))
         x = max_pool(x, 2, 2)
         x = taps["conv4"] = nn.relu(_conv(160, 4, stride=2, name="conv4")(x))
-        taps["fc5"] = nn.relu(_descriptor(max_pool(x, 2, 2), self.descriptor_size))
+        taps["fc5_linear"] = _descriptor(max_pool(x, 2, 2), self.descriptor_size)
+        taps["fc5"] = nn.relu(taps["fc5_linear"])
         return taps
 
 

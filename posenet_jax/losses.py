@@ -34,6 +34,18 @@ def matching_loss(logits: Array, matches: bool) -> Array:
     return optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, float(matches)))
 
 
+def idleness(preactivations: Array, share: float) -> Array:
+    """[]: how far units [P, F] fall short of being on for `share` of the examples, mean over F.
+
+    Each unit's (1 - share) quantile should be positive. Without it half of a descriptor's ReLU
+    units are silenced for good within the first thousand steps.
+    """
+    count = preactivations.shape[0]
+    rank = min(count - 1, max(0, round((1.0 - share) * count)))
+    quantile = jnp.sort(preactivations, axis=0)[rank]
+    return jnp.mean(jnp.maximum(0.1 - quantile, 0.0))
+
+
 def weighted_mean(values: Array, weights: Array) -> Array:
     """Mean of values [P] with weights [P]; zero where every weight is zero."""
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-6)

@@ -81,13 +81,13 @@ def _from_views(views: scenes.Views) -> Pairs:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("count", "config", "pose_weight", "sharding"))
+@functools.partial(jax.jit, static_argnames=("count", "config", "posed", "sharding"))
 def _photo_pairs(
     key: Array,
     photos: Array,
     count: int,
     config: VirtualRotation,
-    pose_weight: float,
+    posed: bool,
     sharding: NamedSharding,
 ) -> Pairs:
     choice_key, view_key = jax.random.split(key)
@@ -102,7 +102,7 @@ def _photo_pairs(
         centre=jnp.zeros((count, 2, 3)),
         normal=jnp.zeros((count, 3)).at[:, 2].set(-1.0),
         match_weight=jnp.ones((count,)),
-        pose_weight=jnp.full((count,), pose_weight),
+        pose_weight=jnp.full((count,), float(posed)),
         normal_weight=jnp.zeros((count,)),
     )
 
@@ -111,19 +111,19 @@ def _photo_pairs(
 class PhotoPairs:
     """`count` pairs a draw from photographs [N, H, W, 3] uint8 held on the devices.
 
-    pose_weight is zero by default: such pairs only ever turn a little and never move, and a network
-    that learns poses from them learns that photographs mean small rotations.
+    Unless `posed`, they have no part in the pose loss: such pairs only ever turn a little and never
+    move, and a network that learns poses from them learns that photographs mean small rotations.
     """
 
     photos: Array
     count: int
     mesh: Mesh
     config: VirtualRotation = VirtualRotation()
-    pose_weight: float = 0.0
+    posed: bool = False
 
     def __call__(self, key: Array) -> Pairs:
         return _photo_pairs(
-            key, self.photos, self.count, self.config, self.pose_weight, over_devices(self.mesh)
+            key, self.photos, self.count, self.config, self.posed, over_devices(self.mesh)
         )
 
 

@@ -26,7 +26,7 @@ class VirtualRotation:
     photo_field_of_view: tuple[float, float] = (0.9, 1.35)
     view_fraction: tuple[float, float] = (0.55, 0.85)  # of the photograph's field of view
     roll: float = 0.09
-    gain: float = 0.15  # exposure, each view its own, as a fraction
+    gain: float = 0.05  # exposure, each view its own, as a fraction
 
 
 @struct.dataclass

@@ -64,6 +64,8 @@ class TrainConfig:
     pose_weight: float = 1.0
     match_weight: float = 1.0
     normal_weight: float = 0.5
+    idle_weight: float = 1.0
+    active_share: float = 0.25
     seed: int = 0
 
     def __post_init__(self):
@@ -151,12 +153,12 @@ def pose_scale(poses: Array) -> PoseScale:
     return PoseScale(mean=jnp.mean(poses, axis=0), std=jnp.std(poses, axis=0) + 1e-6)
 
 
-def _descriptors(params: Any, image: Array, config: TrainConfig, space: Preprocessing) -> Array:
-    """[P, 2, F] of images [P, 2, H, W, 3] uint8."""
+def _preactivations(params: Any, image: Array, config: TrainConfig, space: Preprocessing) -> Array:
+    """[P, 2, F] fc5 before its ReLU, of images [P, 2, H, W, 3] uint8."""
     flat = image.reshape((-1, *image.shape[2:]))
     scaled = space.to_network(flat) / GAIN
     taps = training_module(config).apply({"params": params["encoder"]}, scaled)
-    return taps["fc5"].reshape((image.shape[0], 2, -1))
+    return taps["fc5_linear"].reshape((image.shape[0], 2, -1))
 
 
 def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
@@ -177,7 +179,7 @@ def _negative_logits(params: Any, descriptors: Array) -> tuple[Array, Array]:
 
 
 def _pair_losses(
-    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale, config: TrainConfig
+    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale
 ) -> dict[str, Array]:
     outputs = _heads(params, descriptors[:, 0], descriptors[:, 1])
     hard, easy = _negative_logits(params, descriptors)
@@ -209,13 +211,14 @@ def _loss(
     counts = [pairs.image.shape[0] for pairs in batches]
     parts: dict[str, Array] = {}
     for name, pairs in zip(("rendered", "photo"), batches, strict=False):
-        descriptors = _descriptors(params, pairs.image, config, space)
-        terms = _pair_losses(params, descriptors, pairs, scale, config)
+        linear = _preactivations(params, pairs.image, config, space)
+        terms = _pair_losses(params, jax.nn.relu(linear), pairs, scale)
+        terms["idle"] = losses.idleness(linear.reshape((-1, linear.shape[-1])), config.active_share)
         parts |= {f"{name}_{task}": value for task, value in terms.items()}
     weights = {
         f"{name}_{task}": getattr(config, f"{task}_weight") * count / sum(counts)
         for name, count in zip(("rendered", "photo"), counts, strict=False)
-        for task in ("pose", "match", "normal")
+        for task in ("pose", "match", "normal", "idle")
     }
     total = sum(weights[name] * value for name, value in parts.items())
     return total, {"loss": total, **parts}
@@ -267,7 +270,7 @@ def predict(
     """Descriptors [P, 2, F], heads' outputs and the hard and easy negatives' logits [P]."""
 
     def on_device(params, image):
-        descriptors = _descriptors(params, image, config, space)
+        descriptors = jax.nn.relu(_preactivations(params, image, config, space))
         outputs = _heads(params, descriptors[:, 0], descriptors[:, 1])
         return descriptors, outputs, *_negative_logits(params, descriptors)
 

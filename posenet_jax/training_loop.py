@@ -46,6 +46,12 @@ def checkpoint_manager(workdir: Path, config: LoopConfig) -> ocp.CheckpointManag
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
+def steps_done(workdir: Path) -> int:
+    """Steps of the newest checkpoint in a run's folder; 0 if there is none."""
+    folder = (workdir / "checkpoints").absolute()
+    return ocp.CheckpointManager(folder).latest_step() or 0 if folder.is_dir() else 0
+
+
 def restore_latest(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any]:
     """(steps done, state): the newest checkpoint in the shape of `state`, or (0, state)."""
     step = manager.latest_step()

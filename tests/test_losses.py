@@ -50,6 +50,18 @@ def test_matching_loss_is_pytorchs(torch, matches):
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_idleness_counts_units_that_are_on_too_seldom():
+    """Ten examples; the unit's 70th percentile stands at rank 7 of its sorted values."""
+    on_for_three = jnp.where(jnp.arange(10) < 3, 5.0, -2.0)
+    on_for_two = jnp.where(jnp.arange(10) < 2, 5.0, -2.0)
+    never = jnp.full(10, -4.0)
+    units = jnp.stack([on_for_three, on_for_two, never], axis=1)
+    expected = (0.0 + 2.1 + 4.1) / 3
+    assert float(losses.idleness(units, 0.3)) == pytest.approx(expected, rel=1e-6)
+    gradient = jax.grad(lambda u: losses.idleness(u, 0.3))(units)
+    assert jnp.all(gradient[:, 0] == 0) and jnp.any(gradient[:, 2] < 0)
+
+
 def test_weighted_mean_ignores_weight_zero_and_survives_no_weight_at_all():
     values = jnp.array([1.0, 5.0, 100.0])
     assert float(losses.weighted_mean(values, jnp.array([1.0, 1.0, 0.0]))) == 3.0

@@ -64,6 +64,9 @@ def test_photographs_teach_matching_and_not_pose(mesh):
     assert made.image.shape == (4, 2, 100, 100, 3)
     assert np.all(np.asarray(made.match_weight) == 1)
     assert not np.any(made.pose_weight) and not np.any(made.normal_weight)
+    posed = pairs.PhotoPairs(photos, 4, mesh, posed=True)(jax.random.key(0))
+    assert np.all(np.asarray(posed.pose_weight) == 1)
+    np.testing.assert_array_equal(posed.image, made.image)
     poses = training.relative_poses(made.rotation, made.centre)
     assert np.all(np.asarray(poses[:, 3:]) == 0) and np.any(np.asarray(poses[:, :3]) != 0)
 
