@@ -52,7 +52,7 @@ class TrainConfig:
 
     architecture: str = "streetnet"
     descriptor_size: int = 512
-    steps: int = 10_000
+    steps: int = 11_000
     rendered_pairs: int = 24
     photo_pairs: int = 8
     learning_rate: float = 7e-4
@@ -65,7 +65,7 @@ class TrainConfig:
     match_weight: float = 1.0
     normal_weight: float = 0.5
     idle_weight: float = 1.0
-    active_share: float = 0.25
+    active_share: float = 0.5
     seed: int = 0
 
     def __post_init__(self):
