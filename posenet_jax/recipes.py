@@ -107,7 +107,11 @@ CALIBRATED = Recipe(
     tv_beta=2.0,
     clipping=False,
 )
-"""The default: scale-free, coarse and fine together, smooth, inside the box of possible colours."""
+"""The default: scale-free, coarse and fine together, smooth, inside the box of possible colours.
+
+`python -m experiments.invert --images=PHOTOS --limit=32 --layer=fc5,conv4` takes about a minute on
+two cores; expect a relative loss near 0.03 at fc5 and 0.04 at conv4, and nearly grey pictures.
+"""
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED)}
 
