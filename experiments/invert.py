@@ -92,7 +92,7 @@ def _write(out: Path, originals, names, layers: dict[str, reconstruction.Reconst
 
 def _summarise(layers: dict[str, reconstruction.Reconstruction]) -> None:
     """Medians of both axes, each beside what a wrong image of the same run scores."""
-    print("layer images  relative loss (other image)  luminance correlation (other image)")
+    print("layer images  relative loss (other image)  luminance correlation (other image); medians")
     for layer, made in layers.items():
         loss, seen = made.result.relative_loss, made.luminance_correlation
         fidelity = f"{np.median(loss):.4f}, worst {np.max(loss):.4f} "

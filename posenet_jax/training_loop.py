@@ -6,6 +6,7 @@ one would have seen.
 
 import csv
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +44,11 @@ def checkpoint_manager(workdir: Path, config: LoopConfig) -> ocp.CheckpointManag
         save_interval_steps=config.checkpoint_every,
         enable_async_checkpointing=False,
     )
-    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+    return ocp.CheckpointManager(
+        (workdir / "checkpoints").absolute(),
+        options=options,
+        item_handlers=ocp.StandardCheckpointHandler(),
+    )
 
 
 def steps_done(workdir: Path) -> int:
@@ -52,18 +57,29 @@ def steps_done(workdir: Path) -> int:
     return ocp.CheckpointManager(folder).latest_step() or 0 if folder.is_dir() else 0
 
 
+def _leaf_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
+    return {name(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
 def restore_latest(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any]:
-    """(steps done, state): the newest checkpoint in the shape of `state`, or (0, state)."""
+    """(steps done, state): the newest checkpoint, or (0, state) if there is none.
+
+    Raises InputError, naming the first difference, if its arrays are not those of `state`.
+    """
     step = manager.latest_step()
     if step is None:
         return 0, state
-    try:
-        return step, manager.restore(step, args=ocp.args.StandardRestore(state))
-    except ValueError as error:
-        raise InputError(
-            f"the checkpoint in {manager.directory} is of another network or optimiser "
-            f"({error}); choose another --workdir"
-        ) from error
+    saved, wanted = _leaf_shapes(manager.item_metadata(step)), _leaf_shapes(state)
+    for name in sorted(set(saved) | set(wanted)):
+        if saved.get(name) != wanted.get(name):
+            raise InputError(
+                f"the checkpoint in {manager.directory} is of another network or optimiser "
+                f"({name} is {saved.get(name)}, expected {wanted.get(name)}); choose another "
+                "--workdir"
+            )
+    return step, manager.restore(step, args=ocp.args.StandardRestore(state))
 
 
 class MetricLog:
