@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from experiments import runtime
 from posenet_jax import evaluation, pairs, reporting, scenes, training, training_loop, weights
+from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import Preprocessing, channel_means
 
 _DEFAULTS = training.TrainConfig()
@@ -103,6 +104,8 @@ def _held_out(source: pairs.RenderedPairs) -> training.Pairs:
 
 def main() -> int:
     """Trains, or resumes, and writes the weights with their figures; returns the exit code."""
+    if _PHOTO_POSE.value and not _PHOTOS.value:
+        raise InputError("--photo_pose needs photographs: give --photos")
     workdir = reporting.prepare_output(_WORKDIR.value)
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     config = training.TrainConfig(

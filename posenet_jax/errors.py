@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class ImageError(InputError):
     """One image file cannot be used; the message begins with its path."""
+
+
+class NotFinite(RuntimeError):
+    """A loss stopped being a number; what was good before that is kept."""

@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 from tensorboardX import SummaryWriter
 
-from posenet_jax.errors import InputError
+from posenet_jax.errors import InputError, NotFinite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,6 @@ class LoopConfig:
     evaluate_every: int = 1000
     checkpoint_every: int = 500
     keep_checkpoints: int = 3
-
-
-class NotFinite(RuntimeError):
-    """The loss stopped being a number; the last good checkpoint is kept."""
 
 
 def checkpoint_manager(workdir: Path, config: LoopConfig) -> ocp.CheckpointManager:

@@ -60,6 +60,7 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
         ("--facades=/nowhere", "/nowhere"),
         ("--photos=/nowhere", "/nowhere"),
         ("--rendered_pairs=6", "multiple of 4"),
+        ("--photo_pose", "give --photos"),
     ],
 )
 def test_refuses_in_one_sentence(tmp_path, flag, words):

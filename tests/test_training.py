@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax import evaluation, geometry, training, training_loop
 from posenet_jax.encoder import ARCHITECTURES
-from posenet_jax.errors import InputError
+from posenet_jax.errors import InputError, NotFinite
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.training import GAIN, Pairs, TrainConfig
 
@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(tmp_
     def poisoned(step):
         return jnp.full((4,), jnp.nan) if step >= 6 else _toy_batch(step)
 
-    with pytest.raises(training_loop.NotFinite, match="step 8"):
+    with pytest.raises(NotFinite, match="step 8"):
         _run(tmp_path / "run", 12, batch=poisoned)
     recovered = _run(tmp_path / "run", 12)
     assert np.all(np.isfinite(recovered["weights"]))
