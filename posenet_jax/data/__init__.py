@@ -1,0 +1,1 @@
+"""Data sets: their files, their splits and what training and inversion take from them."""

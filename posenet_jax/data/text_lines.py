@@ -1,0 +1,27 @@
+"""Lines of a text file that know where they stand, so that an error can say so."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from posenet_jax.errors import InputError
+from posenet_jax.image_files import shown
+
+
+class Line(NamedTuple):
+    """A line that is not empty, in words."""
+
+    where: str  # the file and the line's number, for an error to begin with
+    words: list[str]
+
+
+def read_lines(path: str | Path) -> list[Line]:
+    """The lines of a file, empty ones left out. Raises InputError if it cannot be opened.
+
+    Bytes that are not UTF-8 are replaced: what they stood in is then no number and no known word.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            numbered = [(number, line.split()) for number, line in enumerate(file, 1)]
+    except OSError as error:
+        raise InputError(f"{shown(path)}: cannot be opened ({error.strerror})") from error
+    return [Line(f"{shown(path)}, line {number}", words) for number, words in numbered if words]
