@@ -16,6 +16,8 @@ _SIZE = flags.DEFINE_integer("size", 100, "Height and width in pixels.")
 _BATCH = flags.DEFINE_integer("batch", 16, "Pairs a batch, two images each.")
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "Time a measurement.")
 _DEVICES = flags.DEFINE_integer("cpu_devices", 2, "CPU devices to spread a batch over.")
+_KINDS = flags.DEFINE_multi_enum("kind", ["cities"], list(scenes.CONFIGS), "Kinds of scenes.")
+_ROUNDS = flags.DEFINE_integer("rounds", 1, "Times that all is measured, kinds in turn.")
 _ONE_PROGRAM = flags.DEFINE_bool("one_program", False, "Also render as one jitted program.")
 _JSON = flags.DEFINE_string("json", None, "Write the results to this file as well.")
 
@@ -37,9 +39,9 @@ def images_per_second(render, keys: jax.Array, seconds: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def measure(name: str, rays: int, keys: jax.Array, atlas: scenes.Atlas) -> dict:
+def measure(kind: str, name: str, rays: int, keys: jax.Array, atlas: scenes.Atlas) -> dict:
     """One line of the table."""
-    config = scenes.SceneConfig(height=_SIZE.value, width=_SIZE.value, rays=rays)
+    config = scenes.CONFIGS[kind](height=_SIZE.value, width=_SIZE.value, rays=rays)
 
     def render(keys, atlas=atlas):
         return scenes.render_pairs(keys, atlas, config).image
@@ -50,8 +52,8 @@ def measure(name: str, rays: int, keys: jax.Array, atlas: scenes.Atlas) -> dict:
     else:
         rate = images_per_second(render, keys, _SECONDS.value)
     load = os.getloadavg()[0]
-    print(f"{name:12s} rays {rays}  {rate:8.1f} images/s  load {load:.2f}", flush=True)
-    return {"name": name, "rays": rays, "images_per_second": rate, "load": load}
+    print(f"{kind:7s} {name:12s} rays {rays}  {rate:8.1f} images/s  load {load:.2f}", flush=True)
+    return {"kind": kind, "name": name, "rays": rays, "images_per_second": rate, "load": load}
 
 
 def main(argv):
@@ -62,7 +64,8 @@ def main(argv):
     keys, atlas = spread(keys, scenes.procedural_atlas(jax.random.key(1), 64))
     rows = [("staged", rays) for rays in (1, 2, 4)]
     rows += [("one program", 1), ("one program", 2)] if _ONE_PROGRAM.value else []
-    results = [measure(name, rays, keys, atlas) for name, rays in rows]
+    turns = [(kind, *row) for _ in range(_ROUNDS.value) for row in rows for kind in _KINDS.value]
+    results = [measure(kind, name, rays, keys, atlas) for kind, name, rays in turns]
     record = {
         "size": _SIZE.value,
         "batch": _BATCH.value,

@@ -1,12 +1,19 @@
-"""Renders pairs of views of streets, to look at or to try an encoder on.
+"""Renders pairs of views of streets, cars or rooms, to look at or to try an encoder on.
 
     python -m experiments.render_streets --num=16 --out=runs/streets
+    python -m experiments.render_streets --kind=indoor --interventions --num=4 --out=runs/rooms
 
 Writes images/NNNN_{0,1}.png, grid.png (each pair side by side, labelled with the angle between the
-cameras in degrees) and run.json. The same seed on the same machine gives the same bytes.
+cameras in degrees) and run.json. With --interventions, images/NNNN_NAME.png and a grid of what one
+change alone does to each scene: of colour, texture, light or geometry, or of the camera's pose.
+The same seed on the same machine gives the same bytes.
 """
 
+import functools
+from pathlib import Path
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
@@ -15,8 +22,12 @@ from experiments import runtime
 from posenet_jax import evaluation, pairs, reporting, scenes, training
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_NUM = flags.DEFINE_integer("num", 16, "Pairs, rounded up to whole batches.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Decides every street.")
+_KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
+_INTERVENTIONS = flags.DEFINE_bool("interventions", False, "Change one thing at a time instead.")
+_NUM = flags.DEFINE_integer(
+    "num", 16, "Pairs, rounded up to whole batches; with --interventions, scenes.", lower_bound=1
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Decides every scene.")
 _SIZE = flags.DEFINE_integer("size", 100, "Pixels, width and height.", lower_bound=2)
 _RAYS = flags.DEFINE_enum("rays", "2", ["1", "2", "4"], "Rays a pixel, for antialiasing.")
 _FACADES = flags.DEFINE_string(
@@ -25,31 +36,97 @@ _FACADES = flags.DEFINE_string(
     "Folder of facade photographs to texture buildings with; invented if not given.",
 )
 _BATCH = 16
+_SWAPS = {
+    "re-colour": "colour",
+    "re-texture": "texture",
+    "re-light": "light",
+    "geometry": "geometry",
+}
+_TURNS = {"yaw": (15.0, 0.0, 0.0), "pitch": (0.0, 10.0, 0.0), "roll": (0.0, 0.0, 15.0)}  # degrees
+_STEP = 0.15  # to the right, as a fraction of the distance to the target
+
+
+def _write(out: Path, columns: dict[str, np.ndarray], suffixes: list[str], **labels) -> None:
+    """The pictures [N, H, W, 3] of every column and the page of all."""
+    (out / "images").mkdir(exist_ok=True)
+    for suffix, images in zip(suffixes, columns.values(), strict=True):
+        for i, image in enumerate(images):
+            reporting.write_png(out / "images" / f"{i:04d}_{suffix}.png", image)
+    reporting.image_grid(out / "grid.png", columns, **labels)
+
+
+def _write_pairs(out: Path, key: jax.Array, source: pairs.RenderedPairs) -> None:
+    draws = range(-(-_NUM.value // _BATCH))
+    made = [jax.device_get(source(jax.random.fold_in(key, i))) for i in draws]
+    views = jax.tree.map(lambda *xs: np.concatenate(xs)[: _NUM.value], *made)
+    truth = training.relative_poses(views.rotation, views.centre)
+    angles = evaluation.rotation_errors(np.zeros_like(truth), truth)
+    columns = {"view 1": views.image[:, 0], "view 2": views.image[:, 1]}
+    labels = {"view 2": [f"{angle:.0f}°" for angle in angles]}
+    title = f"Rendered {_KIND.value}: two views of one target"
+    _write(out, columns, ["0", "1"], cell_labels=labels, title=title)
+
+
+@jax.jit
+def _turned(cameras: scenes.Camera, angles: jax.Array) -> scenes.Camera:
+    def one(camera):
+        yaw, pitch, roll = angles
+        return scenes.moved(camera, yaw=yaw, pitch=pitch, roll=roll)
+
+    return jax.vmap(jax.vmap(one))(cameras)
+
+
+@jax.jit
+def _stepped(scene: scenes.Scene) -> scenes.Camera:
+    def one(camera, target):
+        step = _STEP * jnp.linalg.norm(target - camera.centre)
+        return scenes.moved(camera, translation=step * jnp.array([1.0, 0.0, 0.0]))
+
+    return jax.vmap(jax.vmap(one, (0, None)))(scene.cameras, scene.target)
+
+
+def _interventions(key: jax.Array, config: scenes.ViewConfig) -> dict[str, scenes.Scene]:
+    """The same N scenes, each time with one thing changed."""
+    world_key, new_key, *other = jax.random.split(key, 4)
+    view_key, photo_key = (jax.random.split(k, _NUM.value) for k in other)
+    keys = jax.vmap(scenes.scene_keys)(jax.random.split(world_key, _NUM.value))
+    fresh = jax.random.split(new_key, _NUM.value)
+    make = functools.partial(scenes.scenes_from_keys, config=config)
+    made = {"original": make(keys, view_key, photo_key)}
+    for name, part in _SWAPS.items():
+        made[name] = make(keys._replace(**{part: fresh}), view_key, photo_key)
+    original = made["original"]
+    for name, degrees in _TURNS.items():
+        cameras = _turned(original.cameras, jnp.radians(jnp.array(degrees)))
+        made[name] = original._replace(cameras=cameras)
+    return made | {"translation": original._replace(cameras=_stepped(original))}
+
+
+def _write_interventions(
+    out: Path, key: jax.Array, atlas: scenes.Atlas, config: scenes.ViewConfig
+) -> None:
+    columns = {
+        name: np.asarray(scenes.render_scenes(scene, atlas, config).image[:, 0])
+        for name, scene in _interventions(key, config).items()
+    }
+    title = f"Rendered {_KIND.value}: one change at a time"
+    _write(out, columns, list(columns), title=title)
 
 
 def main() -> int:
     """Renders and writes."""
     out = reporting.prepare_output(_OUT.value)
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
-    atlas_key, street_key = jax.random.split(jax.random.key(_SEED.value))
+    atlas_key, scene_key = jax.random.split(jax.random.key(_SEED.value))
     atlas, _, skipped = pairs.facade_atlases(_FACADES.value, atlas_key, mesh)
     for name in skipped:
         print(f"left out: {name}")
-    config = scenes.SceneConfig(height=_SIZE.value, width=_SIZE.value, rays=int(_RAYS.value))
-    source = pairs.RenderedPairs(atlas, config, _BATCH, mesh)
-    draws = range(-(-_NUM.value // _BATCH))
-    made = [jax.device_get(source(jax.random.fold_in(street_key, i))) for i in draws]
-    views = jax.tree.map(lambda *xs: np.concatenate(xs)[: _NUM.value], *made)
-    truth = training.relative_poses(views.rotation, views.centre)
-    angles = evaluation.rotation_errors(np.zeros_like(truth), truth)
-    (out / "images").mkdir(exist_ok=True)
-    for i, pair in enumerate(views.image):
-        for view, image in enumerate(pair):
-            reporting.write_png(out / "images" / f"{i:04d}_{view}.png", image)
-    columns = {"view 1": views.image[:, 0], "view 2": views.image[:, 1]}
-    labels = {"view 2": [f"{angle:.0f}°" for angle in angles]}
-    title = "Rendered streets: two views of one target"
-    reporting.image_grid(out / "grid.png", columns, cell_labels=labels, title=title)
+    kind, size = scenes.CONFIGS[_KIND.value], _SIZE.value
+    config = kind(height=size, width=size, rays=int(_RAYS.value))
+    if _INTERVENTIONS.value:
+        _write_interventions(out, scene_key, atlas, config)
+    else:
+        _write_pairs(out, scene_key, pairs.RenderedPairs(atlas, config, _BATCH, mesh))
     reporting.write_json(out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict()))
     print(f"wrote {out}/grid.png, run.json and images/")
     return 0

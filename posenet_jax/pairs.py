@@ -17,7 +17,7 @@ from posenet_jax import image_files, scenes
 from posenet_jax.errors import InputError
 from posenet_jax.photographs import VirtualRotation, sample_photo_pair
 from posenet_jax.preprocessing import Preprocessing
-from posenet_jax.scenes.city import CityKeys, city_keys
+from posenet_jax.scenes.city import SceneKeys, scene_keys
 from posenet_jax.training import Pairs
 
 Array = jax.Array
@@ -34,10 +34,10 @@ def on_every_device(mesh: Mesh) -> NamedSharding:
 
 
 @functools.partial(jax.jit, static_argnames=("count", "config"))
-def _sample_scenes(key: Array, count: int, config: scenes.SceneConfig):
+def _sample_scenes(key: Array, count: int, config: scenes.ViewConfig):
     city_key, view_key, photo_key = jax.random.split(key, 3)
     cities = jnp.repeat(jax.random.split(city_key, count // 2), 2)
-    keys: CityKeys = jax.vmap(city_keys)(cities)
+    keys: SceneKeys = jax.vmap(scene_keys)(cities)
     one = functools.partial(scenes.scene_from_keys, config=config)
     return jax.vmap(one)(
         keys, jax.random.split(view_key, count), jax.random.split(photo_key, count)
@@ -49,7 +49,7 @@ class RenderedPairs:
     """`count` pairs a draw, two targets a street. Occluded pairs have weight zero."""
 
     atlas: scenes.Atlas
-    config: scenes.SceneConfig
+    config: scenes.ViewConfig
     count: int
     mesh: Mesh
 

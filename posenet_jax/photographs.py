@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from posenet_jax import geometry
+from posenet_jax.scenes import DevelopmentConfig, photometry
 
 Array = jax.Array
 
@@ -24,9 +25,10 @@ class VirtualRotation:
 
     size: int = 100
     photo_field_of_view: tuple[float, float] = (0.9, 1.35)
-    view_fraction: tuple[float, float] = (0.55, 0.85)  # of the photograph's field of view
+    view_fraction: tuple[float, float] = (0.45, 0.85)  # of the photograph's field of view
     roll: float = 0.09
-    gain: float = 0.05  # exposure, each view its own, as a fraction
+    # A photograph keeps most of the exposure it has.
+    development: DevelopmentConfig = DevelopmentConfig(automatic=(0.0, 0.3))
 
 
 @struct.dataclass
@@ -72,7 +74,7 @@ def _view_rotation(key: Array, half_margin: Array, roll: float) -> Array:
 
 def sample_photo_pair(key: Array, photo: Array, config: VirtualRotation) -> PhotoPair:
     """Two overlapping virtual views of `photo` [H, W, 3] uint8."""
-    scale_key, view_key, mirror_key, gain_key = jax.random.split(key, 4)
+    scale_key, view_key, mirror_key, develop_key = jax.random.split(key, 4)
     shares = jax.random.uniform(scale_key, (2,))
     low, high = config.photo_field_of_view
     photo_fov = low + (high - low) * shares[0]
@@ -84,6 +86,10 @@ def sample_photo_pair(key: Array, photo: Array, config: VirtualRotation) -> Phot
         jax.random.split(view_key, 2), 0.5 * (photo_fov - view_fov), config.roll
     )
     images = jax.vmap(lambda r: resample(photo, r, photo_fov, view_fov, config.size))(rotation)
-    gains = 1.0 + config.gain * jax.random.uniform(gain_key, (2, 1, 1, 1), minval=-1.0, maxval=1.0)
-    image = jnp.clip(jnp.round(images * gains), 0.0, 255.0).astype(jnp.uint8)
+    developments = photometry.sample_developments(develop_key, config.development)
+    planes = jnp.moveaxis(images / 255.0, -1, 1)
+    developed = jax.vmap(photometry.develop)(
+        jax.vmap(photometry.blur)(planes, developments.blur), developments
+    )
+    image = jnp.moveaxis(developed, 1, -1)
     return PhotoPair(image=image, rotation=rotation, field_of_view=view_fov)

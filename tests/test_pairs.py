@@ -31,7 +31,7 @@ def drawn(source):
 
 def test_consecutive_pairs_share_a_street_and_not_a_target(source):
     scene = source.scenes(jax.random.key(3))
-    low = np.asarray(scene.city.boxes.low)
+    low = np.asarray(scene.world.boxes.low)
     np.testing.assert_array_equal(low[0], low[1])
     assert not np.array_equal(low[1], low[2])
     target = np.asarray(scene.target)

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from posenet_jax import geometry, photographs
 from posenet_jax.photographs import VirtualRotation
+from posenet_jax.scenes import DevelopmentConfig
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def test_identity_at_the_same_field_of_view_is_the_photograph(photo):
 
 
 def test_a_pairs_relative_rotation_carries_one_view_onto_the_other(photo):
-    config = VirtualRotation(size=60, gain=0.0)
+    alike = DevelopmentConfig(automatic=(0.0, 0.0), noise=0.0, difference=0.0)
+    config = VirtualRotation(size=60, development=alike)
     sample = jax.jit(photographs.sample_photo_pair, static_argnames="config")
     for seed in range(3):
         pair = sample(jax.random.key(seed), jnp.asarray(photo), config)
@@ -69,7 +71,7 @@ def test_a_pairs_relative_rotation_carries_one_view_onto_the_other(photo):
         predicted = ndimage.map_coordinates(first[..., 0], [rows, columns], order=1)
         error = np.abs(predicted - np.asarray(pair.image[1], float)[..., 0])[inside]
         unrelated = np.abs(first[..., 0] - np.asarray(pair.image[1], float)[..., 0])[inside]
-        assert np.median(error) < 3.0 < np.median(unrelated)
+        assert np.median(error) < 4.0 < 20.0 < np.median(unrelated)
 
 
 def test_views_differ_within_a_pair_and_between_keys(photo):

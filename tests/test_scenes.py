@@ -80,7 +80,7 @@ def views(keys, atlas):
 @jax.jit
 def cast(city, centre, direction):
     """Hits of RAYS rays from one point; direction [RAYS, 3]."""
-    return raycast.unpack_hit(raycast.nearest_hit(city, centre, raycast.triple(direction.T)))
+    return raycast.unpack_hit(raycast.nearest_hit(city, centre, raycast.triple(direction.T)), city)
 
 
 def project(point, rotation, centre, field_of_view):
@@ -118,7 +118,7 @@ def slab_depths(origin, direction, low, high):
 
 @pytest.mark.parametrize("height", [2.1, 45.0])  # in the street, and above the roofs
 def test_nearest_hit_agrees_with_float64_slabs(sampled, height):
-    city = jax.tree.map(lambda x: x[0], jax.device_get(sampled[0].city))
+    city = jax.tree.map(lambda x: x[0], jax.device_get(sampled[0].world))
     # Crowns have leaves, for which there is no closed form: they go out of sight here.
     crowns = city.crowns._replace(centre=city.crowns.centre - np.float32([0, 0, 500]))
     city = city._replace(crowns=crowns)
@@ -150,7 +150,7 @@ def test_nearest_hit_agrees_with_float64_slabs(sampled, height):
 
 
 def test_blocked_agrees_with_nearest_hit_on_boxes(sampled):
-    city = jax.tree.map(lambda x: x[1], jax.device_get(sampled[1].city))
+    city = jax.tree.map(lambda x: x[1], jax.device_get(sampled[1].world))
     city = city._replace(crowns=city.crowns._replace(centre=city.crowns.centre - 500.0))
     direction = np.random.default_rng(9).normal(size=(RAYS, 3)).astype(np.float32)
     origin = np.float32([0.0, 0.5, 2.0])
@@ -165,7 +165,7 @@ def test_blocked_agrees_with_nearest_hit_on_boxes(sampled):
 
 
 def test_sees_agrees_with_nearest_hit(sampled):
-    city = jax.tree.map(lambda x: x[0], jax.device_get(sampled[0].city))
+    city = jax.tree.map(lambda x: x[0], jax.device_get(sampled[0].world))
     low, high = np.array([[-60.0, -20.0, 0.5], [60.0, 20.0, 12.0]])
     centre = np.random.default_rng(4).uniform(low, high, (RAYS, 3)).astype(np.float32)
     target = np.float32([0.3, 0.2, 2.1])
@@ -199,7 +199,7 @@ def test_target_is_near_the_centre_and_at_its_depth(views):
 
 
 def test_visible_means_that_nothing_is_nearer(sampled):
-    scene = join((s.city, s.cameras, s.target, s.visible) for s in sampled)
+    scene = join((s.world, s.cameras, s.target, s.visible) for s in sampled)
     cities, cameras, targets, visible = scene
     assert visible.mean() > 0.9
     for b in range(PAIRS):
@@ -297,7 +297,7 @@ def test_a_picture_does_not_depend_on_its_neighbours(keys, atlas, views):
 
 def test_scenes_of_a_batch_are_those_of_their_keys(keys, sampled):
     city_key, view_key, photo_key = jax.vmap(lambda key: jax.random.split(key, 3))(keys[2:4]).T
-    parts = jax.vmap(scenes.city_keys)(city_key)
+    parts = jax.vmap(scenes.scene_keys)(city_key)
     swapped = spread(jax.tree.map(lambda x: x[::-1], (parts, view_key, photo_key)))
     scene = scenes.scenes_from_keys(*swapped, config=CONFIG)
     for a, b in zip(jax.tree.leaves(scene), jax.tree.leaves(sampled[1]), strict=True):
@@ -315,7 +315,7 @@ def test_batching_and_sharding_change_nothing(sampled, local_atlas, views):
 
 @pytest.mark.parametrize("part", ["light", "colour", "texture", "geometry"])
 def test_an_intervention_changes_its_part_alone(part, atlas):
-    keys = scenes.city_keys(jax.random.key(21))
+    keys = scenes.scene_keys(jax.random.key(21))
     view_key, photo_key, new_key = jax.random.split(jax.random.key(22), 3)
     changed = keys._replace(**{part: new_key})
     both = [(some, view_key, photo_key) for some in (keys, changed)]
@@ -458,7 +458,7 @@ def test_render_is_one_plain_view(sampled, local_atlas):
     scene = alone(sampled[0], 0)
     plain = jax.tree.map(lambda x: jnp.stack([x, x])[None], photometry.plain_development())
     expected = scenes.render_scenes(scene._replace(developments=plain), local_atlas, CONFIG).image
-    city, cameras = jax.tree.map(lambda x: x[0], (scene.city, scene.cameras))
+    city, cameras = jax.tree.map(lambda x: x[0], (scene.world, scene.cameras))
     for v in range(2):
         camera = jax.tree.map(lambda x, v=v: x[v], cameras)
         image = np.asarray(scenes.render(city, camera, local_atlas, CONFIG))

@@ -1,4 +1,4 @@
-"""Street scenes rendered on the device: random cities, two views of a target, exact geometry."""
+"""Scenes rendered on the device: streets, cars, rooms; two views of a target, exact geometry."""
 
 from posenet_jax.scenes.atlas import (
     Atlas,
@@ -8,8 +8,15 @@ from posenet_jax.scenes.atlas import (
     atlas_from_folder,
     procedural_atlas,
 )
-from posenet_jax.scenes.city import City, CityKeys, build_city, city_keys, sample_city
-from posenet_jax.scenes.config import SceneConfig
+from posenet_jax.scenes.city import City, SceneKeys, build_city, sample_city, scene_keys
+from posenet_jax.scenes.config import (
+    CONFIGS,
+    CarConfig,
+    DevelopmentConfig,
+    RoomConfig,
+    SceneConfig,
+    ViewConfig,
+)
 from posenet_jax.scenes.pairs import (
     Geometry,
     Scene,
@@ -23,26 +30,32 @@ from posenet_jax.scenes.pairs import (
     scenes_from_keys,
     vanishing_points,
 )
-from posenet_jax.scenes.raycast import Camera
+from posenet_jax.scenes.raycast import Camera, World, moved
 from posenet_jax.scenes.shading import Semantic
 from posenet_jax.scenes.views import sample_pair
 
 __all__ = [
+    "CONFIGS",
     "Atlas",
     "Camera",
+    "CarConfig",
     "City",
-    "CityKeys",
+    "DevelopmentConfig",
     "FolderAtlas",
     "Geometry",
     "Material",
+    "RoomConfig",
     "Scene",
     "SceneConfig",
+    "SceneKeys",
     "Semantic",
+    "ViewConfig",
     "Views",
+    "World",
     "atlas_from_files",
     "atlas_from_folder",
     "build_city",
-    "city_keys",
+    "moved",
     "procedural_atlas",
     "render",
     "render_pairs",
@@ -52,6 +65,7 @@ __all__ = [
     "sample_scene",
     "sample_scenes",
     "scene_from_keys",
+    "scene_keys",
     "scenes_from_keys",
     "vanishing_points",
 ]

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from posenet_jax.scenes import facades
+from posenet_jax.scenes import facades, patterns
 
 Array = jax.Array
 
@@ -29,6 +29,15 @@ class Material(enum.IntEnum):
     PAVING = 1
     FOLIAGE = 2
     CLOUD = 3
+    PLANKS = 4
+    CARPET = 5
+    TILES = 6
+    STRIPES = 7
+    DAMASK = 8
+    PLASTER = 9
+    GRAIN = 10
+    FABRIC = 11
+    BOOKS = 12
 
 
 class Atlas(NamedTuple):
@@ -97,8 +106,9 @@ def _atlas(pictures: Array) -> Atlas:
     size = pictures.shape[1]
     if size & (size - 1):
         raise ValueError(f"a texture's side must be a power of two, not {size}")
-    materials = facades.draw_materials(jax.random.key(0), size)
-    return Atlas(jnp.concatenate([_layers(materials), _layers(pictures)]))
+    outside = facades.draw_materials(jax.random.key(0), size)
+    inside = patterns.draw_patterns(jax.random.key(1), size)
+    return Atlas(jnp.concatenate([_layers(p) for p in (outside, inside, pictures)]))
 
 
 def procedural_atlas(key: Array, num: int = 64, *, size: int = 128) -> Atlas:

@@ -9,9 +9,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from posenet_jax.scenes.config import SceneConfig
+from posenet_jax.scenes.solids import (
+    BURIED,
+    Boxes,
+    Crowns,
+    Ground,
+    Solids,
+    Turned,
+    between,
+    box_around,
+    bury,
+)
 
 Array = jax.Array
 
@@ -24,34 +34,19 @@ POLES = slice(28, 34)
 TRUNKS = slice(34, 38)
 NUM_BOXES = 38
 NUM_CROWNS = 4
-GROUND = NUM_BOXES + NUM_CROWNS  # the ids a ray can hit: boxes, crowns, ground, sky
+CROWNS = slice(NUM_BOXES, NUM_BOXES + NUM_CROWNS)
+GROUND = CROWNS.stop  # the ids a ray can hit: boxes, crowns, ground, sky
 SKY = GROUND + 1
 NUM_IDS = SKY + 1
 
-_BURIED = -50.0
 
-
-class CityKeys(NamedTuple):
-    """Replace one to change that alone: `city_keys(key)._replace(light=other)`."""
+class SceneKeys(NamedTuple):
+    """Replace one to change that alone: `scene_keys(key)._replace(light=other)`."""
 
     geometry: Array
     texture: Array
     colour: Array
     light: Array
-
-
-class Boxes(NamedTuple):
-    """Axis-aligned boxes, metres."""
-
-    low: Array  # [38, 3] smallest corner
-    high: Array  # [38, 3] largest corner
-
-
-class Crowns(NamedTuple):
-    """Ellipsoids."""
-
-    centre: Array  # [4, 3]
-    radius: Array  # [4, 3] semi-axes of the ellipsoids
 
 
 class Street(NamedTuple):
@@ -94,61 +89,56 @@ class City(NamedTuple):
     light: Light
     turn: Array  # [] radians: heading of the frame of the boxes in TURNED
 
-
-def _between(uniform: Array, low: Array | float, high: Array | float) -> Array:
-    return low + (high - low) * uniform
-
-
-def _box(
-    x: Array, y: Array, size_x: Array, size_y: Array, bottom: ArrayLike, top: ArrayLike
-) -> Boxes:
-    """Boxes around (x, y); arguments broadcast to [n]."""
-    x, y, sx, sy, z0, z1 = jnp.broadcast_arrays(x, y, size_x, size_y, bottom, top)
-    low = jnp.stack([x - 0.5 * sx, y - 0.5 * sy, z0], axis=-1)
-    return Boxes(low, jnp.stack([x + 0.5 * sx, y + 0.5 * sy, z1], axis=-1))
-
-
-def _bury(boxes: Boxes, absent: Array) -> Boxes:
-    """Boxes [n] with those for which `absent` [n] holds moved out of sight."""
-    down = jnp.where(absent[:, None], jnp.array([[0.0, 0.0, _BURIED]]), 0.0)
-    return Boxes(boxes.low + down, boxes.high + down)
+    def solids(self) -> Solids:
+        """What rays can meet."""
+        before, turned, after = (
+            Boxes(self.boxes.low[part], self.boxes.high[part])
+            for part in (BUILDINGS, TURNED, slice(TURNED.stop, NUM_BOXES))
+        )
+        return (
+            (0, before),
+            (TURNED.start, Turned(turned, self.turn)),
+            (TURNED.stop, after),
+            (CROWNS.start, self.crowns),
+            (GROUND, Ground()),
+        )
 
 
 def _street(key: Array, config: SceneConfig) -> Street:
     r = jax.random.uniform(key, (7,))
     # Squared: narrow streets are the more common ones.
-    line = _between(r[:2] ** 1.5, *config.street_half_width)
+    line = between(r[:2] ** 1.5, *config.street_half_width)
     square = r[2] < config.chance_of_square
     far_side = jnp.where(r[3] < 0.5, jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
-    kerb = jnp.maximum(line - _between(r[4], 1.2, 4.0), 2.5)
-    line = line + square * far_side * _between(r[2] / config.chance_of_square, 6.0, 20.0)
-    return Street(line, kerb, _between(r[5], -30.0, 30.0), (r[6] < 0.6).astype(jnp.float32))
+    kerb = jnp.maximum(line - between(r[4], 1.2, 4.0), 2.5)
+    line = line + square * far_side * between(r[2] / config.chance_of_square, 6.0, 20.0)
+    return Street(line, kerb, between(r[5], -30.0, 30.0), (r[6] < 0.6).astype(jnp.float32))
 
 
 def _row(key: Array, side: float, line: Array, config: SceneConfig) -> Boxes:
     """The seven buildings of one side; `side` is the sign of their y."""
     r = jax.random.uniform(key, (6, LOTS))
     base = r[5, 0]
-    width = _between(r[0], 7.0, 20.0)
-    street = _between(r[1] / config.chance_of_gap, 1.5, 11.0)
+    width = between(r[0], 7.0, 20.0)
+    street = between(r[1] / config.chance_of_gap, 1.5, 11.0)
     gap = jnp.where(r[1] < config.chance_of_gap, street, 0.0)
     end = jnp.cumsum(width + gap)
-    start = end - width - _between(r[5, 1], 0.35, 0.65) * end[-1]
-    height = _between(jnp.clip(base + 0.5 * (r[2] - 0.5), 0.0, 1.0), *config.building_height)
-    setback = jnp.where(r[3] < 0.5, 0.0, _between(r[3], -0.6, 1.5))
-    depth = _between(r[4], 8.0, 14.0)
+    start = end - width - between(r[5, 1], 0.35, 0.65) * end[-1]
+    height = between(jnp.clip(base + 0.5 * (r[2] - 0.5), 0.0, 1.0), *config.building_height)
+    setback = jnp.where(r[3] < 0.5, 0.0, between(r[3], -0.6, 1.5))
+    depth = between(r[4], 8.0, 14.0)
     y = side * (line + setback + 0.5 * depth)
-    return _box(start + 0.5 * width, y, width, depth, 0.0, height)
+    return box_around(start + 0.5 * width, y, width, depth, 0.0, height)
 
 
 def _backdrop(key: Array, config: SceneConfig) -> Boxes:
     """Four buildings beyond the ends of the street, in the turned frame's orientation."""
     r = jax.random.uniform(key, (5, 4))
     end = jnp.array([1.0, 1.0, -1.0, -1.0])
-    x = end * _between(r[0], 75.0, 120.0)
-    y = _between(r[1], -25.0, 25.0)
-    height = _between(r[2] ** 2, config.building_height[0], 2.0 * config.building_height[1])
-    return _box(x, y, _between(r[3], 10.0, 26.0), _between(r[4], 10.0, 26.0), 0.0, height)
+    x = end * between(r[0], 75.0, 120.0)
+    y = between(r[1], -25.0, 25.0)
+    height = between(r[2] ** 2, config.building_height[0], 2.0 * config.building_height[1])
+    return box_around(x, y, between(r[3], 10.0, 26.0), between(r[4], 10.0, 26.0), 0.0, height)
 
 
 def _cars(key: Array, street: Street) -> tuple[Boxes, Boxes]:
@@ -158,14 +148,14 @@ def _cars(key: Array, street: Street) -> tuple[Boxes, Boxes]:
     left = r[0] < 0.5
     side = jnp.where(left, 1.0, -1.0)
     kerb = jnp.where(left, street.kerb[0], street.kerb[1])
-    x = (slots - 2.0) * 13.0 + _between(r[1], -4.0, 4.0)
-    y = side * (kerb - _between(r[2], 1.0, 1.3))
-    length, width = _between(r[3], 3.7, 4.9), _between(r[4], 1.65, 1.9)
-    waist, roof = _between(r[5], 0.8, 1.05), _between(r[6], 1.4, 1.95)
+    x = (slots - 2.0) * 13.0 + between(r[1], -4.0, 4.0)
+    y = side * (kerb - between(r[2], 1.0, 1.3))
+    length, width = between(r[3], 3.7, 4.9), between(r[4], 1.65, 1.9)
+    waist, roof = between(r[5], 0.8, 1.05), between(r[6], 1.4, 1.95)
     absent = r[2] * 5.0 % 1.0 < 0.15
-    body = _box(x, y, length, width, 0.18, waist)
-    cabin = _box(x - 0.05 * length, y, 0.58 * length, 0.88 * width, waist, roof)
-    return _bury(body, absent), _bury(cabin, absent)
+    body = box_around(x, y, length, width, 0.18, waist)
+    cabin = box_around(x - 0.05 * length, y, 0.58 * length, 0.88 * width, waist, roof)
+    return bury(body, absent), bury(cabin, absent)
 
 
 def _poles(key: Array, street: Street) -> Boxes:
@@ -174,10 +164,10 @@ def _poles(key: Array, street: Street) -> Boxes:
     left = r[0] < 0.5
     y = jnp.where(left, street.kerb[0] + 0.5, -street.kerb[1] - 0.5)
     kiosk = jnp.arange(6) >= 4
-    width = jnp.where(kiosk, _between(r[1], 0.6, 1.6), _between(r[1], 0.12, 0.22))
-    height = jnp.where(kiosk, _between(r[2], 1.1, 2.6), _between(r[2], 3.0, 8.5))
-    x = (jnp.arange(6) % 4 - 1.5) * 20.0 + _between(r[3], -9.0, 9.0)
-    return _bury(_box(x, y, width, width, 0.0, height), r[4] < 0.25)
+    width = jnp.where(kiosk, between(r[1], 0.6, 1.6), between(r[1], 0.12, 0.22))
+    height = jnp.where(kiosk, between(r[2], 1.1, 2.6), between(r[2], 3.0, 8.5))
+    x = (jnp.arange(6) % 4 - 1.5) * 20.0 + between(r[3], -9.0, 9.0)
+    return bury(box_around(x, y, width, width, 0.0, height), r[4] < 0.25)
 
 
 def _trees(key: Array, street: Street) -> tuple[Boxes, Crowns]:
@@ -185,14 +175,14 @@ def _trees(key: Array, street: Street) -> tuple[Boxes, Crowns]:
     r = jax.random.uniform(key, (7, NUM_CROWNS))
     left = r[0] < 0.5
     y = jnp.where(left, street.kerb[0] + 0.8, -street.kerb[1] - 0.8)
-    x = (jnp.arange(NUM_CROWNS) - 1.5) * 17.0 + _between(r[1], -8.0, 8.0)
-    radius = _between(r[2], 1.3, 3.6)
-    stem = _between(r[3], 2.4, 3.8)
-    tall = radius * _between(r[4], 0.9, 1.5)
-    trunk = _box(x, y, 0.1 * radius, 0.1 * radius, 0.0, stem + 0.3 * tall)
+    x = (jnp.arange(NUM_CROWNS) - 1.5) * 17.0 + between(r[1], -8.0, 8.0)
+    radius = between(r[2], 1.3, 3.6)
+    stem = between(r[3], 2.4, 3.8)
+    tall = radius * between(r[4], 0.9, 1.5)
+    trunk = box_around(x, y, 0.1 * radius, 0.1 * radius, 0.0, stem + 0.3 * tall)
     absent = r[5, 0] * (0.4 + r[6]) < 0.3
-    centre = jnp.stack([x, y, stem + tall + _BURIED * absent], axis=-1)
-    return _bury(trunk, absent), Crowns(centre, jnp.stack([radius, radius, tall], axis=-1))
+    centre = jnp.stack([x, y, stem + tall + BURIED * absent], axis=-1)
+    return bury(trunk, absent), Crowns(centre, jnp.stack([radius, radius, tall], axis=-1))
 
 
 def _geometry(key: Array, config: SceneConfig) -> tuple[Boxes, Crowns, Street, Array]:
@@ -218,8 +208,8 @@ def _geometry(key: Array, config: SceneConfig) -> tuple[Boxes, Crowns, Street, A
 def _car_paint(key: Array) -> Array:
     """[5, 3] mostly white to black, some coloured."""
     r = jax.random.uniform(key, (5, 5))
-    grey = jnp.broadcast_to(_between(r[:, :1], 0.08, 0.95), (5, 3))
-    coloured = _between(r[:, 1:4] ** 2, 0.04, 0.75)
+    grey = jnp.broadcast_to(between(r[:, :1], 0.08, 0.95), (5, 3))
+    coloured = between(r[:, 1:4] ** 2, 0.04, 0.75)
     return jnp.where(r[:, 4:] < 0.65, grey, coloured)
 
 
@@ -240,34 +230,34 @@ def _tints(key: Array, config: SceneConfig) -> Array:
 
 def _surface(texture_key: Array, colour_key: Array, config: SceneConfig) -> Surface:
     facade, tile, shift = jax.random.uniform(texture_key, (3, NUM_BOXES))
-    return Surface(facade, _between(tile, *config.tile), shift, _tints(colour_key, config))
+    return Surface(facade, between(tile, *config.tile), shift, _tints(colour_key, config))
 
 
 def _light(key: Array) -> Light:
     """From overcast to low sun. Irradiances are such that a white wall in sun is about 1."""
     r = jax.random.uniform(key, (8,))
-    azimuth, height = 2.0 * jnp.pi * r[0], _between(r[1], 0.3, 1.2)
+    azimuth, height = 2.0 * jnp.pi * r[0], between(r[1], 0.3, 1.2)
     flat = jnp.stack([jnp.cos(azimuth), jnp.sin(azimuth)]) * jnp.cos(height)
     sunny = jnp.clip(1.5 * r[2], 0.0, 1.0)
     warm = (1.2 - height) * r[3]
     sunlight = 1.1 * sunny * jnp.stack([1.0 + 0.1 * warm, 1.0 - 0.05 * warm, 0.95 - 0.25 * warm])
     ambient = (1.0 - 0.5 * sunny) * jnp.stack([1.0 - 0.06 * sunny, 1.0, 1.0 + 0.12 * sunny])
-    brightness = _between(r[4], 0.65, 1.1)
-    blue = sunny * _between(r[5], 0.3, 1.0)
+    brightness = between(r[4], 0.65, 1.1)
+    blue = sunny * between(r[5], 0.3, 1.0)
     grey = jnp.array([0.78, 0.82, 0.86])
     zenith = brightness * (grey + blue * (jnp.array([0.1, 0.28, 0.68]) - grey))
     horizon = brightness * (jnp.array([0.9, 0.92, 0.94]) - 0.25 * blue * jnp.array([1.0, 0.5, 0.0]))
-    cloud = _between(r[6], 0.0, 0.9)
+    cloud = between(r[6], 0.0, 0.9)
     haze = 0.004 * r[7] ** 3
     return Light(jnp.append(flat, jnp.sin(height)), sunlight, ambient, zenith, horizon, cloud, haze)
 
 
-def city_keys(key: Array) -> CityKeys:
-    """The keys of a city's independent parts."""
-    return CityKeys(*jax.random.split(key, len(CityKeys._fields)))
+def scene_keys(key: Array) -> SceneKeys:
+    """The keys of the independent parts of a scene of any kind."""
+    return SceneKeys(*jax.random.split(key, len(SceneKeys._fields)))
 
 
-def build_city(keys: CityKeys, config: SceneConfig) -> City:
+def build_city(keys: SceneKeys, config: SceneConfig) -> City:
     """A city of its parts' keys; parts whose key is the same are the same, bit for bit."""
     boxes, crowns, street, turn = _geometry(keys.geometry, config)
     surface = _surface(keys.texture, keys.colour, config)
@@ -276,4 +266,4 @@ def build_city(keys: CityKeys, config: SceneConfig) -> City:
 
 def sample_city(key: Array, config: SceneConfig) -> City:
     """A random city, unbatched."""
-    return build_city(city_keys(key), config)
+    return build_city(scene_keys(key), config)

@@ -1,4 +1,4 @@
-"""What a street scene may look like and how it is seen. Metres and radians throughout."""
+"""What scenes may look like and how they are seen. Metres and radians throughout."""
 
 import dataclasses
 import math
@@ -11,8 +11,19 @@ def _degrees(low: float, high: float) -> Range:
 
 
 @dataclasses.dataclass(frozen=True)
-class SceneConfig:
-    """Everything that is static in a rendering program: hashable, so that `jit` can take it.
+class DevelopmentConfig:
+    """How photographs of a pair vary, and from each other."""
+
+    automatic: Range = (0.6, 1.0)  # how far exposure is corrected toward a middle grey mean
+    colour_jitter: float = 0.02
+    noise: float = 0.02  # of the sensor, largest standard deviation, 1 = white
+    # Of exposure, tone and lens between the two: 0, the same; 1, drawn apart.
+    difference: float = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewConfig:
+    """How scenes of any kind are seen and photographed. Static: hashable, so that `jit` takes it.
 
     rays: 1, the pixel's centre; 2, quincunx: the centre (weight 1/2) and the four corners that
     neighbouring pixels share (1/8 each), about two rays a pixel; 4, a regular 2x2.
@@ -27,18 +38,13 @@ class SceneConfig:
     roll: float = math.radians(5.0)
     eye_height: Range = (1.5, 3.0)
     angle_between: Range = _degrees(0.0, 100.0)
-    # Grazing views of the target's facade are refused below this cosine of incidence.
+    # Grazing views of the target's surface are refused below this cosine of incidence.
     least_cosine: float = 0.2
     distance: Range = (4.0, 40.0)
+    # Metres between a camera and the nearest thing.
+    clearance: float = 1.0
     candidates: int = 32
-    street_half_width: Range = (4.5, 15.0)
-    building_height: Range = (6.0, 22.0)
-    chance_of_gap: float = 0.25
-    chance_of_square: float = 0.15
-    tile: Range = (9.0, 14.0)
-    tint: float = 0.12
-    colour_jitter: float = 0.02
-    noise: float = 0.02
+    development: DevelopmentConfig = DevelopmentConfig()
 
     def __post_init__(self):
         if self.rays not in (1, 2, 4):
@@ -49,3 +55,48 @@ class SceneConfig:
             raise ValueError(f"field_of_view must lie in (0, pi), not {self.field_of_view!r}")
         if self.candidates < 2:
             raise ValueError(f"two views need two candidates or more, not {self.candidates!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneConfig(ViewConfig):
+    """Streets, seen from the street."""
+
+    street_half_width: Range = (4.5, 15.0)
+    building_height: Range = (6.0, 22.0)
+    chance_of_gap: float = 0.25
+    chance_of_square: float = 0.15
+    tile: Range = (9.0, 14.0)
+    tint: float = 0.12
+
+
+@dataclasses.dataclass(frozen=True)
+class CarConfig(SceneConfig):
+    """A car at the kerb of a street or on a studio's turntable, seen from around it."""
+
+    field_of_view: Range = _degrees(32.0, 75.0)
+    eye_height: Range = (0.7, 2.5)
+    angle_between: Range = _degrees(0.0, 120.0)
+    least_cosine: float = 0.15
+    distance: Range = (3.0, 12.0)
+    clearance: float = 0.4
+    chance_of_studio: float = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class RoomConfig(ViewConfig):
+    """A furnished room, seen from inside."""
+
+    field_of_view: Range = _degrees(50.0, 95.0)
+    eye_height: Range = (1.2, 1.8)
+    distance: Range = (1.2, 9.0)
+    clearance: float = 0.25
+    room_size: Range = (3.4, 7.0)
+    room_height: Range = (2.35, 3.2)
+
+
+# What a person calls the kinds of scenes.
+CONFIGS: dict[str, type[ViewConfig]] = {
+    "cities": SceneConfig,
+    "cars": CarConfig,
+    "indoor": RoomConfig,
+}

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from posenet_jax import geometry
-from posenet_jax.scenes import photometry, raycast, shading, views
+from posenet_jax.scenes import kinds, photometry, raycast, shading, views
 from posenet_jax.scenes.atlas import Atlas
-from posenet_jax.scenes.city import SKY, City, CityKeys, build_city, city_keys
-from posenet_jax.scenes.config import SceneConfig
+from posenet_jax.scenes.city import SceneKeys, scene_keys
+from posenet_jax.scenes.config import ViewConfig
 from posenet_jax.scenes.photometry import Development
-from posenet_jax.scenes.raycast import Camera
+from posenet_jax.scenes.raycast import Camera, World
 
 Array = jax.Array
 
@@ -27,9 +27,9 @@ Array = jax.Array
 class Scene(NamedTuple):
     """Everything about a pair of views but the picture. Unbatched shapes; batches lead."""
 
-    city: City
+    world: World  # what the kind of scene builds
     target: Array  # [3] metres, world
-    normal: Array  # [3] the target's facade, unit, world
+    normal: Array  # [3] of the target's surface, unit, world
     cameras: Camera  # leading axis 2
     visible: Array  # [2] bool
     developments: Development  # leading axis 2
@@ -41,7 +41,7 @@ class Geometry(NamedTuple):
     depth: Array  # float32 [B, 2, H, W] metres along the optical axis; inf for the sky
     semantic: Array  # uint8 [B, 2, H, W], `Semantic`
     normals: Array  # [B, 2, H, W, 3] unit, camera frame; zero for the sky
-    vanishing: Array  # [B, 2, 3, 3] rows: homogeneous pixel (x, y, w) of street, across, up
+    vanishing: Array  # [B, 2, 3, 3] rows: homogeneous pixel (x, y, w) of the scene's axes
 
 
 class Views(NamedTuple):
@@ -59,10 +59,10 @@ class Views(NamedTuple):
 
 
 def _pairwise(function):
-    """Map over B, then over the two views; the first argument (a city) is one per pair."""
+    """Map over B, then over the two views; the first argument (a world) is one per pair."""
 
-    def mapped(city, *rest):
-        return jax.vmap(jax.vmap(function, (None,) + (0,) * len(rest)))(city, *rest)
+    def mapped(world, *rest):
+        return jax.vmap(jax.vmap(function, (None,) + (0,) * len(rest)))(world, *rest)
 
     return mapped
 
@@ -73,88 +73,105 @@ def _stage(function):
 
 
 def scene_from_keys(
-    keys: CityKeys, view_key: Array, photo_key: Array, config: SceneConfig
+    keys: SceneKeys, view_key: Array, photo_key: Array, config: ViewConfig
 ) -> Scene:
     """Unbatched scene of explicit keys: exchange one to change one thing alone."""
-    city = build_city(keys, config)
-    target, normal, cameras, visible = views.sample_pair(view_key, city, config)
-    develop = jax.vmap(lambda key: photometry.sample_development(key, config))
-    developments = develop(jax.random.split(photo_key))
-    return Scene(city, target, normal, cameras, visible, developments)
+    kind = kinds.kind_of(config)
+    world = kind.build(keys, config)
+    target, normal, cameras, visible = views.sample_pair(
+        view_key, world, config, kind.targets, kind.places
+    )
+    developments = photometry.sample_developments(photo_key, config.development)
+    return Scene(world, target, normal, cameras, visible, developments)
 
 
-def _scene_keys(key: Array) -> tuple[CityKeys, Array, Array]:
-    """Of the city, the views and the photographs."""
-    city_key, view_key, photo_key = jax.random.split(key, 3)
-    return city_keys(city_key), view_key, photo_key
+def _scene_keys(key: Array) -> tuple[SceneKeys, Array, Array]:
+    """Of the world, the views and the photographs."""
+    world_key, view_key, photo_key = jax.random.split(key, 3)
+    return scene_keys(world_key), view_key, photo_key
 
 
 _split = jax.jit(jax.vmap(_scene_keys))
 
 
-def sample_scene(key: Array, config: SceneConfig) -> Scene:
+def sample_scene(key: Array, config: ViewConfig) -> Scene:
     """A random scene, unbatched."""
     return scene_from_keys(*_scene_keys(key), config)
 
 
 @_stage
 def scenes_from_keys(
-    keys: CityKeys, view_keys: Array, photo_keys: Array, config: SceneConfig
+    keys: SceneKeys, view_keys: Array, photo_keys: Array, config: ViewConfig
 ) -> Scene:
     """`scene_from_keys` for keys with leading axis B."""
     one = functools.partial(scene_from_keys, config=config)
     return jax.vmap(one)(keys, view_keys, photo_keys)
 
 
-def sample_scenes(keys: Array, config: SceneConfig) -> Scene:
+def sample_scenes(keys: Array, config: ViewConfig) -> Scene:
     """Keys [B] -> scenes with leading axis B, each that of `sample_scene`."""
     return scenes_from_keys(*_split(keys), config=config)
 
 
-def _directions(camera: Camera, config: SceneConfig) -> raycast.Vector:
+def _directions(camera: Camera, config: ViewConfig) -> raycast.Vector:
     rays = raycast.image_rays(config, camera.field_of_view)
     return raycast.to_world(camera.rotation, rays)
 
 
 @_stage
-def _trace(city: City, cameras: Camera, config: SceneConfig) -> Array:
-    def one(city, camera):
-        return raycast.nearest_hit(city, camera.centre, _directions(camera, config))
+def _trace(world: World, cameras: Camera, config: ViewConfig) -> Array:
+    def one(world, camera):
+        return raycast.nearest_hit(world, camera.centre, _directions(camera, config))
 
-    return _pairwise(one)(city, cameras)
-
-
-@_stage
-def _shadow(city: City, cameras: Camera, hit: Array, config: SceneConfig) -> Array:
-    def one(city, camera, hit):
-        return shading.sun_reaches(city, camera, _directions(camera, config), hit)
-
-    return _pairwise(one)(city, cameras, hit)
+    return _pairwise(one)(world, cameras)
 
 
 @_stage
-def _look_up(city, cameras, hit, atlas, config) -> shading.Sample:
-    def one(city, camera, hit):
-        direction = _directions(camera, config)
-        return shading.look_up(city, camera, direction, hit, atlas, config)
+def _light(world: World, cameras: Camera, packed: Array, config: ViewConfig) -> Array:
+    """bool: does the main light reach what the rays met, facing aside?"""
 
-    return _pairwise(one)(city, cameras, hit)
+    def one(world, camera, packed):
+        hit = raycast.unpack_hit(packed, world)
+        # A little toward the camera: off the surface, and so not in its own shadow.
+        depth = jnp.where(shading.is_sky(hit), 0.0, hit.depth * 0.999 - 0.005)
+        point = shading.hit_point(camera, _directions(camera, config), depth)
+        return kinds.kind_of(config).lit(world, point)
+
+    return _pairwise(one)(world, cameras, packed)
+
+
+@_stage
+def _look_up(world, cameras, packed, atlas, config) -> shading.Sample:
+    def one(world, camera, packed):
+        hit, direction = raycast.unpack_hit(packed, world), _directions(camera, config)
+        point = shading.hit_point(camera, direction, hit.depth)
+        texture = kinds.kind_of(config).texture(world, direction, hit, point, atlas.num_facades)
+        return shading.sample(texture, shading.pixel_size(hit, camera, config), atlas.size)
+
+    return _pairwise(one)(world, cameras, packed)
 
 
 _fetch = jax.jit(shading.fetch)
 
 
-@_stage
-def _shade(city, cameras, hit, texture, lit, config) -> Array:
-    def one(city, camera, hit, texture, lit):
-        direction = _directions(camera, config)
-        return shading.shade(city, camera, direction, hit, texture, lit, config)
-
-    return _pairwise(one)(city, cameras, hit, texture, lit)
+def _seen(world: World, camera: Camera, packed: Array, config: ViewConfig) -> shading.Seen:
+    hit, direction = raycast.unpack_hit(packed, world), _directions(camera, config)
+    point = shading.hit_point(camera, direction, hit.depth)
+    normal = shading.normals(world, direction, point, hit)
+    return shading.Seen(direction, hit, point, normal, shading.pixel_size(hit, camera, config))
 
 
 @_stage
-def _resolve(colour: Array, config: SceneConfig) -> Array:
+def _shade(world, cameras, packed, texture, lit, config) -> Array:
+    def one(world, camera, packed, texture, lit):
+        seen, texel = _seen(world, camera, packed, config), shading.unpack_colour(texture)
+        return shading.pack_colour(kinds.kind_of(config).colour(world, seen, texel, lit))
+
+    return _pairwise(one)(world, cameras, packed, texture, lit)
+
+
+@_stage
+def _resolve(colour: Array, config: ViewConfig) -> Array:
     def one(colour):
         return photometry.resolve(shading.unpack_colour(colour), config)
 
@@ -177,19 +194,20 @@ def _interleave(image: Array) -> Array:
     return jnp.moveaxis(image, 2, -1)
 
 
-def _images(scene: Scene, atlas: Atlas, config: SceneConfig) -> Array:
+def _images(scene: Scene, atlas: Atlas, config: ViewConfig) -> Array:
     """uint8 [B, 2, H, W, 3], stage after stage."""
-    city, cameras = scene.city, scene.cameras
-    hit = _trace(city, cameras, config=config)
-    lit = _shadow(city, cameras, hit, config=config)
-    texture = _fetch(atlas, _look_up(city, cameras, hit, atlas, config=config))
-    colour = _shade(city, cameras, hit, texture, lit, config=config)
+    world, cameras = scene.world, scene.cameras
+    hit = _trace(world, cameras, config=config)
+    lit = _light(world, cameras, hit, config=config)
+    texture = _fetch(atlas, _look_up(world, cameras, hit, atlas, config=config))
+    colour = _shade(world, cameras, hit, texture, lit, config=config)
     image = _blur(_resolve(colour, config=config), scene.developments.blur)
     return _interleave(_develop(image, scene.developments))
 
 
 def vanishing_points(camera: Camera, height: int, width: int) -> Array:
-    """[3, 3] homogeneous pixel coordinates of the street's direction, across it and up.
+    """[3, 3] homogeneous pixel coordinates of the world's x, y and z: a street's direction, across
+    it and up; a car's; a room's.
 
     K R^T for K = [[f, 0, W/2], [0, f, H/2], [0, 0, 1]]; the columns of R^T are the world's axes.
     """
@@ -198,32 +216,29 @@ def vanishing_points(camera: Camera, height: int, width: int) -> Array:
     return jnp.stack([focal * x + 0.5 * width * z, focal * y + 0.5 * height * z, z], axis=-1)
 
 
-def _view_geometry(city: City, camera: Camera, packed: Array, config: SceneConfig) -> Geometry:
+def _view_geometry(world: World, camera: Camera, packed: Array, config: ViewConfig) -> Geometry:
     shape = (config.height, config.width)
-    hit = raycast.unpack_hit(packed)
-    direction = _directions(camera, config)
-    point = shading.hit_point(camera, direction, hit.depth)
-    normal = jnp.stack(shading.normals(city, direction, point, hit), axis=-1)
-    sky = hit.identity == SKY
-    normal = jnp.where(sky[:, None], 0.0, normal @ camera.rotation)
+    seen = _seen(world, camera, packed, config)
+    sky = shading.is_sky(seen.hit)
+    normal = jnp.where(sky[:, None], 0.0, jnp.stack(seen.normal, axis=-1) @ camera.rotation)
     return Geometry(
-        jnp.where(sky, jnp.inf, hit.depth).reshape(shape),
-        shading.semantic(hit.identity).reshape(shape),
+        jnp.where(sky, jnp.inf, seen.hit.depth).reshape(shape),
+        kinds.kind_of(config).semantic(world, seen).reshape(shape),
         normal.reshape(*shape, 3),
         vanishing_points(camera, *shape),
     )
 
 
 @_stage
-def _measure(city, cameras, hit, config) -> Geometry:
+def _measure(world, cameras, packed, config) -> Geometry:
     one = functools.partial(_view_geometry, config=config)
-    return _pairwise(one)(city, cameras, hit)
+    return _pairwise(one)(world, cameras, packed)
 
 
-def _geometry(scene: Scene, config: SceneConfig) -> Geometry:
+def _geometry(scene: Scene, config: ViewConfig) -> Geometry:
     config = dataclasses.replace(config, rays=1)  # the pixels' centres alone
-    hit = _trace(scene.city, scene.cameras, config=config)
-    return _measure(scene.city, scene.cameras, hit, config=config)
+    hit = _trace(scene.world, scene.cameras, config=config)
+    return _measure(scene.world, scene.cameras, hit, config=config)
 
 
 @jax.jit
@@ -232,7 +247,7 @@ def _to_cameras(rotation: Array, normal: Array) -> Array:
 
 
 def render_scenes(
-    scene: Scene, atlas: Atlas, config: SceneConfig, *, geometry: bool = False
+    scene: Scene, atlas: Atlas, config: ViewConfig, *, geometry: bool = False
 ) -> Views:
     """Pictures of scenes with leading axis B; with `geometry`, also what they show."""
     cameras = scene.cameras
@@ -249,17 +264,15 @@ def render_scenes(
     )
 
 
-def render_pairs(
-    keys: Array, atlas: Atlas, config: SceneConfig, *, geometry: bool = False
-) -> Views:
+def render_pairs(keys: Array, atlas: Atlas, config: ViewConfig, *, geometry: bool = False) -> Views:
     """Keys [B] -> B random scenes, each seen twice. Results are sharded as the keys are."""
     return render_scenes(sample_scenes(keys, config=config), atlas, config, geometry=geometry)
 
 
-def render(city: City, camera: Camera, atlas: Atlas, config: SceneConfig) -> Array:
-    """uint8 [H, W, 3]: one view of one city, both unbatched, developed plainly."""
+def render(world: World, camera: Camera, atlas: Atlas, config: ViewConfig) -> Array:
+    """uint8 [H, W, 3]: one view of one world, both unbatched, developed plainly."""
     twice = jax.tree.map(lambda x: jnp.stack([x, x])[None], camera)
     developments = jax.tree.map(lambda x: jnp.stack([x, x])[None], photometry.plain_development())
-    cities = jax.tree.map(lambda x: x[None], city)
-    scene = Scene(cities, camera.centre, camera.centre, twice, camera.centre, developments)
+    worlds = jax.tree.map(lambda x: x[None], world)
+    scene = Scene(worlds, camera.centre, camera.centre, twice, camera.centre, developments)
     return _images(scene, atlas, config)[0, 0]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from posenet_jax.scenes.config import SceneConfig
+from posenet_jax.scenes.config import DevelopmentConfig, ViewConfig
 
 Array = jax.Array
 
@@ -34,14 +34,15 @@ def plain_development() -> Development:
     return Development(zero, jnp.ones(3), one, one, zero, zero, zero, jax.random.key(0))
 
 
-def sample_development(key: Array, config: SceneConfig) -> Development:
+def sample_development(key: Array, config: DevelopmentConfig) -> Development:
     """A random photograph's settings."""
     setting_key, colour_key, noise_key = jax.random.split(key, 3)
     r = jax.random.uniform(setting_key, (7,))
     jitter = config.colour_jitter * jax.random.normal(colour_key, (3,))
+    low, high = config.automatic
     gain = jnp.exp(0.28 * (r[0] - 0.5) + jitter)
     return Development(
-        automatic=0.6 + 0.4 * r[6],
+        automatic=low + (high - low) * r[6],
         gain=gain,
         gamma=0.85 + 0.35 * r[1],
         contrast=0.95 + 0.4 * r[2],
@@ -52,7 +53,26 @@ def sample_development(key: Array, config: SceneConfig) -> Development:
     )
 
 
-def resolve(colour: tuple[Array, Array, Array], config: SceneConfig) -> Array:
+def sample_developments(key: Array, config: DevelopmentConfig) -> Development:
+    """Settings of the two photographs of a pair, leading axis 2; each has noise of its own.
+
+    `config.difference` says how far apart they are: 0, one camera's settings for both;
+    1, two settings drawn apart.
+    """
+    shared_key, *own_keys = jax.random.split(key, 3)
+    shared = sample_development(shared_key, config)
+    own = jax.vmap(lambda k: sample_development(k, config))(jnp.stack(own_keys))
+    share = config.difference
+
+    def mix(name: str) -> Array:
+        common, apart = getattr(shared, name)[None], getattr(own, name)
+        return common + share * (apart - common)
+
+    settings = {name: mix(name) for name in Development._fields if name != "noise_key"}
+    return own._replace(**settings)
+
+
+def resolve(colour: tuple[Array, Array, Array], config: ViewConfig) -> Array:
     """Rays' colours [R] x 3 -> [3, H, W], by the weights of the antialiasing scheme."""
     height, width = config.height, config.width
     planes = []

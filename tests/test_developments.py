@@ -1,0 +1,44 @@
+"""Development of a pair's photographs: shared settings, own noise, ranges."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from posenet_jax.scenes import DevelopmentConfig, photometry
+
+_SETTINGS = [name for name in photometry.Development._fields if name != "noise_key"]
+
+
+def _draw(key, **changes):
+    config = dataclasses.replace(DevelopmentConfig(), **changes)
+    return photometry.sample_developments(jax.random.key(key), config)
+
+
+def test_difference_zero_is_one_cameras_settings_with_noise_of_each_photographs_own():
+    pair = _draw(0, difference=0.0)
+    for name in _SETTINGS:
+        first, second = np.asarray(getattr(pair, name))
+        np.testing.assert_array_equal(first, second)
+    keys = jax.random.key_data(pair.noise_key)
+    assert not np.array_equal(keys[0], keys[1])
+
+
+@pytest.mark.parametrize("share", [0.2, 0.7])
+def test_difference_is_a_line_from_shared_to_drawn_apart(share):
+    same, apart, between = (_draw(1, difference=d) for d in (0.0, 1.0, share))
+    for name in _SETTINGS:
+        a, b, c = (np.asarray(getattr(d, name)) for d in (same, apart, between))
+        assert not np.array_equal(b[0], b[1])
+        np.testing.assert_allclose(c, (1 - share) * a + share * b, rtol=1e-5, atol=1e-7)
+
+
+def test_settings_stay_in_their_ranges():
+    draws = [_draw(key, difference=1.0, noise=0.3, automatic=(0.1, 0.4)) for key in range(20)]
+    automatic, noise = (
+        np.concatenate([np.asarray(getattr(d, name)) for d in draws])
+        for name in ("automatic", "noise")
+    )
+    assert 0.1 <= automatic.min() < 0.15 and 0.35 < automatic.max() <= 0.4
+    assert 0.0 <= noise.min() < 0.01 and 0.2 < noise.max() <= 0.3
