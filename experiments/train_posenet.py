@@ -2,10 +2,11 @@
 
     python -m experiments.train_posenet --workdir=runs/streetnet --facades=FACADES --photos=PHOTOS
 
-Writes checkpoints/ (a killed run resumes there), metrics.csv, tensorboard/ and, at the end,
-weights.safetensors with weights.json, the figures on held-out scenes.
+Writes checkpoints/ (a killed run resumes there), metrics.csv, tensorboard/ and, at every
+evaluation, weights.safetensors with weights.json, their figures on held-out scenes.
 """
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from experiments import runtime
 from posenet_jax import evaluation, pairs, reporting, scenes, training, training_loop, weights
 from posenet_jax.errors import InputError
+from posenet_jax.photographs import VirtualRotation
 from posenet_jax.preprocessing import Preprocessing, channel_means
 
 _DEFAULTS = training.TrainConfig()
@@ -53,7 +55,22 @@ _FACADES = flags.DEFINE_string(
 _MAX_ANGLE = flags.DEFINE_float(
     "max_angle", 100.0, "Largest angle at the target between the two views, degrees."
 )
+_NOISE = flags.DEFINE_float(
+    "noise",
+    0.02,
+    "Largest standard deviation of the noise in training images, 1 = white; held-out ones keep "
+    f"{scenes.DevelopmentConfig().noise}.",
+)
+_CENTRE_JITTER = flags.DEFINE_float(
+    "centre_jitter",
+    scenes.SceneConfig().centre_jitter,
+    "Largest offset of the target from the centre of training views, as a share of the field of "
+    "view; held-out views keep the default.",
+)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "Adam's rate.")
+_WEIGHT_DECAY = flags.DEFINE_float(
+    "weight_decay", _DEFAULTS.weight_decay, "AdamW's decay, a factor on the learning rate."
+)
 _ACTIVE_SHARE = flags.DEFINE_float(
     "active_share",
     _DEFAULTS.active_share,
@@ -74,14 +91,24 @@ def _sources(config: training.TrainConfig, mesh: Mesh):
     for name in skipped:
         tqdm.write(f"left out: {name}")
     scene = scenes.SceneConfig(angle_between=(0.0, math.radians(_MAX_ANGLE.value)))
-    rendered = pairs.RenderedPairs(atlas, scene, config.rendered_pairs, mesh)
+    noisy = dataclasses.replace(scene.development, noise=_NOISE.value)
+    varied = dataclasses.replace(scene, development=noisy, centre_jitter=_CENTRE_JITTER.value)
+    rendered = pairs.RenderedPairs(atlas, varied, config.rendered_pairs, mesh)
     held_out = pairs.RenderedPairs(other_atlas, scene, config.rendered_pairs, mesh)
     if not _PHOTOS.value:
         return rendered, None, held_out
     photos, failures = pairs.load_photos(_PHOTOS.value, mesh)
     for failure in failures:
         tqdm.write(f"left out: {failure}")
-    source = pairs.PhotoPairs(photos, config.photo_pairs, mesh, posed=_PHOTO_POSE.value)
+    virtual = VirtualRotation()
+    noisy = dataclasses.replace(virtual.development, noise=_NOISE.value)
+    source = pairs.PhotoPairs(
+        photos,
+        config.photo_pairs,
+        mesh,
+        dataclasses.replace(virtual, development=noisy),
+        _PHOTO_POSE.value,
+    )
     return rendered, source, held_out
 
 
@@ -114,6 +141,7 @@ def main() -> int:
         rendered_pairs=_RENDERED.value,
         photo_pairs=_PHOTO_PAIRS.value if _PHOTOS.value else 0,
         learning_rate=_LEARNING_RATE.value,
+        weight_decay=_WEIGHT_DECAY.value,
         active_share=_ACTIVE_SHARE.value,
         seed=_SEED.value,
     )
@@ -132,35 +160,34 @@ def main() -> int:
     def step(state, batches):
         return training.train_step(state, batches, scale, config=config, space=space, mesh=mesh)
 
+    def export(state) -> weights.Encoder:
+        params = state.ema_params
+        return training.in_image_units(params, config, space, scale, _ARCHITECTURE.value)
+
     def evaluate(state) -> dict[str, float]:
-        return evaluation.evaluate(
-            state.ema_params,
-            held_out,
-            scale,
-            config=config,
-            space=space,
-            mesh=mesh,
-            batch=config.rendered_pairs,
-        )
+        """Figures on held-out streets; the weights that have them are written beside them."""
+        encoder = jax.device_get(export(state))
+        figures = evaluation.summary(evaluation.predict(encoder, held_out.image, mesh), held_out)
+        weights.save_encoder(workdir / "weights.safetensors", encoder)
+        saved = weights.load_encoder(workdir / "weights.safetensors")
+        record = {"figures": figures, "fingerprint": saved.fingerprint, "steps": int(state.step)}
+        reporting.write_json(workdir / "weights.json", record)
+        return {name: value for name, value in figures.items() if isinstance(value, float)}
 
     first = jax.device_put(training.init_state(config), pairs.on_every_device(mesh))
     loop = training_loop.LoopConfig(steps=config.steps)
-    figures: dict[str, float] = {}
-    with tqdm(total=config.steps, unit="step", mininterval=2.0, dynamic_ncols=True) as bar:
-        bar.initial = bar.n = training_loop.steps_done(workdir)
+    done = training_loop.steps_done(workdir)
+    with tqdm(
+        total=config.steps, initial=done, unit="step", mininterval=2.0, dynamic_ncols=True
+    ) as bar:
         for reached in training_loop.train(
             first, step=step, batch=batch, evaluate=evaluate, workdir=workdir, config=loop
         ):
-            done, figures, trained = reached
+            done, figures, _ = reached
             bar.update(done - bar.n)
             if done % loop.log_every == 0:
-                shown = {k: figures[k] for k in ("loss", "rotation_error") if k in figures}
+                shown = {k: figures[k] for k in ("loss", "rotation_median_deg") if k in figures}
                 bar.set_postfix(shown, refresh=False)
-    encoder = training.in_image_units(trained.ema_params, config, space, scale, _ARCHITECTURE.value)
-    weights.save_encoder(workdir / "weights.safetensors", encoder)
-    saved = weights.load_encoder(workdir / "weights.safetensors")
-    record = {"figures": figures, "fingerprint": saved.fingerprint, "steps": config.steps}
-    reporting.write_json(workdir / "weights.json", record)
     print(f"wrote {Path(workdir) / 'weights.safetensors'}")
     return 0
 

@@ -51,8 +51,6 @@ def weighted_mean(values: Array, weights: Array) -> Array:
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-6)
 
 
-def false_positive_rate(
-    matching: Array, differing: Array | np.ndarray, recall: float = 0.95
-) -> Array:
+def false_positive_rate(matching: np.ndarray, differing: np.ndarray, recall: float = 0.95) -> float:
     """Share of `differing` logits above the threshold that accepts `recall` of the `matching`."""
-    return jnp.mean(differing > jnp.quantile(matching, 1.0 - recall))
+    return float(np.mean(differing > np.quantile(matching, 1.0 - recall)))

@@ -1,4 +1,4 @@
-"""Training of the encoder on pairs of views: state, step, evaluation, export.
+"""Training of the encoder on pairs of views: state, step, export.
 
 Gauge. The network reads 0-255 units, whose activations are about a hundred, while Adam moves every
 weight and bias by about one learning rate a step, whatever its scale. Training therefore runs on
@@ -166,23 +166,21 @@ def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
     return outputs
 
 
-def _negative_logits(params: Any, descriptors: Array) -> tuple[Array, Array]:
-    """Logits [P] of pairs that do not match, made by pairing anew: free for the encoder.
+def negatives(second: Array) -> tuple[Array, Array]:
+    """Second views [P, F] that do not match, made by pairing anew: free for the encoder.
 
-    The hard ones take view 2 from the pair's neighbour, in rendered pairs the other target of the
-    same scene; the easy ones from another scene.
+    The hard ones are the pair's neighbour's, in rendered pairs the other target of the same scene;
+    the easy ones come from another scene.
     """
-    first, second = descriptors[:, 0], descriptors[:, 1]
-    hard = second[jnp.arange(second.shape[0]) ^ 1]
-    easy = jnp.roll(second, 2, axis=0)
-    return _heads(params, first, hard).match, _heads(params, first, easy).match
+    return second[jnp.arange(second.shape[0]) ^ 1], jnp.roll(second, 2, axis=0)
 
 
 def _pair_losses(
     params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale
 ) -> dict[str, Array]:
-    outputs = _heads(params, descriptors[:, 0], descriptors[:, 1])
-    hard, easy = _negative_logits(params, descriptors)
+    first, second = descriptors[:, 0], descriptors[:, 1]
+    outputs = _heads(params, first, second)
+    hard, easy = (_heads(params, first, other).match for other in negatives(second))
     pose = losses.robust_distance(
         outputs.pose, scale.normalise(relative_poses(pairs.rotation, pairs.centre))
     )
@@ -261,27 +259,6 @@ def train_step(
     ema = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.ema_params, params)
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     return TrainState(state.step + 1, params, ema, opt_state), metrics
-
-
-@functools.partial(jax.jit, static_argnames=("config", "space", "mesh"))
-def predict(
-    params: Any, image: Array, *, config: TrainConfig, space: Preprocessing, mesh: Mesh
-) -> tuple[Array, HeadOutputs, Array, Array]:
-    """Descriptors [P, 2, F], heads' outputs and the hard and easy negatives' logits [P]."""
-
-    def on_device(params, image):
-        descriptors = jax.nn.relu(_preactivations(params, image, config, space))
-        outputs = _heads(params, descriptors[:, 0], descriptors[:, 1])
-        return descriptors, outputs, *_negative_logits(params, descriptors)
-
-    pairs = PartitionSpec(mesh.axis_names)
-    return jax.shard_map(
-        on_device,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), pairs),
-        out_specs=pairs,
-        check_vma=False,
-    )(params, image)
 
 
 def in_image_units(

@@ -69,7 +69,7 @@ def test_weighted_mean_ignores_weight_zero_and_survives_no_weight_at_all():
 
 
 def test_false_positive_rate_counts_above_the_threshold_of_the_recall():
-    matching = jnp.arange(100.0)
-    differing = jnp.arange(100.0) - 50.0
+    matching = np.arange(100.0)
+    differing = np.arange(100.0) - 50.0
     # The threshold is 4.95; the differing logits above it are 5 to 49.
     assert float(losses.false_positive_rate(matching, differing)) == pytest.approx(0.45)

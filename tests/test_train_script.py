@@ -44,7 +44,7 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     encoder = weights.load_encoder(workdir / "weights.safetensors")
     record = json.loads((workdir / "weights.json").read_text())
     assert record["fingerprint"] == encoder.fingerprint and record["steps"] == 2
-    assert 0 < record["figures"]["rotation_error_identity"] < 180
+    assert 0 < record["figures"]["identity_median_deg"] < 180
     assert all(60 < mean < 200 for mean in encoder.preprocessing.means)
     assert np.all(np.asarray(encoder.pose_scale.std) > 0)
     with (workdir / "metrics.csv").open(newline="") as file:
