@@ -8,6 +8,7 @@ least to a network. Of an animation or a multi-page file the first picture count
 import collections
 import concurrent.futures
 import glob
+import io
 import itertools
 import os
 from collections.abc import Sequence
@@ -73,8 +74,17 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises ImageError, which names the file, what is wrong with it and what can be done, for a file
     that is absent, no image, damaged, truncated, or of more than `max_pixels` pixels.
     """
+    return _decode(path, path, max_pixels)
+
+
+def decode_image(encoded: bytes, name: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """`read_image` of a file's content; `name` is what an ImageError calls it."""
+    return _decode(io.BytesIO(encoded), name, max_pixels)
+
+
+def _decode(file: str | Path | io.BytesIO, path: str | Path, max_pixels: int) -> np.ndarray:
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             _check_size(image, path, max_pixels)
             image.load()
             return _rgb(_upright(image), path)
@@ -219,7 +229,7 @@ def _from_deep_grey(values: np.ndarray, path: str | Path) -> np.ndarray:
 
 def _unidentified(path: str | Path) -> ImageError:
     """Why a file that could be opened is no image."""
-    if os.path.getsize(path) == 0:
+    if os.path.exists(path) and os.path.getsize(path) == 0:
         return _failure(path, "an empty file", "copy it again or remove it")
     known = ", ".join(_FORMATS)
     return _failure(path, f"not an image (its content is none of {known})", "convert or remove it")

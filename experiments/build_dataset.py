@@ -1,0 +1,110 @@
+"""Builds a TFDS data set, as ArrayRecord, of rendered scenes or of images in a folder.
+
+    python -m experiments.build_dataset --source=cities --count=10000 --out=DATASETS
+    python -m experiments.build_dataset --source=photos --images=PHOTOS --out=DATASETS
+    python -m experiments.build_dataset --source=street_view --images=3D_Street_View --out=DATASETS
+
+A run that is killed leaves no data set but a folder `incomplete.*`, which the next run names and
+refuses unless --restart. Exit code: 0; 1 if some files could not be used (they are named, the
+others are in the data set); 2 if none was built.
+"""
+
+import hashlib
+import sys
+
+import jax
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from experiments import runtime
+from posenet_jax import reporting, scenes
+from posenet_jax.data import tfds_builder
+from posenet_jax.data.rendered_examples import RenderedExamples
+from posenet_jax.errors import InputError
+from posenet_jax.image_files import find_images, shown
+
+_SOURCE = flags.DEFINE_enum(
+    "source", None, [*scenes.CONFIGS, "photos", "street_view"], "Of what.", required=True
+)
+_OUT = flags.DEFINE_string("out", None, "Folder of data sets.", required=True)
+_IMAGES = flags.DEFINE_string("images", None, "Folder of images; for photos also a glob.")
+_COUNT = flags.DEFINE_integer("count", 10_000, "Rendered scenes, two views each.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Decides the rendered scenes.", lower_bound=0)
+_SIZE = flags.DEFINE_integer(
+    "size",
+    0,
+    "Pixels a side; 0: 100 for rendered scenes, and photographs as they are.",
+    lower_bound=0,
+)
+_FACADES = flags.DEFINE_string(
+    "facades", None, "Folder of facade photographs for rendered scenes; invented if not given."
+)
+_RESTART = flags.DEFINE_bool("restart", False, "Remove what was written there and begin anew.")
+_BATCH = 32
+_INVENTED_FACADES = 256
+
+
+def _atlas() -> tuple[scenes.Atlas, str]:
+    """(the atlas, what it was made of)."""
+    if not _FACADES.value:
+        key = jax.random.fold_in(jax.random.key(_SEED.value), 2**31 - 1)
+        return scenes.procedural_atlas(key, num=_INVENTED_FACADES), "procedural"
+    files = find_images(_FACADES.value)
+    made = scenes.atlas_from_files(files)
+    for path, reason in made.skipped:
+        tqdm.write(f"left out: {path}: {reason}", file=sys.stderr)
+    names = "\n".join(file.name for file in files)
+    return made.atlas, hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def _rendered(**hooks) -> tfds_builder.RenderedScenes:
+    mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
+    atlas, textures = _atlas()
+    examples = RenderedExamples(
+        kind=_SOURCE.value,
+        count=_COUNT.value,
+        seed=_SEED.value,
+        atlas=atlas,
+        textures=textures,
+        mesh=mesh,
+        size=_SIZE.value or 100,
+        batch=_BATCH * mesh.size,
+    )
+    return tfds_builder.RenderedScenes(scenes=examples, **hooks)
+
+
+def main() -> int:
+    """Builds and returns the exit code."""
+    if (_SOURCE.value in scenes.CONFIGS) == bool(_IMAGES.value):
+        wanted = "takes no --images" if _IMAGES.value else "needs --images"
+        raise InputError(f"--source={_SOURCE.value} {wanted}")
+    tfds.disable_progress_bar()
+    with tqdm(unit="example", mininterval=1.0, dynamic_ncols=True) as bar:
+        hooks = {
+            "data_dir": _OUT.value,
+            "progress": bar.update,
+            "report": lambda error: bar.write(f"left out: {error}", file=sys.stderr),
+        }
+        if _SOURCE.value == "photos":
+            builder = tfds_builder.Photographs(images=_IMAGES.value, size=_SIZE.value, **hooks)
+            bar.total = len(builder)
+        elif _SOURCE.value == "street_view":
+            builder = tfds_builder.StreetView(images=_IMAGES.value, size=_SIZE.value, **hooks)
+        else:
+            builder = _rendered(**hooks)
+            bar.total = _COUNT.value
+        reporting.prepare_output(_OUT.value)
+        new = tfds_builder.build(builder, restart=_RESTART.value)
+    splits = {name: split.num_examples for name, split in sorted(builder.info.splits.items())}
+    counts = ", ".join(f"{count} {name}" for name, count in splits.items())
+    left_out = builder.info.metadata["left_out"]
+    print(f"{'wrote' if new else 'already there:'} {shown(builder.data_dir)}: {counts}; ", end="")
+    print(f"left out: {left_out}")
+    return 1 if left_out else 0
+
+
+if __name__ == "__main__":
+    runtime.run(main)

@@ -1,0 +1,95 @@
+"""Rendered scenes as examples of a data set: each scene a target, seen twice."""
+
+import dataclasses
+import functools
+import io
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from PIL import Image
+
+from posenet_jax import scenes
+from posenet_jax.data.splits import Split, split_of
+from posenet_jax.data.threads import map_in_threads
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class RenderedExamples:
+    """`count` scenes of a kind. A scene depends on seed, number and configuration alone.
+
+    textures: what the atlas was made of, for the record.
+    batch: scenes rendered together, a multiple of the mesh's devices.
+    """
+
+    kind: str
+    count: int
+    seed: int
+    atlas: scenes.Atlas
+    mesh: Mesh
+    textures: str = "procedural"
+    size: int = 100
+    batch: int = 32
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What the data set is made of."""
+        return {
+            "kind": self.kind,
+            "count": self.count,
+            "seed": self.seed,
+            "size": self.size,
+            "textures": self.textures,
+        }
+
+    def name(self, number: int) -> str:
+        """Of a scene and its target: what is split."""
+        return f"{self.kind}/{self.seed}/{number}"
+
+    def of_split(self, split: Split) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(number, example) of the scenes of a split."""
+        numbers = (i for i in range(self.count) if split_of(self.name(i)) == split)
+        while batch := list(itertools.islice(numbers, self.batch)):
+            rows = range(len(batch))
+            encode = functools.partial(self._example, batch, self._render(batch))
+            yield from zip(batch, map_in_threads(encode, rows), strict=True)
+
+    def _render(self, numbers: list[int]) -> dict[str, np.ndarray]:
+        """Features [batch, ...]; beyond the numbers the last scene is repeated."""
+        config = dataclasses.replace(scenes.CONFIGS[self.kind](), height=self.size, width=self.size)
+        padded = np.pad(numbers, (0, self.batch - len(numbers)), mode="edge")
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), padded)
+        keys = jax.device_put(keys, NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names)))
+        views = scenes.render_pairs(keys, self.atlas, config)
+        fields = views._asdict() | {"vanishing": _vanishing(views, self.size)}
+        del fields["geometry"]
+        return {name: np.asarray(value) for name, value in fields.items()}
+
+    def _example(
+        self, numbers: list[int], features: dict[str, np.ndarray], row: int
+    ) -> dict[str, Any]:
+        example: dict[str, Any] = {name: values[row] for name, values in features.items()}
+        example["image"] = [io.BytesIO(png(view)) for view in example["image"]]
+        return example | {"name": self.name(numbers[row])}
+
+
+@functools.partial(jax.jit, static_argnames=("size",))
+def _vanishing(views: scenes.Views, size: int) -> Array:
+    """[B, 2, 3, 3] homogeneous pixels of the scene's axes."""
+    fields = jnp.broadcast_to(views.field_of_view[:, None], views.visible.shape)
+    cameras = scenes.Camera(views.rotation, views.centre, fields)
+    one = functools.partial(scenes.vanishing_points, height=size, width=size)
+    return jax.vmap(jax.vmap(one))(cameras)
+
+
+def png(image: np.ndarray) -> bytes:
+    """A PNG file's content, of uint8 RGB [H, W, 3]."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format="PNG")
+    return file.getvalue()

@@ -1,0 +1,221 @@
+"""Where images come from: folders and TFDS data sets, by position, one interface for both.
+
+A source has a length, an item for each position, and a fingerprint that another set of items would
+not have. It is what `grain.MapDataset.source` takes. Items are `NamedImage`s, or for data sets
+whole examples; images are uint8 RGB [H, W, 3]. A position whose image cannot be used raises
+ImageError. Reading happens at the moment of asking, from any thread.
+"""
+
+import hashlib
+import operator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, SupportsIndex
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from posenet_jax.data.image_list import ImageList, list_images
+from posenet_jax.errors import ImageError, InputError
+from posenet_jax.image_files import decode_image, read_image, shown
+
+_INFO = "dataset_info.json"
+
+
+class NamedImage(NamedTuple):
+    """An image and what results about it are called after."""
+
+    name: str
+    image: np.ndarray  # [H, W, 3] uint8 RGB
+
+
+class ImageSource(Protocol):
+    """Images by position, in an order that does not change."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs between sources of different images."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: SupportsIndex) -> NamedImage: ...
+
+    def name(self, position: int) -> str:
+        """Of an image, also of one that cannot be read."""
+        ...
+
+
+class FolderImages:
+    """The images of a folder, a glob or one file, by their paths in it."""
+
+    def __init__(self, images: ImageList | str | Path) -> None:
+        self._list = images if isinstance(images, ImageList) else list_images(images)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of names and sizes."""
+        return self._list.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._list)
+
+    def name(self, position: int) -> str:
+        """Its path in the folder."""
+        return self._list.name(position)
+
+    def __getitem__(self, position: SupportsIndex) -> NamedImage:
+        index = operator.index(position)
+        return NamedImage(self.name(index), read_image(self._list.path(index)))
+
+    def __repr__(self) -> str:
+        return f"FolderImages({self._list.folder!r}, {self.fingerprint})"
+
+
+class _AsStored(tfds.decode.SkipDecoding):
+    """The bytes of image files, of sequences of them too, where TFDS's own lacks the method.
+
+    `image_files` decodes them: with its care for sizes and modes, and one view where one is wanted.
+    """
+
+    def decode_batch_example_np(self, serialized_example: Any) -> Any:
+        return serialized_example
+
+
+class DatasetExamples:
+    """The examples of a TFDS data set written as ArrayRecord, as dictionaries.
+
+    Text is str; the feature `image` is a list of uint8 arrays, one for each of the example's views.
+    """
+
+    def __init__(self, folder: str | Path, split: str = "all") -> None:
+        """`split` in TFDS's language: train, train[:10%], train+test, all.
+
+        Raises InputError if there is no such data set or split, or no feature `image` in it.
+        """
+        self._folder = dataset_folder(folder)
+        try:
+            builder = tfds.builder_from_directory(self._folder)
+        except Exception as error:  # what TFDS raises on damaged metadata is anything
+            raise InputError(f"{self._folder}: not a readable data set ({error})") from error
+        feature = dict(builder.info.features.items()).get("image")
+        self.views = _views(feature)
+        if not self.views:
+            names = ", ".join(sorted(builder.info.features))
+            raise InputError(f"{self._folder}: no feature `image`; its features are {names}")
+        self._single = isinstance(feature, tfds.features.Image)
+        try:
+            self._source = builder.as_data_source(split, decoders={"image": _AsStored()})
+        except Exception as error:
+            splits = ", ".join(sorted(builder.info.splits))
+            problem = f"no split {split!r} to be read; there are {splits} ({error})"
+            raise InputError(f"{self._folder}: {problem}") from error
+        self.fingerprint = _dataset_fingerprint(self._folder, split)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, position: SupportsIndex) -> dict[str, Any]:
+        example = self.encoded(position)
+        example["image"] = [
+            decode_image(view, self.where(position, example)) for view in example["image"]
+        ]
+        return example
+
+    def encoded(self, position: SupportsIndex) -> dict[str, Any]:
+        """The example with `image` as the bytes of its files."""
+        index = operator.index(position)
+        try:
+            example = dict(self._source[index])
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ImageError(f"{self.where(index)}: cannot be read ({reason})") from error
+        if self._single:
+            example["image"] = [example["image"]]
+        return {
+            name: value.decode(errors="replace") if isinstance(value, bytes) else value
+            for name, value in example.items()
+        }
+
+    def where(self, position: SupportsIndex, example: dict[str, Any] | None = None) -> str:
+        """What an error about an example begins with."""
+        name = f" ({example['name']})" if example and "name" in example else ""
+        return f"{self._folder}, example {operator.index(position)}{name}"
+
+    def __repr__(self) -> str:
+        return f"DatasetExamples({str(self._folder)!r}, {self.fingerprint})"
+
+
+class DatasetImages:
+    """Every view of every example of a data set as an image of its own; the first `limit` of them.
+
+    Its name is the feature `name`, or the example's position where there is none, and the view's
+    number where an example has several.
+    """
+
+    def __init__(self, examples: DatasetExamples, limit: int | None = None) -> None:
+        count = len(examples) * examples.views
+        self._examples = examples
+        self._length = min(count, limit or count)
+        self.fingerprint = examples.fingerprint
+
+    def __len__(self) -> int:
+        return self._length
+
+    def name(self, position: int) -> str:
+        """Reads the example, as the name is in it."""
+        index, view = divmod(position, self._examples.views)
+        try:
+            return self._name(self._examples.encoded(index), index, view)
+        except ImageError:
+            return self._name({}, index, view)
+
+    def __getitem__(self, position: SupportsIndex) -> NamedImage:
+        index, view = divmod(operator.index(position), self._examples.views)
+        example = self._examples.encoded(index)
+        image = decode_image(example["image"][view], self._examples.where(index, example))
+        return NamedImage(self._name(example, index, view), image)
+
+    def _name(self, example: dict[str, Any], index: int, view: int) -> str:
+        name = str(example.get("name", index))
+        return name if self._examples.views == 1 else f"{name}/{view}"
+
+    def __repr__(self) -> str:
+        return f"DatasetImages({self._examples!r})"
+
+
+def dataset_folder(folder: str | Path) -> Path:
+    """The one TFDS data set in or below a folder. Raises InputError where there is not just one."""
+    top = Path(folder).expanduser()
+    if not top.is_dir():
+        raise InputError(f"{shown(top)}: no such folder")
+    if (top / _INFO).is_file():
+        return top
+    # Name, configuration, version: no data set lies deeper.
+    found = sorted(
+        info.parent
+        for depth in ("*", "*/*", "*/*/*")
+        for info in top.glob(f"{depth}/{_INFO}")
+        if not info.parent.name.startswith("incomplete.")
+    )
+    if len(found) != 1:
+        several = f"{len(found)} data sets below: " + ", ".join(shown(f) for f in found)
+        raise InputError(f"{shown(top)}: {several if found else 'no data set in or below it'}")
+    return found[0]
+
+
+def _views(feature: Any) -> int:
+    """Images an example has; 0 for a feature that is none."""
+    if isinstance(feature, tfds.features.Image):
+        return 1
+    inner = getattr(feature, "feature", None)
+    length = getattr(feature, "_length", None)
+    return length or 0 if isinstance(inner, tfds.features.Image) else 0
+
+
+def _dataset_fingerprint(folder: Path, part: str) -> str:
+    """Of the data set's description, which holds every shard's length, and its files' sizes."""
+    digest = hashlib.sha256(part.encode())
+    digest.update((folder / _INFO).read_bytes())
+    for file in sorted(folder.iterdir()):
+        digest.update(f"{file.name} {file.stat().st_size}\0".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,275 @@
+"""Files of descriptors: shards of ArrayRecord or safetensors, and a lazy view over all of them.
+
+An extraction's folder holds `descriptors-images.array_record-00000-of-00196` and so on, or
+`descriptors-00000-of-00196.safetensors`, and manifest.json, which names the shards once all of
+them are there. ArrayRecord folders are TFDS data sets too, of one split, `images`:
+`tfds.builder_from_directory(FOLDER).as_data_source("images")` gives names and descriptors.
+N images, descriptors [N, ...] float32 or float16.
+"""
+
+import bisect
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, overload
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tensorflow_datasets.proto import tf_example_pb2
+
+from posenet_jax.errors import InputError
+from posenet_jax.image_files import shown
+
+MANIFEST = "manifest.json"
+FORMATS = ("array_record", "safetensors")
+DTYPES = ("float32", "float16")
+
+_SPLIT = "images"
+_DATASET = "descriptors"
+
+
+class Shard(NamedTuple):
+    """Descriptors that lie in one file."""
+
+    names: list[str]
+    descriptors: np.ndarray  # [n, ...]
+
+
+class Descriptors(NamedTuple):
+    """A finished extraction; nothing is read before it is asked for.
+
+    names: of the images, a sequence of N.
+    descriptors: like an array [N, ...]: shape, dtype, len, one index or a slice, iteration.
+    channel_means: blue, green and red mean of the images' pixels, 0-255, of all images together.
+    """
+
+    names: Sequence[str]
+    descriptors: "LazyRows"
+    channel_means: tuple[float, float, float]
+
+
+def shard_file(number: int, count: int, file_format: str) -> str:
+    """A shard's file name."""
+    part = f"{number:05d}-of-{count:05d}"
+    if file_format == "safetensors":
+        return f"{_DATASET}-{part}.safetensors"
+    return f"{_DATASET}-{_SPLIT}.array_record-{part}"
+
+
+def write_shard(path: Path, shard: Shard, file_format: str) -> None:
+    """Writes a shard's file; the same shard gives the same bytes."""
+    if file_format == "safetensors":
+        # One metadata key: safetensors writes several in no fixed order.
+        names = {"names": json.dumps(shard.names)}
+        save_file({"descriptor": np.ascontiguousarray(shard.descriptors)}, path, names)
+        return
+    writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1")
+    for name, descriptor in zip(shard.names, shard.descriptors, strict=True):
+        writer.write(_example(name, descriptor))
+    writer.close()
+
+
+def _example(name: str, descriptor: np.ndarray) -> bytes:
+    """A record as `_features` reads it. TFDS's own serializer orders the two as it happens."""
+    example = tf_example_pb2.Example()
+    example.features.feature["name"].bytes_list.value.append(name.encode())
+    example.features.feature["descriptor"].bytes_list.value.append(descriptor.tobytes())
+    return example.SerializeToString(deterministic=True)
+
+
+def write_tfds_metadata(
+    folder: Path, lengths: Sequence[int], sizes: Sequence[int], shape: Sequence[int], dtype: str
+) -> None:
+    """What makes a folder of ArrayRecord shards a TFDS data set. lengths: images in each shard."""
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=_DATASET, split=_SPLIT, filetype_suffix="array_record"
+    )
+    split = tfds.core.SplitInfo(
+        name=_SPLIT,
+        shard_lengths=list(lengths),
+        num_bytes=sum(sizes),
+        filename_template=template,
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=os.fspath(folder),
+        features=_features(shape, dtype),
+        split_infos=[split],
+        filename_template=template.replace(split=None),
+        version="1.0.0",
+        check_data=False,
+        description="Descriptors of images.",
+    )
+
+
+def read_descriptors(folder: str | Path) -> Descriptors:
+    """The names and descriptors of a finished extraction, in the order of its images.
+
+    Raises InputError where there is none, or none that is finished.
+    """
+    folder = Path(folder).expanduser()
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        reader = _READERS[manifest["format"]](folder, manifest)
+        return Descriptors(
+            LazyNames(reader),
+            LazyRows(reader, tuple(manifest["shape"]), np.dtype(manifest["dtype"])),
+            tuple(manifest["channel_means"]),
+        )
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{shown(folder)} holds no finished extraction; if one was stopped, the same command"
+            " again finishes it"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{shown(folder / MANIFEST)} is not a manifest: {error!r}") from error
+
+
+class Reader(Protocol):
+    """One format's way to the rows."""
+
+    starts: list[int]  # position of each shard's first image; then N
+
+    def rows(self, shard: int, start: int, stop: int) -> Shard:
+        """Rows of a shard. Raises InputError, naming the file, where it is damaged."""
+        ...
+
+
+class LazyNames(Sequence[str]):
+    """Names of images, each read when it is asked for."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __len__(self) -> int:
+        return self._reader.starts[-1]
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[str]: ...
+    def __getitem__(self, position: int | slice) -> str | list[str]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        return _row(self._reader, position).names[0]
+
+    def __iter__(self) -> Iterator[str]:
+        for shard in whole_shards(self._reader):
+            yield from shard.names
+
+
+class LazyRows:
+    """Descriptors, each read when it is asked for."""
+
+    def __init__(self, reader: Reader, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._reader = reader
+        self.shape = (reader.starts[-1], *shape)
+        self.dtype = dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, position: int | slice) -> np.ndarray:
+        """[...] of one position, [n, ...] of a slice."""
+        if isinstance(position, slice):
+            rows = [self[i] for i in range(*position.indices(len(self)))]
+            return np.array(rows, self.dtype).reshape((len(rows), *self.shape[1:]))
+        return _row(self._reader, position).descriptors[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for shard in whole_shards(self._reader):
+            yield from shard.descriptors
+
+    def shards(self) -> Iterator[Shard]:
+        """The files one by one, names with descriptors: the fast way through all of it."""
+        return whole_shards(self._reader)
+
+
+def whole_shards(reader: Reader) -> Iterator[Shard]:
+    """All shards that hold anything, in order."""
+    for number in range(len(reader.starts) - 1):
+        if count := reader.starts[number + 1] - reader.starts[number]:
+            yield reader.rows(number, 0, count)
+
+
+class _ArrayRecordReader:
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.starts, self._files = _files(folder, manifest)
+        self._features = _features(manifest["shape"], manifest["dtype"])
+        self._open: tuple[int, Any] = (-1, None)
+
+    def rows(self, shard: int, start: int, stop: int) -> Shard:
+        try:
+            records = self._reader(shard).read(start, stop)
+            examples = [self._features.deserialize_example_np(record) for record in records]
+        except Exception as error:  # what the format's libraries raise has no common kind
+            raise _damaged(self._files[shard], error) from error
+        names = [example["name"].decode() for example in examples]
+        return Shard(names, np.stack([example["descriptor"] for example in examples]))
+
+    def _reader(self, number: int) -> Any:
+        """One file open at a time, however many there are."""
+        at, reader = self._open
+        if at != number:
+            path = os.fspath(self._files[number])
+            reader = array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0")
+            self._open = number, reader
+        return reader
+
+
+class _SafetensorsReader:
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.starts, self._files = _files(folder, manifest)
+        self._open: tuple[int, Any, list[str]] = (-1, None, [])
+
+    def rows(self, shard: int, start: int, stop: int) -> Shard:
+        try:
+            tensors, names = self._reader(shard)
+            return Shard(names[start:stop], tensors.get_slice("descriptor")[start:stop])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(self._files[shard], error) from error
+
+    def _reader(self, number: int) -> tuple[Any, list[str]]:
+        at, tensors, names = self._open
+        if at != number:
+            tensors = safe_open(self._files[number], framework="numpy")
+            names = json.loads(tensors.metadata()["names"])
+            self._open = number, tensors, names
+        return tensors, names
+
+
+_READERS: dict[str, Any] = {"array_record": _ArrayRecordReader, "safetensors": _SafetensorsReader}
+
+
+def _features(shape: Sequence[int], dtype: str) -> Any:
+    # As bytes: TFDS stores numbers as lists of float32 otherwise, whatever they are.
+    descriptor = tfds.features.Tensor(
+        shape=tuple(shape), dtype=np.dtype(dtype).type, encoding="bytes"
+    )
+    return tfds.features.FeaturesDict({"name": tfds.features.Text(), "descriptor": descriptor})
+
+
+def _files(folder: Path, manifest: dict[str, Any]) -> tuple[list[int], list[Path]]:
+    """(position of each shard's first image and then N, the shards' files)."""
+    shards = manifest["shards"]
+    starts = [0, *np.cumsum([shard["images"] for shard in shards]).tolist()]
+    return starts, [folder / shard["file"] for shard in shards]
+
+
+def _row(reader: Reader, position: int) -> Shard:
+    """The one at a position, as a shard of one."""
+    count = reader.starts[-1]
+    index = position + count if position < 0 else position
+    if not 0 <= index < count:
+        raise IndexError(f"position {position} of {count} descriptors")
+    shard = bisect.bisect_right(reader.starts, index) - 1
+    row = index - reader.starts[shard]
+    return reader.rows(shard, row, row + 1)
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{shown(path)}: not a readable shard ({reason}); remove it and extract anew")
