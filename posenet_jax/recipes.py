@@ -93,8 +93,8 @@ PAPER_NO_PRIOR = dataclasses.replace(
 
 CALIBRATED = Recipe(
     name="calibrated",
-    learning_rate=0.05,
-    tv_weight=3.0,
+    learning_rate=0.1,
+    tv_weight=1.0,
     l6_weight=0.0,
     final_rate=0.02,
     start_deviation=2.0,
