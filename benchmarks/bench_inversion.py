@@ -156,13 +156,13 @@ def our_losses(encoder: Encoder, tap: Tap, count: int, steps: int) -> np.ndarray
     targets, starts = problem(tap, space.size, count)
     state = jax.vmap(lambda key: inversion.init(key, RECIPE, space))(
         jax.random.split(jax.random.key(0), count)
-    ).replace(parameters=starts)
+    ).replace(image=starts)
 
     @jax.jit
     def advance(state, tap, targets):
-        images = state.parameters
+        images = state.image
         values = jax.vmap(inversion.loss, (0, 0, 0, None))(images, tap(images), targets, RECIPE)
-        one = functools.partial(inversion.step, encode=tap, space=space)
+        one = functools.partial(inversion.step, encode=tap)
         return jax.vmap(one, (0, 0, None))(state, targets, RECIPE), values
 
     losses = []

@@ -17,7 +17,7 @@ from flax import struct
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from posenet_jax import image_parameters, metrics, objective, recipes
+from posenet_jax import metrics, objective, recipes
 from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import CUSTOMARY, Preprocessing
 from posenet_jax.recipes import Recipe
@@ -43,7 +43,7 @@ class Status(IntEnum):
 class State:
     """All that the next step needs, for one image."""
 
-    parameters: Any  # pytree, see image_parameters
+    image: Array  # [H, W, 3], the next iterate
     moments: Any  # Adam's
     steps: Array  # [] int32, iterates evaluated
     status: Array  # [] int32, a Status
@@ -74,26 +74,20 @@ class Result:
 
 def init(key: Array, recipe: Recipe, space: Preprocessing) -> State:
     """The first iterate: noise about the mean colour."""
-    parameters = image_parameters.initial(key, recipe.parameters, recipe.start_deviation, space)
+    image = recipe.start_deviation * jax.random.normal(key, (space.size, space.size, 3))
     best = Best(
-        image=_image(parameters, recipe, space),
+        image=image,
         # Dtypes are spelt out: a weakly typed first state would compile every step twice.
         loss=jnp.full((), jnp.inf, jnp.float32),
         relative_loss=jnp.full((), jnp.inf, jnp.float32),
         descriptor_error=jnp.full((), jnp.inf, jnp.float32),
     )
     return State(
-        parameters=parameters,
-        moments=_adam(recipe).init(parameters),
+        image=image,
+        moments=_adam(recipe).init(image),
         steps=jnp.zeros((), jnp.int32),
         status=jnp.zeros((), jnp.int32),  # RUNNING
         best=best,
-    )
-
-
-def _image(parameters: Any, recipe: Recipe, space: Preprocessing) -> Array:
-    return image_parameters.image(
-        parameters, recipe.parameters, jnp.asarray(recipe.chroma, jnp.float32), space
     )
 
 
@@ -123,44 +117,34 @@ def learning_rate(steps: Array, recipe: Recipe) -> Array:
     return recipe.learning_rate * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
 
 
-def _move(state: State, gradient: Any, recipe: Recipe, space: Preprocessing) -> tuple[Any, Any]:
+def _move(state: State, gradient: Array, recipe: Recipe) -> tuple[Array, Any]:
     """Adam's step, then small-contribution clipping.
 
     The contributions take the gradient from before the step and the pixels from after it: with the
     pixels from before it, a pixel once at zero would contribute nothing and stay there for good.
     """
-    updates, moments = _adam(recipe).update(gradient, state.moments)
-    rate = learning_rate(state.steps, recipe)
-    parameters = jax.tree.map(lambda p, u: p - rate * u, state.parameters, updates)
+    update, moments = _adam(recipe).update(gradient, state.moments)
+    image = state.image - learning_rate(state.steps, recipe) * update
     if recipe.clipping:
-        contribution = objective.contributions(gradient, parameters)
-        parameters = objective.clip_small_contributions(
-            parameters, contribution, recipe.clip_percentile
-        )
-    return parameters, moments
+        contribution = objective.contributions(gradient, image)
+        image = objective.clip_small_contributions(image, contribution, recipe.clip_percentile)
+    return image, moments
 
 
-def step(
-    state: State, target: Array, recipe: Recipe, *, encode: Encode, space: Preprocessing
-) -> State:
+def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> State:
     """Evaluates the iterate, keeps it if it is the best so far, and moves on.
 
     An image whose status is not RUNNING stays as it is.
     """
 
-    def evaluate(parameters):
-        image = _image(parameters, recipe, space)
+    def evaluate(image):
         descriptor = encode(image)
-        return loss(image, descriptor, target, recipe), (image, descriptor)
+        return loss(image, descriptor, target, recipe), descriptor
 
-    (value, (image, descriptor)), gradient = jax.value_and_grad(evaluate, has_aux=True)(
-        state.parameters
-    )
-    finite = jnp.isfinite(value)
-    for leaf in jax.tree.leaves(gradient):
-        finite &= jnp.all(jnp.isfinite(leaf))
+    (value, descriptor), gradient = jax.value_and_grad(evaluate, has_aux=True)(state.image)
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
     candidate = Best(
-        image=image,
+        image=state.image,
         loss=value,
         relative_loss=metrics.relative_loss(descriptor, target),
         descriptor_error=metrics.descriptor_error(descriptor, target),
@@ -169,10 +153,10 @@ def step(
     better = running & finite & (value < state.best.loss)
     best = _select(better, candidate, state.best)
     steps = state.steps + running
-    parameters, moments = _move(state, gradient, recipe, space)
+    image, moments = _move(state, gradient, recipe)
     moves = running & finite
     return State(
-        parameters=_select(moves, parameters, state.parameters),
+        image=_select(moves, image, state.image),
         moments=_select(moves, moments, state.moments),
         steps=steps,
         status=jnp.where(running, _status(best, steps, finite, recipe), state.status),
@@ -205,14 +189,13 @@ def _init_batch(keys: Array, recipe: Recipe, *, space: Preprocessing, mesh: Mesh
     )(keys, recipe)
 
 
-@functools.partial(jax.jit, static_argnames=("space", "mesh", "chunk"), donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("mesh", "chunk"), donate_argnums=0)
 def _advance_batch(
     state: State,
     encode: Any,
     targets: Array,
     recipe: Recipe,
     *,
-    space: Preprocessing,
     mesh: Mesh,
     chunk: int,
 ) -> State:
@@ -220,7 +203,7 @@ def _advance_batch(
     images = PartitionSpec(mesh.axis_names)
 
     def advance(state, encode, targets, recipe):
-        one = functools.partial(step, encode=encode, space=space)
+        one = functools.partial(step, encode=encode)
         return jax.vmap(one)(state, targets, recipe)
 
     def chunk_of_steps(state, *rest):
@@ -270,7 +253,7 @@ def invert(
     encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
     `jax.tree_util.Partial`), its arrays are arguments of the compiled program; a plain function is
     compiled in, and its identity decides whether a second call compiles again.
-    space: the images' size, colours and bounds; a `Tap` carries its own, and where nothing is said
+    space: the images' size and colours; a `Tap` carries its own, and where nothing is said
     it is `preprocessing.CUSTOMARY`.
     progress: called with the image·steps done since its last call.
 
@@ -322,7 +305,7 @@ def _run_batch(
     keys, targets, recipe = jax.device_put((keys, targets, recipe), sharded)
     encode = jax.device_put(encode, NamedSharding(mesh, PartitionSpec()))
     state = _init_batch(keys, recipe, space=space, mesh=mesh)
-    advance = functools.partial(_advance_batch, space=space, mesh=mesh, chunk=chunk)
+    advance = functools.partial(_advance_batch, mesh=mesh, chunk=chunk)
     steps = int(jnp.max(recipe.steps))
     reported = 0
     for done in range(chunk, steps + chunk, chunk):

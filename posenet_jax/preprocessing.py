@@ -77,12 +77,6 @@ class Preprocessing:
         values = jnp.where(jnp.isnan(x), 0, x) / jnp.float32(self.scale) + self._means_like(x)
         return self._reorder(jnp.clip(jnp.round(values), 0, 255).astype(jnp.uint8))
 
-    def bounds(self) -> tuple[Array, Array]:
-        """Network-space values of 0 and of 255: (low, high), float32 [3] each, in channel order."""
-        ends = jnp.asarray([[[0] * 3, [255] * 3]], jnp.uint8)
-        low, high = self.to_network(ends)[0]
-        return low, high
-
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Image uint8 [size, size, 3] of uint8 [H, W, 3] of any size: resized, not cropped."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:

@@ -40,10 +40,10 @@ def test_first_steps_of_the_paper_recipe_are_pytorchs(torch):
     recipe = recipes.PAPER.replace(tv_weight=1e-3, l6_weight=1e-12)
     target = _targets(1)[0]
     state = inversion.init(KEY, recipe, SPACE)
-    x = torch.tensor(np.array(state.parameters), requires_grad=True)
+    x = torch.tensor(np.array(state.image), requires_grad=True)
     adam = torch.optim.Adam([x], lr=26.60, betas=(0.90, 0.99), eps=1e-8)
     matrix, goal = torch.tensor(_matrix()), torch.tensor(np.array(target))
-    step = jax.jit(functools.partial(inversion.step, encode=encode, space=SPACE))
+    step = jax.jit(functools.partial(inversion.step, encode=encode))
     for _ in range(5):
         adam.zero_grad()
         right = torch.diff(x, dim=1, append=x[:, -1:])
@@ -59,7 +59,7 @@ def test_first_steps_of_the_paper_recipe_are_pytorchs(torch):
             threshold = torch.quantile(contribution, 0.2140)
             x *= (contribution >= threshold)[..., None]
         state = step(state, target, recipe)
-        np.testing.assert_allclose(state.parameters, x.detach().numpy(), rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(state.image, x.detach().numpy(), rtol=1e-3, atol=1e-2)
 
 
 def test_loss_is_equation_2():
@@ -110,12 +110,6 @@ def test_every_recipe_lowers_the_relative_loss(name):
     first = _invert(targets, recipes.RECIPES[name].replace(steps=1))
     last = _invert(targets, recipes.RECIPES[name].replace(steps=80))
     assert np.all(last.relative_loss < 0.5 * first.relative_loss)
-
-
-def test_calibrated_images_lie_inside_the_box_of_colours():
-    image = _invert(_targets(), recipes.CALIBRATED.replace(steps=40, learning_rate=1.0)).image
-    low, high = (np.asarray(bound) for bound in SPACE.bounds())
-    assert np.all(image >= low - 1e-3) and np.all(image <= high + 1e-3)
 
 
 def test_an_image_does_not_depend_on_its_neighbours_or_the_batch_size():
@@ -199,7 +193,7 @@ def test_the_second_call_does_not_compile_again():
     _invert(targets + 0.1, recipe)
     _invert(targets, recipe.replace(learning_rate=0.01, tv_weight=1.0, steps=5))
     assert inversion._advance_batch._cache_size() == before
-    _invert(targets, recipe.replace(tv_beta=1.0))
+    _invert(targets, recipe.replace(tv_beta=2.0))
     assert inversion._advance_batch._cache_size() == before + 1
 
 
@@ -227,8 +221,6 @@ def test_wrong_options_are_refused_with_the_value_received():
         recipes.Recipe(data_term="squared")
     with pytest.raises(ValueError, match="-3"):
         recipes.PAPER.replace(steps=-3)
-    with pytest.raises(ValueError, match="pixels"):
-        recipes.CALIBRATED.replace(clipping=True)
     with pytest.raises(ValueError, match=r"tv_weight.*\(2,\)"):
         _invert(_targets(3), recipes.CALIBRATED.replace(tv_weight=jnp.ones(2)))
 
@@ -236,10 +228,10 @@ def test_wrong_options_are_refused_with_the_value_received():
 def test_clipping_leaves_a_fifth_of_the_pixels_at_the_mean():
     recipe = recipes.PAPER.replace(steps=20)
     state = inversion.init(KEY, recipe, SPACE)
-    step = jax.jit(functools.partial(inversion.step, encode=encode, space=SPACE))
+    step = jax.jit(functools.partial(inversion.step, encode=encode))
     for _ in range(20):
         state = step(state, _targets(1)[0], recipe)
-    zero = np.mean(np.all(np.asarray(state.parameters) == 0, axis=-1))
+    zero = np.mean(np.all(np.asarray(state.image) == 0, axis=-1))
     assert zero == pytest.approx(np.ceil(0.2140 * 255) / 256)
 
 

@@ -84,16 +84,6 @@ def test_to_image_rounds_clips_and_gives_nan_the_mean_colour():
     assert grey.to_image(jnp.full((1, 1, 3), jnp.nan)).ravel().tolist() == [70, 60, 50]
 
 
-@pytest.mark.parametrize("record", RECORDS)
-def test_bounds_enclose_every_image_and_are_reached(record):
-    low, high = record.bounds()
-    assert low.shape == high.shape == (3,) and low.dtype == high.dtype == jnp.float32
-    x = np.asarray(record.to_network(every_value())).reshape(-1, 3)
-    np.testing.assert_array_equal(low, x.min(axis=0))
-    np.testing.assert_array_equal(high, x.max(axis=0))
-    np.testing.assert_allclose(high - low, 255 * record.scale, rtol=1e-6)
-
-
 def test_the_record_is_static_under_jit_and_equal_records_share_a_program():
     traces = []
 
