@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from posenet_jax.layers import GroupedConv, local_response_norm, max_pool
+from posenet_jax.layers import FewChannelConv, GroupedConv, local_response_norm, max_pool
 
 Array = jax.Array
 
@@ -71,7 +71,7 @@ class Compact(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
         taps = {}
-        x = taps["conv1"] = nn.relu(_conv(20, 7, name="conv1")(images))
+        x = taps["conv1"] = nn.relu(FewChannelConv(20, 7, name="conv1")(images))
         x = max_pool(x, 2, 2)
         x = taps["conv2"] = nn.relu(_conv(40, 5, padding=2, name="conv2")(x))
         x = max_pool(x, 2, 2)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posenet_jax.layers import GroupedConv, local_response_norm, max_pool, pooled_size
+from posenet_jax.layers import FewChannelConv, GroupedConv, local_response_norm, max_pool, pooled_size
 
 # Of the largest value: sums of up to 1,200 float32 products, in another order than PyTorch's.
 TOLERANCE = 5e-6
@@ -179,3 +179,36 @@ def test_grouped_convolution_takes_one_image_or_a_batch_of_batches(grouped):
     batch = layer.apply({"params": params}, x)
     assert_close(layer.apply({"params": params}, x[1]), batch[1])
     assert layer.apply({"params": params}, x[None]).shape == (1, *batch.shape)
+
+
+# Convolution of few channels -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 4, 7])
+@pytest.mark.parametrize("sides", [(12, 10), (13, 11), (12, 9)])
+def test_few_channels_and_their_gradients_agree_with_torch(torch, F, size, sides):
+    layer, x = FewChannelConv(5, size), normal(2, *sides, 3)
+    params = layer.init(jax.random.key(0), x)["params"] | {"bias": jnp.asarray(normal(5, seed=2))}
+    ours, pull = jax.vjp(lambda p, x: layer.apply({"params": p}, x), params, jnp.asarray(x))
+    cotangent = normal(*ours.shape, seed=1)
+    ours_params, ours_input = pull(jnp.asarray(cotangent))
+
+    kernel = np.asarray(params["kernel"]).transpose(3, 2, 0, 1).copy()
+    weight = torch.from_numpy(kernel).requires_grad_(True)
+    bias = torch.from_numpy(np.array(params["bias"])).requires_grad_(True)
+    theirs = to_torch(torch, x)
+    y = F.conv2d(theirs, weight, bias)
+    wanted = torch.autograd.grad(y, (theirs, weight, bias), to_torch(torch, cotangent))
+
+    assert_close(ours, from_torch(y))
+    assert_close(ours_input, from_torch(wanted[0]))
+    assert_close(ours_params["kernel"], wanted[1].numpy().transpose(2, 3, 1, 0))
+    assert_close(ours_params["bias"], wanted[2].numpy())
+
+
+def test_few_channel_convolution_takes_one_image_or_a_batch_of_batches():
+    layer, x = FewChannelConv(5, 3), normal(2, 6, 6, 3)
+    params = layer.init(jax.random.key(0), x)
+    batch = layer.apply(params, x)
+    assert_close(layer.apply(params, x[1]), batch[1])
+    assert layer.apply(params, x[None]).shape == (1, *batch.shape)
