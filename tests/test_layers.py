@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posenet_jax.layers import FewChannelConv, GroupedConv, local_response_norm, max_pool, pooled_size
+from posenet_jax.layers import (
+    FewChannelConv,
+    GroupedConv,
+    local_response_norm,
+    max_pool,
+    pooled_size,
+)
 
 # Of the largest value: sums of up to 1,200 float32 products, in another order than PyTorch's.
 TOLERANCE = 5e-6
