@@ -24,7 +24,7 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import runtime
-from posenet_jax import inversion, recipes
+from posenet_jax import engine, inversion, recipes
 from posenet_jax.encoder import ARCHITECTURES, TAPS
 from posenet_jax.errors import InputError
 from posenet_jax.weights import Encoder, Tap, load_encoder
@@ -106,13 +106,13 @@ def our_rate(encoder: Encoder, tap: Tap, batch: int, seconds: float) -> float:
             raise _TimeIsUp
 
     try:
-        inversion.invert(
+        engine.invert(
             tap,
             targets,
             key=jax.random.key(1),
             recipe=RECIPE,
             space=encoder.preprocessing,
-            batch_size=batch,
+            slots=batch,
             progress=progress,
         )
     except _TimeIsUp:

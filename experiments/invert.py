@@ -35,8 +35,8 @@ _ENCODER = flags.DEFINE_string(
 _LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Decides the noise that each inversion starts from.")
 _STEPS = flags.DEFINE_integer("steps", None, "Steps an image; the recipe's own if not given.")
-_BATCH = flags.DEFINE_integer(
-    "batch_size", 0, "Images inverted together; 0: what suits the device.", lower_bound=0
+_SLOTS = flags.DEFINE_integer(
+    "slots", 0, "Images inverted together; 0: what suits the device.", lower_bound=0
 )
 
 
@@ -61,7 +61,7 @@ def _reconstruct_layers(encoder, originals, recipe) -> dict[str, reconstruction.
                 originals,
                 key=jax.random.key(_SEED.value),
                 recipe=recipe,
-                batch_size=_BATCH.value or None,
+                slots=_SLOTS.value or None,
                 progress=bar.update,
             )
             for layer in _LAYERS.value

@@ -9,8 +9,9 @@ pictures = encoder.preprocessing.to_image(result.image)
 """
 
 from posenet_jax import metrics, recipes
+from posenet_jax.engine import Result, invert
 from posenet_jax.errors import ImageError, InputError
-from posenet_jax.inversion import Result, Status, invert
+from posenet_jax.inversion import Status
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.recipes import Recipe
 from posenet_jax.weights import Encoder, Tap, load_encoder, random_encoder, save_encoder

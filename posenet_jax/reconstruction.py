@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from posenet_jax import inversion, metrics
+from posenet_jax import engine, metrics
 from posenet_jax.inversion import Status
 from posenet_jax.recipes import Recipe
 from posenet_jax.weights import Encoder, Tap
@@ -26,7 +26,7 @@ class Reconstruction:
     """One entry an image."""
 
     image: np.ndarray  # [N, H, W, 3] uint8 RGB
-    result: inversion.Result
+    result: engine.Result
     picture_relative_loss: np.ndarray  # [N] eq. 3 of the uint8 picture, encoded anew
     luminance_correlation: np.ndarray  # [N] with its own original
     luminance_rank: np.ndarray  # [N] of its original among all, by that correlation; 1 is best
@@ -82,18 +82,18 @@ def reconstruct(
     *,
     key: Array,
     recipe: Recipe,
-    batch_size: int | None = None,
+    slots: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Reconstruction:
     """Encodes uint8 images [N, H, W, 3] at `layer` and inverts what comes out."""
     tap, space = encoder.tap(layer), encoder.preprocessing
     targets = descriptors(tap, originals, space)
-    result = inversion.invert(
+    result = engine.invert(
         tap,
         targets,
         key=key,
         recipe=recipe,
-        batch_size=batch_size,
+        slots=slots,
         progress=progress,
     )
     pictures = np.asarray(space.to_image(result.image))

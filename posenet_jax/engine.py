@@ -1,0 +1,381 @@
+"""Many inversions in few slots: a slot whose image is done is given the next one.
+
+S slots advance together, one compiled step for all; each holds one job's target, iterate, optimiser
+state, hyper-parameters and status (`inversion.State`). Jobs come from an iterator and results go
+out in the jobs' order, so that neither need fit in memory. N targets; images are [H, W, 3] in
+network space.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posenet_jax import inversion, recipes
+from posenet_jax.errors import InputError
+from posenet_jax.inversion import Best, Encode, State, Status
+from posenet_jax.preprocessing import CUSTOMARY, Preprocessing
+from posenet_jax.recipes import Recipe
+
+Array = jax.Array
+
+# Steps between two looks at the slots' status, about: each look makes the device wait for the host.
+_STEPS_UNSEEN = 10
+# Results that wait for an earlier one; at 120 kB an image, this bounds the memory.
+_MOST_WAITING = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One inversion.
+
+    index, restart: decide, with the run's key, the noise it starts from. target: [...], the
+    descriptor. recipe: hyper-parameters of its own (numbers, no arrays); the run's where None.
+    """
+
+    index: int
+    target: np.ndarray
+    restart: int = 0
+    recipe: Recipe | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What became of a job: its best iterate."""
+
+    index: int
+    restart: int
+    image: np.ndarray  # [H, W, 3] float32, network space
+    loss: float  # the objective
+    relative_loss: float  # eq. 3
+    descriptor_error: float  # ‖φ - φ0‖ / ‖φ0‖
+    steps: int  # of the last start
+    status: Status
+    starts: int  # 2 where the first was not finite
+
+
+@struct.dataclass
+class Result:
+    """One entry a target, in the targets' order."""
+
+    image: np.ndarray  # [N, H, W, 3] float32, network space: `Preprocessing.to_image` shows it
+    loss: np.ndarray  # [N] the objective
+    relative_loss: np.ndarray  # [N] eq. 3
+    descriptor_error: np.ndarray  # [N] ‖φ - φ0‖ / ‖φ0‖
+    steps: np.ndarray  # [N] int32
+    status: np.ndarray  # [N] int32, a Status
+
+
+def default_chunk() -> int:
+    """Steps a call. On CPU one: there a loop halves a convolution's speed (jax #12868)."""
+    return 1 if jax.default_backend() == "cpu" else 25
+
+
+def default_slots(devices: int) -> int:
+    """On CPU few, for the cache; elsewhere enough to fill the device."""
+    return devices * (8 if jax.default_backend() == "cpu" else 256)
+
+
+def invert(
+    encode: Encode,
+    targets: Array | np.ndarray,
+    *,
+    key: Array,
+    recipe: Recipe = recipes.CALIBRATED,
+    space: Preprocessing | None = None,
+    slots: int | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Images whose descriptors are `targets` [N, …]; the recipe's numbers may be arrays [N].
+
+    See `run` for the arguments. Raises InputError for targets that are empty, not finite or of
+    another shape than the encoder's descriptors.
+    """
+    targets = np.asarray(targets)
+    _check_targets(encode, targets, space or _space(encode))
+    columns = jax.tree.map(np.asarray, recipes.broadcast(recipe, len(targets)))
+    per_image = [jax.tree.map(lambda x, i=i: x[i], columns) for i in range(len(targets))]
+    jobs = (
+        Job(i, target, recipe=own)
+        for i, (target, own) in enumerate(zip(targets, per_image, strict=True))
+    )
+    mesh = mesh or _local_mesh()
+    devices = mesh.devices.size
+    if slots is None:
+        slots = min(default_slots(devices), -(-len(targets) // devices) * devices)
+    done = run(
+        encode,
+        jobs,
+        key=key,
+        recipe=per_image[0],
+        space=space,
+        slots=slots,
+        chunk=chunk,
+        mesh=mesh,
+        progress=progress,
+    )
+    finished = list(done)
+    names = [field.name for field in dataclasses.fields(Result)]
+    return Result(**{name: np.stack([getattr(one, name) for one in finished]) for name in names})
+
+
+def run(
+    encode: Encode,
+    jobs: Iterable[Job],
+    *,
+    key: Array,
+    recipe: Recipe = recipes.CALIBRATED,
+    space: Preprocessing | None = None,
+    slots: int | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Finished]:
+    """Inverts jobs, any number of them, and yields what became of each in their order.
+
+    encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
+    `jax.tree_util.Partial`), its arrays are arguments of the compiled program; a plain function is
+    compiled in, and its identity decides whether a second call compiles again.
+    recipe: its static choices hold for all jobs; its numbers for those without a recipe of their
+    own.
+    space: the images' size and colours; a `Tap` carries its own, and where nothing is said it is
+    `preprocessing.CUSTOMARY`.
+    slots: images at work at once, a multiple of the mesh's devices.
+    progress: called with the image·steps done since its last call.
+
+    A job's result depends on `key`, its index, restart, target and hyper-parameters, not on its
+    neighbours, nor on the number of slots but for the rounding of another batch size. A job that
+    stops being finite is begun once more from another start.
+    """
+    space = space or _space(encode)
+    mesh = mesh or _local_mesh()
+    devices = mesh.devices.size
+    slots = slots or default_slots(devices)
+    if slots % devices:
+        raise InputError(f"{slots} slots do not divide over {devices} devices")
+    bench = _Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
+    queue = enumerate(jobs)
+    waiting: dict[int, Finished] = {}
+    taken = given = 0
+    while True:
+        room = max(_MOST_WAITING, 4 * slots) - (taken - given)
+        new = list(itertools.islice(queue, min(bench.free, max(room, 0))))
+        taken += len(new)
+        bench.fill(new)
+        if bench.idle:
+            return
+        ended, steps = bench.advance()
+        if progress:
+            progress(steps)
+        waiting.update(ended)
+        while given in waiting:
+            yield waiting.pop(given)
+            given += 1
+
+
+class _Slots:
+    """The host's side of the slots: which job is in which, and what goes in and out."""
+
+    def __init__(
+        self,
+        encode: Encode,
+        recipe: Recipe,
+        key: Array,
+        space: Preprocessing,
+        slots: int,
+        chunk: int,
+        mesh: Mesh,
+    ) -> None:
+        self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._encode = jax.device_put(_as_pytree(encode), NamedSharding(mesh, PartitionSpec()))
+        self._recipe, self._key, self._chunk = recipe, key, chunk
+        self._calls = max(1, round(_STEPS_UNSEEN / chunk))
+        self._begin = functools.partial(_begin, space=space, mesh=mesh)
+        self._advance = functools.partial(_advance, mesh=mesh, chunk=chunk)
+        self._jobs: list[tuple[int, Job, int] | None] = [None] * slots  # (place, job, starts)
+        self._steps = np.zeros(slots, np.int64)
+        self._rows = jax.tree.map(np.array, recipes.broadcast(recipe, slots))
+        self._targets: np.ndarray | None = None
+        self._state: Any = None
+        self._on_device: Any = None
+
+    @property
+    def free(self) -> int:
+        return self._jobs.count(None)
+
+    @property
+    def idle(self) -> bool:
+        return self.free == len(self._jobs)
+
+    def fill(self, new: list[tuple[int, Job]]) -> None:
+        """Puts jobs, each with its place in the order, into free slots."""
+        empty = [slot for slot, job in enumerate(self._jobs) if job is None]
+        self._start({slot: (place, job, 1) for slot, (place, job) in zip(empty, new, strict=False)})
+
+    def _start(self, entries: dict[int, tuple[int, Job, int]]) -> None:
+        if not entries:
+            return
+        numbers = np.zeros((len(self._jobs), 3), np.uint32)
+        for slot, (place, job, starts) in entries.items():
+            if self._targets is None:
+                self._targets = np.zeros((len(self._jobs), *job.target.shape), np.float32)
+            self._jobs[slot] = place, job, starts
+            self._targets[slot] = job.target
+            numbers[slot] = job.index, job.restart, starts
+            self._steps[slot] = 0
+            own = job.recipe or self._recipe
+            jax.tree.map(lambda rows, x, slot=slot: rows.__setitem__(slot, x), self._rows, own)
+        # A copy: the device may read what it is given later, when these rows have changed.
+        rows = jax.tree.map(np.copy, (self._targets, self._rows))
+        self._on_device = jax.device_put(rows, self._split)
+        numbers = jax.device_put(numbers, self._split)
+        self._state = self._begin(self._state, self._key, numbers, self._on_device[1])
+
+    def advance(self) -> tuple[dict[int, Finished], int]:
+        """Some steps: ({place: what became of a job that ended}, image·steps done)."""
+        for _ in range(self._calls):
+            self._state = self._advance(self._state, self._encode, *self._on_device)
+        status, steps = (np.asarray(x) for x in (self._state.status, self._state.steps))
+        at_work = np.array([job is not None for job in self._jobs])
+        done = int(np.sum(steps - self._steps, where=at_work))
+        self._steps = steps.astype(np.int64)
+        over = [
+            slot
+            for slot, job in enumerate(self._jobs)
+            if job is not None and status[slot] != Status.RUNNING
+        ]
+        if not over:
+            return {}, done
+        best = jax.tree.map(np.asarray, self._state.best)
+        ended, again = {}, {}
+        for slot in over:
+            place, job, starts = self._jobs[slot]  # type: ignore[misc]
+            if status[slot] == Status.NOT_FINITE and starts == 1:
+                again[slot] = place, job, 2
+                continue
+            self._jobs[slot] = None
+            ended[place] = _finished(job, slot, best, steps, status, starts)
+        self._start(again)
+        return ended, done
+
+
+def _finished(
+    job: Job, slot: int, best: Best, steps: np.ndarray, status: np.ndarray, starts: int
+) -> Finished:
+    return Finished(
+        job.index,
+        job.restart,
+        np.array(best.image[slot]),
+        float(best.loss[slot]),
+        float(best.relative_loss[slot]),
+        float(best.descriptor_error[slot]),
+        int(steps[slot]),
+        Status(int(status[slot])),
+        starts,
+    )
+
+
+def start_key(key: Array, index: Array, restart: Array, starts: Array) -> Array:
+    """Of the noise that a job begins with; restart 0's first start has the index alone."""
+    key = jax.random.fold_in(key, index)
+    other = jax.random.fold_in(jax.random.fold_in(key, restart), starts)
+    return jnp.where((restart == 0) & (starts == 1), key, other)
+
+
+@functools.partial(jax.jit, static_argnames=("space", "mesh"), donate_argnums=0)
+def _begin(
+    state: State | None,
+    key: Array,
+    numbers: Array,
+    recipe: Recipe,
+    *,
+    space: Preprocessing,
+    mesh: Mesh,
+) -> State:
+    """Slots whose `starts` is not 0 anew, the others as they are; at first, as ended ones."""
+    split = PartitionSpec(mesh.axis_names)
+
+    def one(key, numbers, recipe):
+        return inversion.init(start_key(key, *numbers), recipe, space)
+
+    def begin(state, key, numbers, recipe):
+        fresh = jax.vmap(one, (None, 0, 0))(key, numbers, recipe)
+        new = numbers[:, 2] > 0
+        if state is None:
+            over = jnp.where(new, fresh.status, jnp.int32(Status.OUT_OF_STEPS))
+            return fresh.replace(status=over)
+        return jax.tree.map(
+            lambda a, b: jnp.where(new.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), fresh, state
+        )
+
+    return jax.shard_map(
+        begin,
+        mesh=mesh,
+        in_specs=(split, PartitionSpec(), split, split),
+        out_specs=split,
+        check_vma=False,
+    )(state, key, numbers, recipe)
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "chunk"), donate_argnums=0)
+def _advance(
+    state: State, encode: Any, targets: Array, recipe: Recipe, *, mesh: Mesh, chunk: int
+) -> State:
+    """`chunk` steps of all slots. Each device works on its own, without communication."""
+    split = PartitionSpec(mesh.axis_names)
+
+    def advance(state, encode, targets, recipe):
+        one = functools.partial(inversion.step, encode=encode)
+        return jax.vmap(one)(state, targets, recipe)
+
+    def chunk_of_steps(state, *rest):
+        if chunk == 1:
+            return advance(state, *rest)
+        return lax.fori_loop(0, chunk, lambda _, state: advance(state, *rest), state)
+
+    return jax.shard_map(
+        chunk_of_steps,
+        mesh=mesh,
+        in_specs=(split, PartitionSpec(), split, split),
+        out_specs=split,
+        check_vma=False,
+    )(state, encode, targets, recipe)
+
+
+def _local_mesh() -> Mesh:
+    return Mesh(np.asarray(jax.local_devices()), ("slots",))
+
+
+def _space(encode: Encode) -> Preprocessing:
+    return getattr(encode, "preprocessing", CUSTOMARY)
+
+
+def _as_pytree(encode: Encode) -> Any:
+    """A callable that `jit` takes as an argument: a pytree as it is, a function wrapped."""
+    plain = jax.tree_util.all_leaves([encode])
+    return jax.tree_util.Partial(encode) if plain else encode
+
+
+def _check_targets(encode: Encode, targets: np.ndarray, space: Preprocessing) -> None:
+    image = jax.ShapeDtypeStruct((space.size, space.size, 3), jnp.float32)
+    expected = jax.eval_shape(encode, image).shape
+    if targets.ndim < 1 or targets.shape[0] == 0:
+        raise InputError("there are no targets to invert")
+    if targets.shape[1:] != expected:
+        raise InputError(
+            f"targets have shape {list(targets.shape)}; this encoder's descriptors need "
+            f"[N, {', '.join(map(str, expected))}]"
+        )
+    bad = np.flatnonzero(~np.isfinite(targets).reshape(len(targets), -1).all(1))
+    if bad.size:
+        raise InputError(f"targets {bad[:10].tolist()} hold values that are not finite")
