@@ -21,7 +21,7 @@ WANTS_check := -e '.[dev]'
 
 help:
 	@echo 'make demo            install, then invert the embedded images into demo/'
-	@echo 'make test            install, then run the tests; ARGS="-k name" goes to pytest'
+	@echo 'make test            install, then run the tests, two files at a time; ARGS="-k name" goes to pytest'
 	@echo 'make test ORACLE=1   the same with PyTorch installed, as the oracle of some tests'
 	@echo 'make check           install ruff and mypy, then lint, format check and types'
 	@echo 'make clean           remove demo/ and every cache; .venv stays'
@@ -33,7 +33,7 @@ demo: $(VENV)/demo.stamp
 
 # With ORACLE=1 a missing oracle is a failure, not a skipped test.
 test: $(VENV)/$(if $(filter 1,$(ORACLE)),oracle,test).stamp
-	$(if $(filter 1,$(ORACLE)),POSENET_ORACLE=1) $(BIN)/python -m pytest $(ARGS)
+	$(if $(filter 1,$(ORACLE)),POSENET_ORACLE=1) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/check.stamp
 	$(BIN)/ruff check .
