@@ -12,22 +12,24 @@ import collections
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Generator, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from posenet_jax import descriptor_shards
 from posenet_jax.data.pipelines import DeviceWait
+from posenet_jax.data.shard_batches import LoadedBatch, load_batches
+from posenet_jax.data.shard_plan import Failure, ShardPlan
 from posenet_jax.data.sources import ImageSource
-from posenet_jax.data.threads import cores
 from posenet_jax.descriptor_shards import DTYPES, FORMATS, Shard, read_descriptors, shard_file
-from posenet_jax.errors import ImageError, InputError
-from posenet_jax.extraction_folder import ExtractionFolder, Failure
+from posenet_jax.errors import InputError
+from posenet_jax.shard_folder import ShardFolder
 from posenet_jax.weights import Encoder, Tap
 
 __all__ = ["ExtractionConfig", "Summary", "encode", "extract", "read_descriptors"]
@@ -82,40 +84,6 @@ class Summary(NamedTuple):
     wait_share: float  # of this run's time, in which its devices had nothing to do
 
 
-class _Plan(NamedTuple):
-    """Which images go together."""
-
-    images: int
-    batch_size: int
-    shard_size: int
-    file_format: str
-
-    @property
-    def shards(self) -> int:
-        return -(-self.images // self.shard_size)
-
-    def file(self, shard: int) -> str:
-        return shard_file(shard, self.shards, self.file_format)
-
-    def batches(self, shard: int) -> list[range]:
-        """The positions of a shard's batches; only the last of all may be short."""
-        stop = min((shard + 1) * self.shard_size, self.images)
-        starts = range(shard * self.shard_size, stop, self.batch_size)
-        return [range(start, min(start + self.batch_size, stop)) for start in starts]
-
-
-class _Loaded(NamedTuple):
-    """A batch of images as they came."""
-
-    shard: int
-    last: bool  # of its shard
-    positions: range  # of its images
-    images: np.ndarray  # [B, size, size, 3] uint8; zero where there is none
-    good: np.ndarray  # [B] bool
-    names: list[str]  # of the good ones
-    failures: list[Failure]
-
-
 def extract(
     encoder: Encoder,
     layer: str,
@@ -137,23 +105,17 @@ def extract(
     mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("images",))
     tap = encoder.tap(layer)
     share = f"{config.process_index}-of-{config.process_count}"
-    shards = ExtractionFolder(Path(folder).expanduser(), share)
+    shards = ShardFolder(Path(folder).expanduser(), "extraction", share)
     with shards.locked():
         wanted = _identity(encoder, tap, source, config)
-        defaults = _default_sizes(wanted, mesh.size)
-        # Before anything is written, and again, as sizes not chosen are those of the folder.
-        _checked_plan(defaults | {name: size for name, size in wanted.items() if size}, mesh.size)
-        identity = shards.agreed(wanted, defaults)
-        plan = _checked_plan(identity, mesh.size)
-        pending = []
-        for shard in range(config.process_index, plan.shards, config.process_count):
-            record = shards.record(plan.file(shard))
-            if record is None:
-                pending.append(shard)
-            else:
-                _tell(record["left_out"], report)
-                _count(progress, record["images"] + len(record["left_out"]))
-        wait = _extract_shards(tap, source, plan, pending, shards, config, mesh, progress, report)
+        identity, plan = shards.agreed(wanted, _default_sizes(wanted, mesh.size), mesh.size)
+        own = range(config.process_index, plan.shards, config.process_count)
+        pending, records = shards.pending({shard: _file(identity, plan, shard) for shard in own})
+        for record in records:
+            _tell(record["left_out"], report)
+            _count(progress, record["images"] + len(record["left_out"]))
+        write = functools.partial(_write, shards, identity, plan)
+        wait = _extract_shards(tap, source, plan, pending, write, config, mesh, progress, report)
         new = sum(len(batch) for shard in pending for batch in plan.batches(shard))
         return _finish(shards, identity, plan, new, wait)
 
@@ -184,9 +146,9 @@ def _encode(tap: Tap, images: Array, mesh: Mesh, dtype: str) -> tuple[Array, Arr
 def _extract_shards(
     tap: Tap,
     source: ImageSource,
-    plan: _Plan,
+    plan: ShardPlan,
     pending: Sequence[int],
-    folder: ExtractionFolder,
+    write: Callable[[int, Shard, dict[str, Any]], None],
     config: ExtractionConfig,
     mesh: Mesh,
     progress: Callable[[int], None] | None,
@@ -197,21 +159,25 @@ def _extract_shards(
     run = functools.partial(encode, tap, mesh=mesh, dtype=config.dtype)
     wait = DeviceWait()
     done = _Accumulator()
-    owed: collections.deque[tuple[_Loaded, tuple[Array, Array]]] = collections.deque()
+    owed: collections.deque[tuple[LoadedBatch, tuple[Array, Array]]] = collections.deque()
 
     def settle() -> None:
         loaded, results = owed.popleft()
         done.add(loaded, *(np.asarray(result) for result in results))
         _tell(loaded.failures, report)
         if loaded.last:
-            shard, facts = done.take(tap.preprocessing.size)
-            folder.write_shard(plan.file(loaded.shard), shard, plan.file_format, facts)
+            write(loaded.shard, *done.take(tap.preprocessing.size))
         _count(progress, len(loaded.positions))
 
-    with (
-        contextlib.closing(wait),
-        contextlib.closing(_batches(source, tap, plan, pending, config)) as batches,
-    ):
+    loading = load_batches(
+        source,
+        tap.preprocessing,
+        plan,
+        pending,
+        threads=config.threads,
+        ahead=config.ahead,
+    )
+    with contextlib.closing(wait), contextlib.closing(loading) as batches:
         for loaded in batches:
             owed.append((loaded, wait(run, loaded.images)))
             if len(owed) > _IN_FLIGHT:
@@ -219,60 +185,6 @@ def _extract_shards(
         while owed:
             settle()
         return wait.share
-
-
-def _batches(
-    source: ImageSource, tap: Tap, plan: _Plan, pending: Sequence[int], config: ExtractionConfig
-) -> Generator[_Loaded, None, None]:
-    """The batches of the pending shards in order, read in threads, so many ahead and no more."""
-    parts = _Parts(plan, pending)
-    if not len(parts):
-        return
-    load = functools.partial(_load, source, tap.preprocessing, plan.batch_size)
-    threads = config.threads or min(16, cores())
-    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + config.ahead)
-    iterator = iter(grain.MapDataset.source(parts).map(load).to_iter_dataset(read))
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
-
-
-class _Parts:
-    """The batches to be read, as (shard, whether its last, positions), counted and not listed."""
-
-    def __init__(self, plan: _Plan, pending: Sequence[int]) -> None:
-        self._plan = plan
-        self._pending = pending
-        self._per_shard = plan.shard_size // plan.batch_size
-        last = len(plan.batches(pending[-1])) if pending else 0
-        self._length = max(len(pending) - 1, 0) * self._per_shard + last
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> tuple[int, bool, range]:
-        place, part = divmod(index, self._per_shard)
-        batches = self._plan.batches(self._pending[place])
-        return self._pending[place], part == len(batches) - 1, batches[part]
-
-
-def _load(
-    source: ImageSource, preprocessing: Any, batch_size: int, part: tuple[int, bool, range]
-) -> _Loaded:
-    shard, last, positions = part
-    images = np.zeros((batch_size, preprocessing.size, preprocessing.size, 3), np.uint8)
-    good = np.zeros(batch_size, bool)
-    names, failures = [], []
-    for row, position in enumerate(positions):
-        try:
-            name, image = source[position]
-        except ImageError as error:
-            failures.append({"name": source.name(position), "reason": str(error)})
-            continue
-        images[row], good[row] = preprocessing.resize(image), True
-        names.append(name)
-    return _Loaded(shard, last, positions, images, good, names, failures)
 
 
 class _Accumulator:
@@ -287,7 +199,7 @@ class _Accumulator:
         self._failures: list[Failure] = []
         self._sums = [0, 0, 0]
 
-    def add(self, loaded: _Loaded, descriptors: np.ndarray, sums: np.ndarray) -> None:
+    def add(self, loaded: LoadedBatch, descriptors: np.ndarray, sums: np.ndarray) -> None:
         self._names += loaded.names
         self._parts.append(descriptors[loaded.good])
         self._failures += loaded.failures
@@ -306,20 +218,60 @@ class _Accumulator:
         return shard, facts
 
 
+def _file(identity: dict[str, Any], plan: ShardPlan, shard: int) -> str:
+    return shard_file(shard, plan.shards, identity["format"])
+
+
+def _write(
+    folder: ShardFolder,
+    identity: dict[str, Any],
+    plan: ShardPlan,
+    number: int,
+    shard: Shard,
+    facts: dict[str, Any],
+) -> None:
+    file, dtype = _file(identity, plan, number), shard.descriptors.dtype
+    if not np.isfinite(shard.descriptors).all():
+        raise InputError(f"{file}: descriptors that are not finite in {dtype}; not written")
+    write = functools.partial(
+        descriptor_shards.write_shard, shard=shard, file_format=identity["format"]
+    )
+    folder.write_shard(file, write, len(shard.names), facts)
+
+
 def _finish(
-    folder: ExtractionFolder, identity: dict[str, Any], plan: _Plan, new: int, wait_share: float
+    folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int, wait_share: float
 ) -> Summary:
     """The manifest, by whichever process finds all shards done."""
-    records = [folder.record(plan.file(shard)) for shard in range(plan.shards)]
-    done = [record for record in records if record is not None]
+    files = {shard: _file(identity, plan, shard) for shard in range(plan.shards)}
+    pending, done = folder.pending(files)
     extracted = sum(record["images"] for record in done)
     left_out = sum(len(record["left_out"]) for record in done)
-    finished = len(done) == plan.shards
-    if finished and not extracted:
+    if not pending and not extracted:
         raise InputError(f"none of the {plan.images} images could be read")
-    if finished:
-        folder.write_manifest(identity, done)
-    return Summary(plan.images, extracted, left_out, finished, new, wait_share)
+    if not pending:
+        _write_manifest(folder, identity, done)
+    return Summary(plan.images, extracted, left_out, not pending, new, wait_share)
+
+
+def _write_manifest(
+    folder: ShardFolder, identity: dict[str, Any], records: Sequence[dict[str, Any]]
+) -> None:
+    """Sums up the records of all shards."""
+    pixels = sum(record["pixels"] for record in records)
+    sums = [sum(record["channel_sums"][c] for record in records) for c in range(3)]
+    lengths = [record["images"] for record in records]
+    if identity["format"] == "array_record":
+        sizes = [record["bytes"] for record in records]
+        descriptor_shards.write_tfds_metadata(
+            folder.path, lengths, sizes, identity["shape"], identity["dtype"]
+        )
+    summary = {
+        "extracted": sum(lengths),
+        "channel_means": [total / pixels for total in sums],
+        "left_out": list(itertools.chain(*(record["left_out"] for record in records))),
+    }
+    folder.write_manifest(identity | summary, records)
 
 
 def _identity(
@@ -348,17 +300,6 @@ def _default_sizes(identity: dict[str, Any], devices: int) -> dict[str, int]:
     row_bytes = int(np.prod(identity["shape"])) * np.dtype(identity["dtype"]).itemsize
     fitting = min(_LARGEST_SHARD, _SHARD_BYTES // row_bytes) // batch * batch
     return {"batch_size": batch, "shard_size": max(batch, fitting)}
-
-
-def _checked_plan(identity: dict[str, Any], devices: int) -> _Plan:
-    plan = _Plan(*(identity[name] for name in ("images", "batch_size", "shard_size", "format")))
-    if plan.batch_size % devices:
-        sizes = f"{plan.batch_size} for {devices} devices"
-        raise InputError(f"batch_size must be a multiple of the devices' number; it is {sizes}")
-    if plan.shard_size % plan.batch_size:
-        sizes = f"{plan.shard_size} for {plan.batch_size}"
-        raise InputError(f"shard_size must be a multiple of batch_size; it is {sizes}")
-    return plan
 
 
 def _tell(failures: Sequence[Failure], report: Callable[[str], None] | None) -> None:

@@ -1,0 +1,39 @@
+"""How a run over many images is cut into shards, its files, and batches, its programs' inputs."""
+
+from typing import NamedTuple
+
+from posenet_jax.errors import InputError
+
+Failure = dict[str, str]
+"""Of an image left out: its `name` and, a sentence, the `reason`."""
+
+
+class ShardPlan(NamedTuple):
+    """Which images go together: shards are dealt out to processes, batches are of one shape.
+
+    Raises InputError from `check` where sizes do not divide.
+    """
+
+    images: int
+    batch_size: int
+    shard_size: int
+
+    def check(self, devices: int) -> "ShardPlan":
+        """The plan itself, if batches divide over so many devices and shards into batches."""
+        if self.batch_size % devices:
+            sizes = f"{self.batch_size} for {devices} devices"
+            raise InputError(f"batch_size must be a multiple of the devices' number; it is {sizes}")
+        if self.shard_size % self.batch_size:
+            sizes = f"{self.shard_size} for {self.batch_size}"
+            raise InputError(f"shard_size must be a multiple of batch_size; it is {sizes}")
+        return self
+
+    @property
+    def shards(self) -> int:
+        return -(-self.images // self.shard_size)
+
+    def batches(self, shard: int) -> list[range]:
+        """The positions of a shard's batches; only the last of all may be short."""
+        stop = min((shard + 1) * self.shard_size, self.images)
+        starts = range(shard * self.shard_size, stop, self.batch_size)
+        return [range(start, min(start + self.batch_size, stop)) for start in starts]

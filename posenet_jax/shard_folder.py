@@ -1,0 +1,150 @@
+"""A folder of shards: what makes a run resumable, whenever its processes are killed.
+
+KIND.json says of what it is, from the start; records/ says which shards are done, each by a file
+written after its shard; manifest.json, at the end, that all are. Every file is written beside its
+place and renamed. Each process has names of its own for what is unfinished, and a lock.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from posenet_jax.data.shard_plan import ShardPlan
+from posenet_jax.errors import InputError
+from posenet_jax.image_files import shown
+
+MANIFEST = "manifest.json"
+
+_RECORDS = "records"
+_FREE = ("batch_size", "shard_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFolder:
+    """One process's view of the folder.
+
+    kind: what is made, "extraction" or "inversion". process: its name among those that share it.
+    """
+
+    path: Path
+    kind: str
+    process: str
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """This process's share to itself; what a killed run had begun is removed.
+
+        Raises InputError where another run holds it.
+        """
+        (self.path / _RECORDS).mkdir(parents=True, exist_ok=True)
+        lock = self.path / f".{self.process}.lock"
+        with open(lock, "wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                problem = f"another {self.kind} is at work on this share of {shown(self.path)}"
+                raise InputError(problem) from error
+            for leftover in self.path.rglob(f".*.{self.process}.partial"):
+                leftover.unlink()
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+
+    def agreed(
+        self, wanted: dict[str, Any], default_sizes: dict[str, int], devices: int
+    ) -> tuple[dict[str, Any], ShardPlan]:
+        """What is made here: what the folder says, else what is wanted, written down.
+
+        Sizes that are 0 are those of the folder, else the default ones. Raises InputError, naming
+        the first difference, where another run's results are there, and where sizes do not divide.
+        """
+        default = wanted | {name: wanted[name] or default_sizes[name] for name in _FREE}
+        # Before anything is written, and again, as sizes not chosen are those of the folder.
+        _plan(default, devices)
+        path = self.path / f"{self.kind}.json"
+        try:
+            found = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            found = default
+            self.write_json(path.name, found)
+        except (OSError, ValueError) as error:
+            problem = f"{shown(path)} cannot be read ({error}); choose another folder"
+            raise InputError(problem) from error
+        for name, value in wanted.items():
+            free = name in _FREE and not value
+            if not free and found.get(name) != value:
+                raise InputError(
+                    f"{shown(self.path)} holds an {self.kind} with {name} {found.get(name)!r}, not"
+                    f" {value!r}; choose another folder"
+                )
+        return found, _plan(found, devices)
+
+    def pending(self, files: dict[int, str]) -> tuple[list[int], list[dict[str, Any]]]:
+        """(numbers of the shards that are not done, records of those that are) of these shards."""
+        records = {number: self.record(file) for number, file in files.items()}
+        done = [record for record in records.values() if record is not None]
+        return [number for number, record in records.items() if record is None], done
+
+    def record(self, file: str) -> dict[str, Any] | None:
+        """Of a shard that is done, else None; None too where its file is not what was written."""
+        try:
+            record = json.loads((self.path / _record(file)).read_bytes())
+            whole = (self.path / file).stat().st_size == record["bytes"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if whole else None
+
+    def write_shard(
+        self, file: str, write: Callable[[Path], object], images: int, facts: dict[str, Any]
+    ) -> None:
+        """Puts what `write` writes in its place, and then its record, which holds the facts too."""
+        beside = self._beside(self.path / file)
+        write(beside)
+        with open(beside, "rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        size = beside.stat().st_size
+        record = {"file": file, "images": images, "bytes": size, "sha256": digest}
+        _put(beside, self.path / file)
+        self.write_json(_record(file), record | facts)
+
+    def write_manifest(self, content: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+        """The content and a list of all shards, in order."""
+        columns = ("file", "images", "bytes", "sha256")
+        shards = [{name: record[name] for name in columns} for record in records]
+        self.write_json(MANIFEST, content | {"shards": shards})
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """A file of the folder, by its path in it."""
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        self.write_file(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    def write_file(self, name: str, write: Callable[[Path], object]) -> None:
+        """A file of the folder: what `write` writes where it is told."""
+        beside = self._beside(self.path / name)
+        write(beside)
+        _put(beside, self.path / name)
+
+    def _beside(self, path: Path) -> Path:
+        return path.with_name(f".{path.name}.{self.process}.partial")
+
+
+def _plan(identity: dict[str, Any], devices: int) -> ShardPlan:
+    return ShardPlan(*(identity[name] for name in ("images", *_FREE))).check(devices)
+
+
+def _record(file: str) -> str:
+    return f"{_RECORDS}/{file}.json"
+
+
+def _put(beside: Path, path: Path) -> None:
+    """Renames a file once it is on the disk: else, after a power cut, the name may be all of it."""
+    with open(beside, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(beside, path)
