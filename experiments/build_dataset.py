@@ -9,22 +9,17 @@ refuses unless --restart. Exit code: 0; 1 if some files could not be used (they 
 others are in the data set); 2 if none was built.
 """
 
-import hashlib
 import sys
 
-import jax
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
-from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import runtime
+from experiments import rendered, runtime
 from posenet_jax import reporting, scenes
 from posenet_jax.data import tfds_builder
-from posenet_jax.data.rendered_examples import RenderedExamples
 from posenet_jax.errors import InputError
-from posenet_jax.image_files import find_images, shown
+from posenet_jax.image_files import shown
 
 _SOURCE = flags.DEFINE_enum(
     "source", None, [*scenes.CONFIGS, "photos", "street_view"], "Of what.", required=True
@@ -43,35 +38,11 @@ _FACADES = flags.DEFINE_string(
     "facades", None, "Folder of facade photographs for rendered scenes; invented if not given."
 )
 _RESTART = flags.DEFINE_bool("restart", False, "Remove what was written there and begin anew.")
-_BATCH = 32
-_INVENTED_FACADES = 256
-
-
-def _atlas() -> tuple[scenes.Atlas, str]:
-    """(the atlas, what it was made of)."""
-    if not _FACADES.value:
-        key = jax.random.fold_in(jax.random.key(_SEED.value), 2**31 - 1)
-        return scenes.procedural_atlas(key, num=_INVENTED_FACADES), "procedural"
-    files = find_images(_FACADES.value)
-    made = scenes.atlas_from_files(files)
-    for path, reason in made.skipped:
-        tqdm.write(f"left out: {path}: {reason}", file=sys.stderr)
-    names = "\n".join(file.name for file in files)
-    return made.atlas, hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
 def _rendered(**hooks) -> tfds_builder.RenderedScenes:
-    mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
-    atlas, textures = _atlas()
-    examples = RenderedExamples(
-        kind=_SOURCE.value,
-        count=_COUNT.value,
-        seed=_SEED.value,
-        atlas=atlas,
-        textures=textures,
-        mesh=mesh,
-        size=_SIZE.value or 100,
-        batch=_BATCH * mesh.size,
+    examples = rendered.rendered_examples(
+        _SOURCE.value, _COUNT.value, _SEED.value, _FACADES.value, _SIZE.value or 100
     )
     return tfds_builder.RenderedScenes(scenes=examples, **hooks)
 

@@ -4,7 +4,8 @@
     python -m experiments.extract_descriptors --dataset=DATASETS --split=train --out=runs/train
 
 A run that was killed is finished by the same command. Several machines or devices share the work
-with --process_count=N and --process_index=0 to N-1, one command each, into one folder.
+with --process_count=N and --process_index=0 to N-1, one command each, into one folder; on a cluster
+--distributed finds both.
 `posenet_jax.extraction.read_descriptors(OUT)` reads the result. Exit code: 0; 1 if some images
 could not be read (they are named, and listed in manifest.json); 2 if the run could not be made.
 """
@@ -15,21 +16,15 @@ import time
 from absl import flags
 from tqdm import tqdm
 
-from experiments import runtime
+from experiments import inputs, processes, runtime
 from posenet_jax import extraction, reporting, weights
-from posenet_jax.data.image_list import list_images
-from posenet_jax.data.sources import DatasetExamples, DatasetImages, FolderImages, ImageSource
 from posenet_jax.descriptor_shards import DTYPES, FORMATS
 from posenet_jax.encoder import TAPS
-from posenet_jax.errors import InputError
 
-_IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.")
-_DATASET = flags.DEFINE_string("dataset", None, "Folder of a TFDS data set, instead of --images.")
-_SPLIT = flags.DEFINE_string("split", "all", "Of the data set: all, train, train[:10%], ...")
 _OUT = flags.DEFINE_string("out", None, "Folder for the descriptors.", required=True)
 _LAYER = flags.DEFINE_enum("layer", "fc5", TAPS, "Whose activations.")
-_WEIGHTS = flags.DEFINE_string(
-    "weights",
+_ENCODER = flags.DEFINE_string(
+    "encoder",
     "streetnet",
     "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
 )
@@ -41,41 +36,26 @@ _BATCH = flags.DEFINE_integer(
 _SHARD = flags.DEFINE_integer(
     "shard_size", 0, "Images a file, a multiple of the batch size; 0: about 8 MiB.", lower_bound=0
 )
-_LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
-_THREADS = flags.DEFINE_integer(
-    "threads", 0, "Threads that read images; 0: one a core.", lower_bound=0
-)
-_PROCESS_INDEX = flags.DEFINE_integer("process_index", 0, "Which process this is.", lower_bound=0)
-_PROCESS_COUNT = flags.DEFINE_integer(
-    "process_count", 1, "Processes that share the work.", lower_bound=1
-)
-
-
-def _source() -> ImageSource:
-    if bool(_IMAGES.value) == bool(_DATASET.value):
-        raise InputError("give either --images or --dataset")
-    if _IMAGES.value is not None:
-        return FolderImages(list_images(_IMAGES.value, _LIMIT.value or None))
-    return DatasetImages(DatasetExamples(_DATASET.value or "", _SPLIT.value), _LIMIT.value or None)
 
 
 def main() -> int:
     """Extracts and returns the exit code."""
+    index, count = processes.share()
     # The list first: what its making needs for a moment is then free for the rest.
-    source = _source()
+    source = inputs.source()
     config = extraction.ExtractionConfig(
         file_format=_FORMAT.value,
         dtype=_DTYPE.value,
         batch_size=_BATCH.value,
         shard_size=_SHARD.value,
-        threads=_THREADS.value,
-        process_index=_PROCESS_INDEX.value,
-        process_count=_PROCESS_COUNT.value,
+        threads=inputs.THREADS.value,
+        process_index=index,
+        process_count=count,
     )
-    encoder = weights.load_encoder(_WEIGHTS.value)
+    encoder = weights.load_encoder(_ENCODER.value)
     out = reporting.prepare_output(_OUT.value)
     start = time.perf_counter()
-    share = -(-len(source) // _PROCESS_COUNT.value)
+    share = -(-len(source) // count)
     with tqdm(total=share, unit="image", mininterval=1.0, dynamic_ncols=True) as bar:
         summary = extraction.extract(
             encoder,
@@ -87,7 +67,7 @@ def main() -> int:
             report=lambda reason: bar.write(f"left out: {reason}", file=sys.stderr),
         )
     seconds = time.perf_counter() - start
-    if not _PROCESS_INDEX.value:
+    if not index:
         record = {"encoder": encoder.name, "weights": encoder.fingerprint}
         reporting.write_json(
             out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)

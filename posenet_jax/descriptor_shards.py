@@ -8,9 +8,10 @@ N images, descriptors [N, ...] float32 or float16.
 """
 
 import bisect
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, overload
 
@@ -19,12 +20,12 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from tensorflow_datasets.proto import tf_example_pb2
 
+from posenet_jax.data import record_files
 from posenet_jax.errors import InputError
 from posenet_jax.image_files import shown
+from posenet_jax.shard_folder import MANIFEST
 
-MANIFEST = "manifest.json"
 FORMATS = ("array_record", "safetensors")
 DTYPES = ("float32", "float16")
 
@@ -45,19 +46,22 @@ class Descriptors(NamedTuple):
     names: of the images, a sequence of N.
     descriptors: like an array [N, ...]: shape, dtype, len, one index or a slice, iteration.
     channel_means: blue, green and red mean of the images' pixels, 0-255, of all images together.
+    layer, weights: of what encoder, by its fingerprint. fingerprint: of this extraction.
     """
 
     names: Sequence[str]
     descriptors: "LazyRows"
     channel_means: tuple[float, float, float]
+    layer: str
+    weights: str
+    fingerprint: str
 
 
 def shard_file(number: int, count: int, file_format: str) -> str:
     """A shard's file name."""
-    part = f"{number:05d}-of-{count:05d}"
     if file_format == "safetensors":
-        return f"{_DATASET}-{part}.safetensors"
-    return f"{_DATASET}-{_SPLIT}.array_record-{part}"
+        return f"{_DATASET}-{number:05d}-of-{count:05d}.safetensors"
+    return record_files.record_file(_DATASET, _SPLIT, number, count)
 
 
 def write_shard(path: Path, shard: Shard, file_format: str) -> None:
@@ -67,42 +71,19 @@ def write_shard(path: Path, shard: Shard, file_format: str) -> None:
         names = {"names": json.dumps(shard.names)}
         save_file({"descriptor": np.ascontiguousarray(shard.descriptors)}, path, names)
         return
-    writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1")
-    for name, descriptor in zip(shard.names, shard.descriptors, strict=True):
-        writer.write(_example(name, descriptor))
-    writer.close()
-
-
-def _example(name: str, descriptor: np.ndarray) -> bytes:
-    """A record as `_features` reads it. TFDS's own serializer orders the two as it happens."""
-    example = tf_example_pb2.Example()
-    example.features.feature["name"].bytes_list.value.append(name.encode())
-    example.features.feature["descriptor"].bytes_list.value.append(descriptor.tobytes())
-    return example.SerializeToString(deterministic=True)
+    examples = (
+        record_files.serialize({"name": name, "descriptor": descriptor.tobytes()})
+        for name, descriptor in zip(shard.names, shard.descriptors, strict=True)
+    )
+    record_files.write_records(path, examples)
 
 
 def write_tfds_metadata(
-    folder: Path, lengths: Sequence[int], sizes: Sequence[int], shape: Sequence[int], dtype: str
+    folder: Path, shards: Sequence[Mapping[str, Any]], shape: Sequence[int], dtype: str
 ) -> None:
-    """What makes a folder of ArrayRecord shards a TFDS data set. lengths: images in each shard."""
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=folder, dataset_name=_DATASET, split=_SPLIT, filetype_suffix="array_record"
-    )
-    split = tfds.core.SplitInfo(
-        name=_SPLIT,
-        shard_lengths=list(lengths),
-        num_bytes=sum(sizes),
-        filename_template=template,
-    )
-    tfds.folder_dataset.write_metadata(
-        data_dir=os.fspath(folder),
-        features=_features(shape, dtype),
-        split_infos=[split],
-        filename_template=template.replace(split=None),
-        version="1.0.0",
-        check_data=False,
-        description="Descriptors of images.",
-    )
+    """What makes a folder of ArrayRecord shards a TFDS data set. shards: their records."""
+    features, description = _features(shape, dtype), "Descriptors of images."
+    record_files.write_metadata(folder, _DATASET, _SPLIT, features, shards, description)
 
 
 def read_descriptors(folder: str | Path) -> Descriptors:
@@ -112,12 +93,16 @@ def read_descriptors(folder: str | Path) -> Descriptors:
     """
     folder = Path(folder).expanduser()
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(content)
         reader = _READERS[manifest["format"]](folder, manifest)
         return Descriptors(
             LazyNames(reader),
             LazyRows(reader, tuple(manifest["shape"]), np.dtype(manifest["dtype"])),
             tuple(manifest["channel_means"]),
+            manifest["layer"],
+            manifest["weights"],
+            hashlib.sha256(content).hexdigest()[:16],
         )
     except FileNotFoundError as error:
         raise InputError(

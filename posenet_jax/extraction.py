@@ -262,9 +262,8 @@ def _write_manifest(
     sums = [sum(record["channel_sums"][c] for record in records) for c in range(3)]
     lengths = [record["images"] for record in records]
     if identity["format"] == "array_record":
-        sizes = [record["bytes"] for record in records]
         descriptor_shards.write_tfds_metadata(
-            folder.path, lengths, sizes, identity["shape"], identity["dtype"]
+            folder.path, records, identity["shape"], identity["dtype"]
         )
     summary = {
         "extracted": sum(lengths),

@@ -245,3 +245,10 @@ def _unreadable(path: str | Path, error: Exception) -> ImageError:
 
 def _failure(path: str | Path, what: str, remedy: str) -> ImageError:
     return ImageError(f"{shown(path)}: {what}; {remedy}")
+
+
+def png(image: np.ndarray) -> bytes:
+    """A PNG file's content, of uint8 RGB [H, W, 3]."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format="PNG")
+    return file.getvalue()

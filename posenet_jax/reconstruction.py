@@ -97,19 +97,54 @@ def reconstruct(
         progress=progress,
     )
     pictures = np.asarray(space.to_image(result.image))
-    seen_again = descriptors(tap, pictures, space)
+    return Reconstruction(
+        image=pictures, result=result, **measures(tap, targets, pictures, originals)
+    )
+
+
+def measures(
+    tap: Tap,
+    targets: np.ndarray,
+    pictures: np.ndarray,
+    originals: np.ndarray | None = None,
+    judge: Tap | None = None,
+) -> dict[str, np.ndarray]:
+    """[N] each: how near pictures come to their targets [N, …], each beside a wrong image's score.
+
+    Those of the picture itself are always there (names as in `Reconstruction`), luminance where
+    there are originals, and with a judge, an encoder that no inversion saw, `judge_relative_loss`:
+    eq. 3 between its descriptors of picture and original.
+    """
+    seen_again = descriptors(tap, pictures, tap.preprocessing)
+    found = {
+        "picture_relative_loss": _relative_losses(seen_again, targets),
+        "other_relative_loss": _others(relative_losses(targets)),
+    }
+    if originals is None:
+        return found
     matrix = np.asarray(correlations(jnp.asarray(pictures), jnp.asarray(originals)))
     own = np.diagonal(matrix)
-    errors = jax.vmap(metrics.relative_loss)(jnp.asarray(seen_again), jnp.asarray(targets))
-    return Reconstruction(
-        image=pictures,
-        result=result,
-        picture_relative_loss=np.asarray(errors),
-        luminance_correlation=own,
-        luminance_rank=1 + np.sum(matrix > own[:, None], axis=1),
-        other_relative_loss=_others(relative_losses(targets)),
-        other_luminance_correlation=_others(matrix),
-    )
+    found |= {
+        "luminance_correlation": own,
+        "luminance_rank": 1 + np.sum(matrix > own[:, None], axis=1),
+        "other_luminance_correlation": _others(matrix),
+    }
+    if judge is not None:
+        seen, truth = (descriptors(judge, x, judge.preprocessing) for x in (pictures, originals))
+        found |= {
+            "judge_relative_loss": _relative_losses(seen, truth),
+            "other_judge_relative_loss": _others(relative_losses(truth)),
+        }
+    return found
+
+
+@jax.jit
+def _losses(descriptors: Array, targets: Array) -> Array:
+    return jax.vmap(metrics.relative_loss)(descriptors, targets)
+
+
+def _relative_losses(descriptors: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return np.asarray(_losses(jnp.asarray(descriptors), jnp.asarray(targets)))
 
 
 def table(

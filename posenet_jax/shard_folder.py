@@ -22,7 +22,6 @@ from posenet_jax.image_files import shown
 MANIFEST = "manifest.json"
 
 _RECORDS = "records"
-_FREE = ("batch_size", "shard_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +64,7 @@ class ShardFolder:
         Sizes that are 0 are those of the folder, else the default ones. Raises InputError, naming
         the first difference, where another run's results are there, and where sizes do not divide.
         """
-        default = wanted | {name: wanted[name] or default_sizes[name] for name in _FREE}
+        default = wanted | {name: wanted[name] or size for name, size in default_sizes.items()}
         # Before anything is written, and again, as sizes not chosen are those of the folder.
         _plan(default, devices)
         path = self.path / f"{self.kind}.json"
@@ -78,7 +77,7 @@ class ShardFolder:
             problem = f"{shown(path)} cannot be read ({error}); choose another folder"
             raise InputError(problem) from error
         for name, value in wanted.items():
-            free = name in _FREE and not value
+            free = name in default_sizes and not value
             if not free and found.get(name) != value:
                 raise InputError(
                     f"{shown(self.path)} holds an {self.kind} with {name} {found.get(name)!r}, not"
@@ -105,13 +104,10 @@ class ShardFolder:
         self, file: str, write: Callable[[Path], object], images: int, facts: dict[str, Any]
     ) -> None:
         """Puts what `write` writes in its place, and then its record, which holds the facts too."""
-        beside = self._beside(self.path / file)
-        write(beside)
-        with open(beside, "rb") as content:
+        with self._written(file, write) as beside, open(beside, "rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        size = beside.stat().st_size
+            size = beside.stat().st_size
         record = {"file": file, "images": images, "bytes": size, "sha256": digest}
-        _put(beside, self.path / file)
         self.write_json(_record(file), record | facts)
 
     def write_manifest(self, content: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
@@ -126,25 +122,35 @@ class ShardFolder:
         self.write_file(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
     def write_file(self, name: str, write: Callable[[Path], object]) -> None:
-        """A file of the folder: what `write` writes where it is told."""
-        beside = self._beside(self.path / name)
-        write(beside)
-        _put(beside, self.path / name)
+        """A file of the folder, or of one in it: what `write` writes where it is told."""
+        with self._written(name, write):
+            pass
 
-    def _beside(self, path: Path) -> Path:
-        return path.with_name(f".{path.name}.{self.process}.partial")
+    @contextlib.contextmanager
+    def _written(self, name: str, write: Callable[[Path], object]) -> Iterator[Path]:
+        """The file as written beside its place, to which it then goes."""
+        path = self.path / name
+        beside = path.with_name(f".{path.name}.{self.process}.partial")
+        try:
+            beside.parent.mkdir(exist_ok=True)
+            write(beside)
+            yield beside
+            # Renamed once it is on the disk: else, after a power cut, the name may be all of it.
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            reason = error.strerror or str(error)
+            raise InputError(
+                f"{shown(path)} cannot be written ({reason}); what is done stays, and the same"
+                " command goes on from there"
+            ) from error
 
 
 def _plan(identity: dict[str, Any], devices: int) -> ShardPlan:
-    return ShardPlan(*(identity[name] for name in ("images", *_FREE))).check(devices)
+    return ShardPlan(*(identity[name] for name in ShardPlan._fields)).check(devices)
 
 
 def _record(file: str) -> str:
     return f"{_RECORDS}/{file}.json"
-
-
-def _put(beside: Path, path: Path) -> None:
-    """Renames a file once it is on the disk: else, after a power cut, the name may be all of it."""
-    with open(beside, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, path)

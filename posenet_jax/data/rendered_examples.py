@@ -2,20 +2,25 @@
 
 import dataclasses
 import functools
+import hashlib
 import io
 import itertools
+import json
+import operator
+import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from PIL import Image
 
 from posenet_jax import scenes
+from posenet_jax.data.sources import NamedImage
 from posenet_jax.data.splits import Split, split_of
 from posenet_jax.data.threads import map_in_threads
+from posenet_jax.image_files import png
 
 Array = jax.Array
 
@@ -57,10 +62,10 @@ class RenderedExamples:
         numbers = (i for i in range(self.count) if split_of(self.name(i)) == split)
         while batch := list(itertools.islice(numbers, self.batch)):
             rows = range(len(batch))
-            encode = functools.partial(self._example, batch, self._render(batch))
+            encode = functools.partial(self._example, batch, self.render(batch))
             yield from zip(batch, map_in_threads(encode, rows), strict=True)
 
-    def _render(self, numbers: list[int]) -> dict[str, np.ndarray]:
+    def render(self, numbers: list[int]) -> dict[str, np.ndarray]:
         """Features [batch, ...]; beyond the numbers the last scene is repeated."""
         config = dataclasses.replace(scenes.CONFIGS[self.kind](), height=self.size, width=self.size)
         padded = np.pad(numbers, (0, self.batch - len(numbers)), mode="edge")
@@ -88,8 +93,36 @@ def _vanishing(views: scenes.Views, size: int) -> Array:
     return jax.vmap(jax.vmap(one))(cameras)
 
 
-def png(image: np.ndarray) -> bytes:
-    """A PNG file's content, of uint8 RGB [H, W, 3]."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, format="PNG")
-    return file.getvalue()
+class RenderedImages:
+    """Both views of every scene as images of their own: an `ImageSource`.
+
+    Scenes are rendered a batch at a time, when one of them is asked for, and the last few are kept.
+    """
+
+    def __init__(self, examples: RenderedExamples) -> None:
+        self._examples = examples
+        self._lock = threading.Lock()
+        self._batch = functools.lru_cache(maxsize=8)(self._render)
+        text = json.dumps(examples.recipe, sort_keys=True)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return 2 * self._examples.count
+
+    def name(self, position: int) -> str:
+        """Of the scene, and the view's number."""
+        return f"{self._examples.name(position // 2)}/{position % 2}"
+
+    def __getitem__(self, position: SupportsIndex) -> NamedImage:
+        index = operator.index(position)
+        if not 0 <= index < len(self):
+            raise IndexError(f"position {index} of {len(self)} rendered images")
+        number, row = divmod(index // 2, self._examples.batch)
+        with self._lock:  # threads that want the same batch wait for it instead of making it twice
+            images = self._batch(number)
+        return NamedImage(self.name(index), images[row, index % 2])
+
+    def _render(self, number: int) -> np.ndarray:
+        start = number * self._examples.batch
+        stop = min(start + self._examples.batch, self._examples.count)
+        return self._examples.render(list(range(start, stop)))["image"]

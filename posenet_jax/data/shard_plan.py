@@ -9,17 +9,16 @@ Failure = dict[str, str]
 
 
 class ShardPlan(NamedTuple):
-    """Which images go together: shards are dealt out to processes, batches are of one shape.
-
-    Raises InputError from `check` where sizes do not divide.
-    """
+    """Which images go together: shards are dealt out to processes, batches are of one shape."""
 
     images: int
     batch_size: int
     shard_size: int
 
     def check(self, devices: int) -> "ShardPlan":
-        """The plan itself, if batches divide over so many devices and shards into batches."""
+        """The plan itself. Raises InputError where batches do not divide over so many devices, or
+        shards into batches.
+        """
         if self.batch_size % devices:
             sizes = f"{self.batch_size} for {devices} devices"
             raise InputError(f"batch_size must be a multiple of the devices' number; it is {sizes}")

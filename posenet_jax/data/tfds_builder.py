@@ -23,13 +23,13 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from posenet_jax.data.image_list import list_images
-from posenet_jax.data.rendered_examples import RenderedExamples, png
+from posenet_jax.data.rendered_examples import RenderedExamples
 from posenet_jax.data.splits import Split, split_of
 from posenet_jax.data.street_view import FIELD_OF_VIEW, StreetViewImage, scan_folder
 from posenet_jax.data.street_view_pairs import camera_normal
 from posenet_jax.data.threads import map_in_threads
 from posenet_jax.errors import ImageError, InputError
-from posenet_jax.image_files import decode_image, shown
+from posenet_jax.image_files import decode_image, png, shown
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.scenes import CONFIGS
 

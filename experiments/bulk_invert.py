@@ -1,0 +1,139 @@
+"""Inverts any number of descriptors: of photographs, of a data set, of rendered scenes, or alone.
+
+    python -m experiments.bulk_invert --images=PHOTOS --layer=fc5 --out=runs/bulk
+    python -m experiments.bulk_invert --descriptors=runs/descriptors --restarts=4 --out=runs/bulk
+    python -m experiments.bulk_invert --render=cities --scenes=1000 --out=runs/bulk
+
+Writes results.csv, and ArrayRecord shards of the reconstructions that
+`tfds.builder_from_directory(OUT)` reads; with --pictures, PNG files in images/. A run that was
+killed is finished by the same command. Several processes share the work with --process_count=N and
+--process_index=0 to N-1, one command each, into one folder; on a cluster --distributed finds both.
+Exit code: 0; 1 if some images could not be read (they are named, and listed in manifest.json); 2 if
+the run could not be made.
+"""
+
+import csv
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from experiments import inputs, processes, runtime
+from posenet_jax import bulk_inversion, extraction, reporting, weights
+from posenet_jax.data.sources import ImageSource
+from posenet_jax.descriptor_shards import Descriptors
+from posenet_jax.encoder import TAPS
+from posenet_jax.errors import InputError
+from posenet_jax.recipes import RECIPES
+
+_DESCRIPTORS = flags.DEFINE_string(
+    "descriptors", None, "Folder of extracted descriptors, instead of images."
+)
+_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+_LAYER = flags.DEFINE_enum("layer", "fc5", TAPS, "Layer to invert.")
+_RECIPE = flags.DEFINE_enum("recipe", "calibrated", sorted(RECIPES), "How to invert.")
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "Steps an image; the recipe's own if not given.", lower_bound=1
+)
+_ENCODER = flags.DEFINE_string(
+    "encoder",
+    "streetnet",
+    "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
+)
+_JUDGE = flags.DEFINE_string(
+    "judge", "judge", "Encoder that compares pictures with originals, which no inversion sees."
+)
+_RESTARTS = flags.DEFINE_integer(
+    "restarts", 1, "Inversions of each image, from as many starts.", lower_bound=1
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Decides the noise that each inversion starts from.")
+_SLOTS = flags.DEFINE_integer(
+    "slots", 0, "Inversions at work at once; 0: what suits the devices.", lower_bound=0
+)
+_SHARD = flags.DEFINE_integer(
+    "shard_size", 0, "Images a file, a multiple of the batch size; 0: a few times the slots."
+)
+_BATCH = flags.DEFINE_integer(
+    "batch_size", 0, "Images encoded together; 0: what suits the devices.", lower_bound=0
+)
+_PICTURES = flags.DEFINE_bool("pictures", False, "Write PNG files too.")
+
+
+def _source() -> ImageSource | Descriptors:
+    if inputs.number_given() + bool(_DESCRIPTORS.value) != 1:
+        raise InputError("give one of --images, --dataset, --render and --descriptors")
+    if _DESCRIPTORS.value:
+        return extraction.read_descriptors(_DESCRIPTORS.value)
+    return inputs.source()
+
+
+def _summarise(table: Path) -> None:
+    """Medians of what results.csv holds."""
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        names = [name for name in rows.fieldnames or () if name.split("_")[-1] in _SHOWN]
+        values = np.array([[float(row[name]) for name in names] for row in rows])
+    print("median, and the value that 99 % do not exceed:")
+    for name, column in zip(names, values.T, strict=True):
+        print(f"  {name:28}{np.nanmedian(column):8.4f}{np.nanpercentile(column, 99):8.4f}")
+
+
+_SHOWN = ("loss", "correlation")
+
+
+def main() -> int:
+    """Inverts and returns the exit code."""
+    index, count = processes.share()
+    source = _source()
+    recipe = RECIPES[_RECIPE.value]
+    if _STEPS.value is not None:
+        recipe = dataclasses.replace(recipe, steps=_STEPS.value)
+    config = bulk_inversion.BulkConfig(
+        restarts=_RESTARTS.value,
+        seed=_SEED.value,
+        slots=_SLOTS.value,
+        batch_size=_BATCH.value,
+        shard_size=_SHARD.value,
+        threads=inputs.THREADS.value,
+        pictures=_PICTURES.value,
+        process_index=index,
+        process_count=count,
+    )
+    encoder = weights.load_encoder(_ENCODER.value)
+    judge = None if isinstance(source, Descriptors) else weights.load_encoder(_JUDGE.value)
+    out = reporting.prepare_output(_OUT.value)
+    images = len(source.names if isinstance(source, Descriptors) else source)
+    start = time.perf_counter()
+    work = -(-images // count) * recipe.steps * config.restarts
+    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
+        summary = bulk_inversion.invert_all(
+            encoder,
+            _LAYER.value,
+            source,
+            out,
+            recipe,
+            config,
+            judge=judge,
+            progress=bar.update,
+            report=lambda reason: bar.write(f"left out: {reason}", file=sys.stderr),
+        )
+    seconds = time.perf_counter() - start
+    if not index:
+        record = {"encoder": encoder.name, "weights": encoder.fingerprint}
+        reporting.write_json(
+            out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
+        )
+    state = "all shards done" if summary.finished else "other processes' shards not yet all done"
+    rate = f"{summary.new} of them in {seconds:.0f} s"
+    print(f"{summary.inverted} of {summary.images} images in {out}, {state}; {rate}")
+    if summary.finished:
+        _summarise(out / "results.csv")
+    return 1 if summary.left_out else 0
+
+
+if __name__ == "__main__":
+    runtime.run(main)

@@ -1,0 +1,46 @@
+"""Flags that say which images a run over many of them takes."""
+
+from absl import flags
+
+from experiments.rendered import rendered_examples
+from posenet_jax import scenes
+from posenet_jax.data.image_list import list_images
+from posenet_jax.data.rendered_examples import RenderedImages
+from posenet_jax.data.sources import DatasetExamples, DatasetImages, FolderImages, ImageSource
+from posenet_jax.errors import InputError
+
+_IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.")
+_DATASET = flags.DEFINE_string("dataset", None, "Folder of a TFDS data set, instead of --images.")
+_SPLIT = flags.DEFINE_string("split", "all", "Of the data set: all, train, train[:10%], ...")
+_KIND = flags.DEFINE_enum(
+    "render", None, list(scenes.CONFIGS), "Kind of scenes to render, instead of --images."
+)
+_SCENES = flags.DEFINE_integer("scenes", 1000, "Rendered scenes, two views each.", lower_bound=1)
+_SCENE_SEED = flags.DEFINE_integer("scene_seed", 0, "Decides the rendered scenes.", lower_bound=0)
+_FACADES = flags.DEFINE_string(
+    "facades", None, "Folder of facade photographs for rendered scenes; invented if not given."
+)
+_LIMIT = flags.DEFINE_integer(
+    "limit", 0, "Images at most, by name, of those that are not rendered; 0: all.", lower_bound=0
+)
+THREADS = flags.DEFINE_integer(
+    "threads", 0, "Threads that read images; 0: one a core.", lower_bound=0
+)
+
+
+def number_given() -> int:
+    """How many flags name images."""
+    return sum(map(bool, (_IMAGES.value, _DATASET.value, _KIND.value)))
+
+
+def source() -> ImageSource:
+    """The images. Raises InputError where not one flag names some, or they are not there."""
+    if number_given() != 1:
+        raise InputError("give one of --images, --dataset and --render")
+    if _IMAGES.value:
+        return FolderImages(list_images(_IMAGES.value, _LIMIT.value or None))
+    if _DATASET.value:
+        examples = DatasetExamples(_DATASET.value, _SPLIT.value)
+        return DatasetImages(examples, _LIMIT.value or None)
+    kind = str(_KIND.value)
+    return RenderedImages(rendered_examples(kind, _SCENES.value, _SCENE_SEED.value, _FACADES.value))

@@ -1,0 +1,397 @@
+"""Inversion of any number of images, streamed to disk in shards.
+
+Images, or the descriptors of an earlier extraction, are cut into shards; their inversions go
+through one `engine.run` in order, so that slots never wait for a shard to end. A finished shard is
+measured and written in a thread of its own while the devices go on. What makes a killed run resume,
+and processes share, is as in `extraction`: see `shard_folder`.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posenet_jax import engine, extraction, inversion_shards, reconstruction, reporting
+from posenet_jax.data.shard_batches import load_batches
+from posenet_jax.data.shard_plan import Failure, ShardPlan
+from posenet_jax.data.sources import ImageSource
+from posenet_jax.descriptor_shards import Descriptors
+from posenet_jax.engine import Finished, Job
+from posenet_jax.errors import InputError
+from posenet_jax.inversion_shards import InvertedImage, shard_file, table_file
+from posenet_jax.recipes import Recipe
+from posenet_jax.shard_folder import ShardFolder
+from posenet_jax.weights import Encoder, Tap
+
+_LARGEST_SHARD = 1024
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BulkConfig:
+    """How to go about it.
+
+    restarts: inversions of each image, from as many starts. seed: decides the starts, with each
+    image's position. slots: inversions at work at once, a multiple of the devices; batch_size:
+    images encoded together; shard_size: images a file, a multiple of batch_size; 0: what suits the
+    devices, or what the run that is resumed had. threads: that read images; 0: one a core.
+    pictures: PNG files too. process_index, process_count: this process has every
+    `process_count`-th shard.
+    """
+
+    restarts: int = 1
+    seed: int = 0
+    slots: int = 0
+    batch_size: int = 0
+    shard_size: int = 0
+    threads: int = 0
+    pictures: bool = False
+    process_index: int = 0
+    process_count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.restarts < 1:
+            raise InputError(f"restarts must be at least 1, not {self.restarts}")
+        if not 0 <= self.process_index < self.process_count:
+            share = f"{self.process_index} of {self.process_count}"
+            raise InputError(f"process_index must lie below process_count, not {share}")
+
+
+class Summary(NamedTuple):
+    """What stands in the folder."""
+
+    images: int
+    inverted: int  # by every process so far
+    left_out: int  # likewise
+    finished: bool  # all processes have done their shares
+    new: int  # images that this run inverted
+
+
+class _Batch(NamedTuple):
+    """A batch of images to invert."""
+
+    shard: int
+    last: bool  # of its shard
+    entries: list["_Entry"]
+    failures: list[Failure]
+
+
+class _Entry(NamedTuple):
+    """An image to invert."""
+
+    position: int
+    name: str
+    target: np.ndarray  # [...]
+    original: np.ndarray | None  # [H, W, 3] uint8
+
+
+class _Shard(NamedTuple):
+    """A shard whose inversions are made."""
+
+    number: int
+    entries: list[_Entry]
+    made: list[list[Finished]]  # of each entry, one a restart
+    left_out: list[Failure]
+
+
+def invert_all(
+    encoder: Encoder,
+    layer: str,
+    source: ImageSource | Descriptors,
+    folder: str | Path,
+    recipe: Recipe,
+    config: BulkConfig,
+    *,
+    judge: Encoder | None = None,
+    mesh: Mesh | None = None,
+    progress: Callable[[int], None] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Summary:
+    """Writes the inversions of this process's share, but for the shards that are there already.
+
+    source: images, or descriptors alone, which must be this encoder's at this layer. judge: another
+    encoder, in whose fc5 each picture is compared with its original.
+    mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
+    first; report: of each image left out, earlier runs' too.
+
+    Raises InputError where the folder holds another inversion, where another run is at work on the
+    same share, and, at the end, where not one image could be read.
+    """
+    mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("slots",))
+    tap = encoder.tap(layer)
+    judge_tap = judge.tap("fc5") if judge else None
+    if isinstance(source, Descriptors):
+        _check_origin(source, encoder, layer)
+    share = f"{config.process_index}-of-{config.process_count}"
+    shards = ShardFolder(Path(folder).expanduser(), "inversion", share)
+    with shards.locked():
+        wanted = _identity(encoder, tap, source, recipe, config, judge)
+        identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh.size)
+        own = range(config.process_index, plan.shards, config.process_count)
+        pending, records = shards.pending({shard: shard_file(shard, plan.shards) for shard in own})
+        for record in records:
+            _tell(record["left_out"], report)
+            if progress:
+                images = record["images"] + len(record["left_out"])
+                progress(images * config.restarts * int(recipe.steps))
+        if isinstance(source, Descriptors):
+            batches = _extracted(source, plan, pending)
+        else:
+            batches = _encoded(tap, source, plan, pending, mesh, config.threads)
+        write = functools.partial(_write_shard, shards, plan, tap, judge_tap, config.pictures)
+        new = 0
+        with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
+            writing: Future[None] | None = None
+            work = _Work(tap, recipe, config, identity["slots"], mesh)
+            for shard in work.shards(batches, progress, report):
+                new += len(shard.entries)
+                if writing:
+                    writing.result()
+                writing = writer.submit(write, shard)
+            if writing:
+                writing.result()
+        return _finish(shards, identity, plan, new)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What all inversions of a run have in common."""
+
+    tap: Tap
+    recipe: Recipe
+    config: BulkConfig
+    slots: int
+    mesh: Mesh
+
+    def shards(
+        self,
+        batches: Iterator[_Batch],
+        progress: Callable[[int], None] | None,
+        report: Callable[[str], None] | None,
+    ) -> Iterator[_Shard]:
+        """The shards in order, each when the last of its images is done."""
+        awaited: collections.deque[_Entry] = collections.deque()
+        # Of the shards whose last image was read: the images up to there, and what they left out.
+        ends: collections.deque[tuple[int, int, list[Failure]]] = collections.deque()
+
+        def jobs() -> Iterator[Job]:
+            begun = 0
+            left_out: list[Failure] = []
+            for batch in batches:
+                begun += len(batch.entries)
+                left_out = left_out + batch.failures
+                _tell(batch.failures, report)
+                for entry in batch.entries:
+                    awaited.append(entry)
+                    for restart in range(self.config.restarts):
+                        yield Job(entry.position, entry.target, restart)
+                if batch.last:
+                    ends.append((begun, batch.shard, left_out))
+                    left_out = []
+
+        def ended() -> Iterator[_Shard]:
+            while ends and ends[0][0] == finished:
+                _, number, left_out = ends.popleft()
+                yield _Shard(number, entries.copy(), made.copy(), left_out)
+                entries.clear()
+                made.clear()
+
+        finished = 0
+        entries: list[_Entry] = []
+        made: list[list[Finished]] = []
+        done = engine.run(
+            self.tap,
+            jobs(),
+            key=jax.random.key(self.config.seed),
+            recipe=self.recipe,
+            slots=self.slots,
+            mesh=self.mesh,
+            progress=progress,
+        )
+        while one := list(itertools.islice(done, self.config.restarts)):
+            yield from ended()  # a shard's end may be known only now, or nothing of it be readable
+            finished += 1
+            entries.append(awaited.popleft())
+            made.append(one)
+            if progress:  # also of the steps that it did not need
+                progress(sum(max(0, int(self.recipe.steps) - result.steps) for result in one))
+            yield from ended()
+        yield from ended()
+
+
+def _encoded(
+    tap: Tap,
+    source: ImageSource,
+    plan: ShardPlan,
+    pending: Sequence[int],
+    mesh: Mesh,
+    threads: int,
+) -> Generator[_Batch, None, None]:
+    """Targets from images."""
+    tap = jax.device_put(tap, NamedSharding(mesh, PartitionSpec()))
+    loading = load_batches(source, tap.preprocessing, plan, pending, threads=threads)
+    with contextlib.closing(loading) as batches:
+        for batch in batches:
+            encoded, _ = extraction.encode(tap, batch.images, mesh)
+            targets = np.asarray(encoded)
+            rows = np.flatnonzero(batch.good)
+            entries = [
+                _Entry(batch.positions[row], name, targets[row], batch.images[row])
+                for row, name in zip(rows, batch.names, strict=True)
+            ]
+            yield _Batch(batch.shard, batch.last, entries, batch.failures)
+
+
+def _extracted(
+    source: Descriptors, plan: ShardPlan, pending: Sequence[int]
+) -> Generator[_Batch, None, None]:
+    """Targets from an earlier extraction."""
+    for shard in pending:
+        batches = plan.batches(shard)
+        for number, positions in enumerate(batches):
+            entries = [
+                _Entry(i, source.names[i], source.descriptors[i].astype(np.float32), None)
+                for i in positions
+            ]
+            yield _Batch(shard, number == len(batches) - 1, entries, [])
+
+
+def _write_shard(
+    folder: ShardFolder,
+    plan: ShardPlan,
+    tap: Tap,
+    judge: Tap | None,
+    pictures: bool,
+    shard: _Shard,
+) -> None:
+    """Measures a shard's inversions and writes them, its record last."""
+    images = _measured(tap, judge, shard.entries, shard.made) if shard.entries else []
+    shown = itertools.chain(*map(inversion_shards.picture_files, images if pictures else ()))
+    for name, content in shown:
+        folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
+    file = shard_file(shard.number, plan.shards)
+    facts: dict[str, Any] = {"left_out": shard.left_out}
+    if images:
+        rows = inversion_shards.table_rows(images)
+        folder.write_file(table_file(file), lambda path: reporting.write_csv(path, rows))
+        first = images[0].figures[0]
+        facts["figures"] = {name: type(value).__name__ for name, value in first.items()}
+    write = functools.partial(inversion_shards.write_shard, images=images)
+    folder.write_shard(file, write, len(images), facts)
+
+
+def _measured(
+    tap: Tap, judge: Tap | None, entries: list[_Entry], made: list[list[Finished]]
+) -> list[InvertedImage]:
+    restarts = len(made[0])
+    iterates = np.stack([[one.image for one in results] for results in made])  # [n, R, H, W, 3]
+    pictures = np.asarray(tap.preprocessing.to_image(iterates))
+    targets = np.stack([entry.target for entry in entries])
+    seen = [entry.original for entry in entries if entry.original is not None]
+    originals = np.stack(seen) if seen else None
+    # Restart by restart: so are the others, with which each is compared, other images.
+    measured = [
+        reconstruction.measures(tap, targets, pictures[:, restart], originals, judge)
+        for restart in range(restarts)
+    ]
+    return [
+        InvertedImage(
+            entry.position,
+            entry.name,
+            pictures[row],
+            [
+                _figures(made[row][restart])
+                | {name: values[row].item() for name, values in measured[restart].items()}
+                for restart in range(restarts)
+            ],
+        )
+        for row, entry in enumerate(entries)
+    ]
+
+
+def _figures(one: Finished) -> dict[str, Any]:
+    return {
+        "steps": one.steps,
+        "starts": one.starts,
+        "status": one.status.sentence,
+        "loss": one.loss,
+        "relative_loss": one.relative_loss,
+        "descriptor_error": one.descriptor_error,
+    }
+
+
+def _finish(folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int) -> Summary:
+    """results.csv and the manifest, by whichever process finds all shards done."""
+    files = {shard: shard_file(shard, plan.shards) for shard in range(plan.shards)}
+    pending, records = folder.pending(files)
+    filled = [record for record in records if record["images"]]
+    inverted = sum(record["images"] for record in filled)
+    left_out = list(itertools.chain(*(record["left_out"] for record in records)))
+    if not pending and not filled:
+        raise InputError(f"none of the {plan.images} images could be read")
+    if not pending:
+        tables = [folder.path / table_file(record["file"]) for record in filled]
+        folder.write_file("results.csv", functools.partial(inversion_shards.join_tables, tables))
+        size = identity["preprocessing"]["size"]
+        features = inversion_shards.features(size, identity["restarts"], filled[0]["figures"])
+        inversion_shards.write_tfds_metadata(folder.path, records, features)
+        folder.write_manifest(identity | {"inverted": inverted, "left_out": left_out}, records)
+    return Summary(plan.images, inverted, len(left_out), not pending, new)
+
+
+def _identity(
+    encoder: Encoder,
+    tap: Tap,
+    source: ImageSource | Descriptors,
+    recipe: Recipe,
+    config: BulkConfig,
+    judge: Encoder | None,
+) -> dict[str, Any]:
+    """What two runs into one folder must have in common; sizes not chosen are 0."""
+    return {
+        "layer": tap.layer,
+        "encoder": encoder.name,
+        "weights": encoder.fingerprint,
+        "preprocessing": tap.preprocessing.to_json(),
+        "judge": judge.fingerprint if judge else None,
+        "source": source.fingerprint,
+        "images": len(source.names if isinstance(source, Descriptors) else source),
+        "recipe": dataclasses.asdict(recipe),
+        "restarts": config.restarts,
+        "seed": config.seed,
+        "pictures": config.pictures,
+        "slots": config.slots,
+        "batch_size": config.batch_size,
+        "shard_size": config.shard_size,
+    }
+
+
+def _default_sizes(config: BulkConfig, devices: int) -> dict[str, int]:
+    """Of slots as many as suit the devices; shards of a few times as many inversions."""
+    slots = config.slots or engine.default_slots(devices)
+    batch = config.batch_size or devices * (16 if jax.default_backend() == "cpu" else 256)
+    fitting = min(_LARGEST_SHARD, 4 * slots // config.restarts) // batch * batch
+    return {"slots": slots, "batch_size": batch, "shard_size": max(batch, fitting)}
+
+
+def _check_origin(source: Descriptors, encoder: Encoder, layer: str) -> None:
+    for name, theirs, ours in (
+        ("layer", source.layer, layer),
+        ("weights", source.weights, encoder.fingerprint),
+    ):
+        if theirs != ours:
+            raise InputError(f"the descriptors come from {name} {theirs!r}, not {ours!r}")
+
+
+def _tell(failures: Sequence[Failure], report: Callable[[str], None] | None) -> None:
+    if report:
+        for failure in failures:
+            report(failure["reason"])
