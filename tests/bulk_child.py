@@ -1,0 +1,36 @@
+"""A bulk inversion in a process of its own, to be killed in the middle.
+
+Prints a line whenever the slots have been looked at.
+
+python tests/bulk_child.py IMAGES OUT STEPS CACHE
+"""
+
+import dataclasses
+import functools
+import sys
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 2)
+
+from posenet_jax import bulk_inversion, recipes, weights  # noqa: E402
+from posenet_jax.data.sources import FolderImages  # noqa: E402
+
+
+def main(images: str, out: str, steps: str, cache: str) -> None:
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    recipe = dataclasses.replace(recipes.CALIBRATED, steps=int(steps))
+    config = bulk_inversion.BulkConfig(
+        restarts=2, slots=4, batch_size=2, shard_size=4, pictures=True
+    )
+    encoder = weights.load_encoder("compact-random-0")
+    source = FolderImages(images)
+    progress = functools.partial(print, flush=True)
+    bulk_inversion.invert_all(
+        encoder, "fc5", source, out, recipe, config, judge=encoder, progress=progress
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
