@@ -374,7 +374,7 @@ def test_an_error_that_is_no_fault_of_an_image_stops_the_run(encoder, tmp_path):
 
 def _start_script(*flags):
     command = [sys.executable, "-m", "experiments.extract_descriptors", *flags]
-    command += ["--weights=compact-random-0", "--cpu_devices=2"]
+    command += ["--encoder=compact-random-0", "--cpu_devices=2"]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
