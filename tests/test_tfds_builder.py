@@ -20,7 +20,7 @@ from PIL import Image
 
 from posenet_jax import scenes
 from posenet_jax.data import sources, tfds_builder
-from posenet_jax.data.rendered_examples import RenderedExamples
+from posenet_jax.data.rendered_examples import RenderedExamples, RenderedImages
 from posenet_jax.data.splits import split_of
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.image_files import read_image
@@ -37,7 +37,7 @@ def _no_bars():
 class Drawn(RenderedExamples):
     """Examples whose features are a function of their numbers, without rendering."""
 
-    def _render(self, numbers):
+    def render(self, numbers):
         padded = np.pad(numbers, (0, self.batch - len(numbers)), mode="edge")
         rows = [_features(number, self.size) for number in padded]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -215,6 +215,21 @@ def test_a_scene_is_its_number_s_whatever_is_rendered_with_it(monkeypatch):
             example = found[batch][number]
             np.testing.assert_allclose(np.abs(example["rotation"]), np.abs(expected), atol=1e-4)
             assert example["name"] == f"indoor/5/{number}"
+
+
+def test_rendered_images_are_both_views_of_every_scene():
+    """Whatever is asked for first; the last batch is a short one."""
+    drawn = _drawn(count=11)
+    images = RenderedImages(drawn)
+    assert len(images) == 22
+    for position in (21, 0, *range(22)):
+        found, expected = images[position], _features(position // 2, 12)["image"]
+        assert found.name == images.name(position) == f"cities/3/{position // 2}/{position % 2}"
+        np.testing.assert_array_equal(found.image, expected[position % 2])
+    with pytest.raises(IndexError, match="22 of 22"):
+        images[22]
+    assert images.fingerprint == RenderedImages(_drawn(count=11)).fingerprint
+    assert images.fingerprint != RenderedImages(_drawn(count=11, seed=4)).fingerprint
 
 
 def test_vanishing_points_are_projections_of_the_axes(monkeypatch):
