@@ -10,6 +10,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from posenet_jax import engine, extraction, inversion_shards, reconstruction, reporting
+from posenet_jax import (
+    engine,
+    extraction,
+    inversion_shards,
+    recipes,
+    reconstruction,
+    reporting,
+)
 from posenet_jax.data.shard_batches import load_batches
 from posenet_jax.data.shard_plan import Failure, ShardPlan
 from posenet_jax.data.sources import ImageSource
@@ -117,7 +125,8 @@ def invert_all(
 ) -> Summary:
     """Writes the inversions of this process's share, but for the shards that are there already.
 
-    source: images, or descriptors alone, which must be this encoder's at this layer. judge: another
+    source: images, or descriptors alone, which must be this encoder's at this layer. recipe: its
+    numbers may be arrays, one number an image of the source; `steps` may not. judge: another
     encoder, in whose fc5 each picture is compared with its original.
     mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
     first; report: of each image left out, earlier runs' too.
@@ -150,7 +159,7 @@ def invert_all(
         new = 0
         with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
             writing: Future[None] | None = None
-            work = _Work(tap, recipe, config, identity["slots"], mesh)
+            work = _Work(tap, _columns(recipe, plan.images), config, identity["slots"], mesh)
             for shard in work.shards(batches, progress, report):
                 new += len(shard.entries)
                 if writing:
@@ -166,10 +175,14 @@ class _Work:
     """What all inversions of a run have in common."""
 
     tap: Tap
-    recipe: Recipe
+    recipe: Recipe  # arrays [images], on the host
     config: BulkConfig
     slots: int
     mesh: Mesh
+
+    def own_recipe(self, position: int) -> Recipe:
+        """An image's."""
+        return jax.tree.map(lambda column: column[position], self.recipe)
 
     def shards(
         self,
@@ -191,8 +204,9 @@ class _Work:
                 _tell(batch.failures, report)
                 for entry in batch.entries:
                     awaited.append(entry)
+                    own = self.own_recipe(entry.position)
                     for restart in range(self.config.restarts):
-                        yield Job(entry.position, entry.target, restart)
+                        yield Job(entry.position, entry.target, restart, own)
                 if batch.last:
                     ends.append((begun, batch.shard, left_out))
                     left_out = []
@@ -204,6 +218,7 @@ class _Work:
                 entries.clear()
                 made.clear()
 
+        steps = int(self.recipe.steps[0])  # type: ignore[index]
         finished = 0
         entries: list[_Entry] = []
         made: list[list[Finished]] = []
@@ -211,7 +226,7 @@ class _Work:
             self.tap,
             jobs(),
             key=jax.random.key(self.config.seed),
-            recipe=self.recipe,
+            recipe=self.own_recipe(0),
             slots=self.slots,
             mesh=self.mesh,
             progress=progress,
@@ -222,9 +237,24 @@ class _Work:
             entries.append(awaited.popleft())
             made.append(one)
             if progress:  # also of the steps that it did not need
-                progress(sum(max(0, int(self.recipe.steps) - result.steps) for result in one))
+                progress(sum(max(0, steps - result.steps) for result in one))
             yield from ended()
         yield from ended()
+
+
+def _columns(recipe: Recipe, images: int) -> Recipe:
+    """The recipe with arrays [images], on the host."""
+    return jax.tree.map(np.asarray, recipes.broadcast(recipe, images))
+
+
+def _recipe_record(recipe: Recipe) -> dict[str, Any]:
+    """Its numbers; of arrays, which may be long, a fingerprint."""
+    return {
+        name: hashlib.sha256(np.float32(value).tobytes()).hexdigest()[:16]
+        if np.ndim(value)
+        else value
+        for name, value in dataclasses.asdict(recipe).items()
+    }
 
 
 def _encoded(
@@ -364,7 +394,7 @@ def _identity(
         "judge": judge.fingerprint if judge else None,
         "source": source.fingerprint,
         "images": len(source.names if isinstance(source, Descriptors) else source),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": _recipe_record(recipe),
         "restarts": config.restarts,
         "seed": config.seed,
         "pictures": config.pictures,

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _PUBLISHED_LABELS = {"torch": "published, Torch network", "caffenet": "published, CaffeNet"}
 
 
-def _new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure; inches."""
     # Slow to import, and no use to those who only compute.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -25,7 +26,9 @@ def _new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _save(path: str | Path, figure: "Figure") -> None:
+def save_figure(path: str | Path, figure: "Figure") -> None:
+    """Writes a PNG, whole or not at all."""
+
     # Without the version in the file, the same numbers give the same bytes for longer.
     def write(file):
         figure.savefig(file, dpi=150, format="png", metadata={"Software": None})
@@ -38,7 +41,7 @@ def rotation_figure(path: str | Path, sets: Mapping[str, evaluation.PairErrors])
 
     One line a set of pairs; beside them the identity's error and the published networks'.
     """
-    figure = _new_figure(6.4, 4.4)
+    figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
     for name, errors in sets.items():
         middle, low, median, high = _quartiles(errors)
@@ -53,7 +56,7 @@ def rotation_figure(path: str | Path, sets: Mapping[str, evaluation.PairErrors])
     axes.set(xlim=(0, 120), ylim=(0, 60), xlabel="true rotation, degrees")
     axes.set_ylabel("rotation error, degrees: median, quartiles")
     axes.legend(frameon=False, fontsize=8, title="pairs", title_fontsize=8)
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def _quartiles(errors: evaluation.PairErrors) -> np.ndarray:
@@ -73,7 +76,7 @@ def matching_figure(path: str | Path, matching: np.ndarray, others: Mapping[str,
 
     `matching` holds the logits of pairs that match, `others` those of pairs that do not.
     """
-    figure = _new_figure(4.6, 4.4)
+    figure = new_figure(4.6, 4.4)
     axes = figure.add_subplot()
     for name, logits in others.items():
         false_positives, recall = roc(matching, logits)
@@ -82,7 +85,7 @@ def matching_figure(path: str | Path, matching: np.ndarray, others: Mapping[str,
     axes.plot([0, 1], [0, 1], ":", color="0.3", lw=1, label="chance")
     axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel="false positive rate", ylabel="recall")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def roc(matching: Sequence[float] | np.ndarray, differing: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,8 @@ class Reconstruction:
     luminance_correlation: np.ndarray  # [N] with its own original
     luminance_rank: np.ndarray  # [N] of its original among all, by that correlation; 1 is best
     other_relative_loss: np.ndarray  # [N] control: its target against the other images', mean
+    spectral_deviation: np.ndarray  # [N] of the picture, octaves: 0 would be 1/f²
+    original_spectral_deviation: np.ndarray  # [N] control: of its original
     other_luminance_correlation: np.ndarray  # [N] control: with the other originals, mean
 
 
@@ -111,14 +113,15 @@ def measures(
 ) -> dict[str, np.ndarray]:
     """[N] each: how near pictures come to their targets [N, …], each beside a wrong image's score.
 
-    Those of the picture itself are always there (names as in `Reconstruction`), luminance where
-    there are originals, and with a judge, an encoder that no inversion saw, `judge_relative_loss`:
-    eq. 3 between its descriptors of picture and original.
+    Those of the picture itself are always there (names as in `Reconstruction`), luminance and what
+    else compares where there are originals, and with a judge, an encoder that no inversion saw,
+    `judge_relative_loss`: eq. 3 between its descriptors of picture and original.
     """
     seen_again = descriptors(tap, pictures, tap.preprocessing)
     found = {
         "picture_relative_loss": _relative_losses(seen_again, targets),
         "other_relative_loss": _others(relative_losses(targets)),
+        "spectral_deviation": _spectral_deviations(pictures),
     }
     if originals is None:
         return found
@@ -128,6 +131,7 @@ def measures(
         "luminance_correlation": own,
         "luminance_rank": 1 + np.sum(matrix > own[:, None], axis=1),
         "other_luminance_correlation": _others(matrix),
+        "original_spectral_deviation": _spectral_deviations(originals),
     }
     if judge is not None:
         seen, truth = (descriptors(judge, x, judge.preprocessing) for x in (pictures, originals))
@@ -136,6 +140,15 @@ def measures(
             "other_judge_relative_loss": _others(relative_losses(truth)),
         }
     return found
+
+
+@jax.jit
+def _deviations(images: Array) -> Array:
+    return jax.lax.map(metrics.spectral_deviation, images)
+
+
+def _spectral_deviations(images: np.ndarray) -> np.ndarray:
+    return np.asarray(_deviations(jnp.asarray(images)))
 
 
 @jax.jit
@@ -172,6 +185,8 @@ def table(
             "luminance_rank": int(reconstruction.luminance_rank[i]),
             "other_relative_loss": float(reconstruction.other_relative_loss[i]),
             "other_luminance_correlation": float(reconstruction.other_luminance_correlation[i]),
+            "spectral_deviation": float(reconstruction.spectral_deviation[i]),
+            "original_spectral_deviation": float(reconstruction.original_spectral_deviation[i]),
         }
         for i, name in enumerate(names)
     ]

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import ndimage, spatial, stats
+from scipy import fft, ndimage, signal, spatial, stats
 
 from posenet_jax import metrics
 
@@ -76,3 +76,37 @@ def test_luminance_correlation_of_flat_inverted_and_equal_pictures():
     assert float(correlation(jnp.asarray(picture), jnp.asarray(255 - picture))) == pytest.approx(
         -1.0
     )
+
+
+def _coloured_noise(exponent, seed=0, size=100):
+    """A grey picture whose power falls as 1/f^exponent."""
+    frequency = np.hypot(*np.meshgrid(*2 * [fft.fftfreq(size)]))
+    frequency[0, 0] = np.inf
+    white = np.random.default_rng(seed).normal(size=(size, size))
+    grey = fft.ifft2(fft.fft2(white) * frequency ** (-exponent / 2)).real
+    grey = np.rint(np.clip(127 + 40 * grey / grey.std(), 0, 255)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def test_spectral_deviation_is_that_of_scipys_spectrum():
+    for picture in (_picture(6), _coloured_noise(1.0), _coloured_noise(2.5)):
+        grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+        window = np.outer(*2 * [signal.windows.hann(100, sym=False)])
+        power = np.abs(fft.fft2((grey - np.average(grey, weights=window)) * window)) ** 2
+        frequency = np.hypot(*np.meshgrid(*2 * [fft.fftfreq(100, 0.01)]))
+        edges = 2.0 ** np.arange(1, np.log2(50), 0.5)
+        bands = [(frequency >= a) & (frequency < b) for a, b in zip(edges, edges[1:], strict=False)]
+        levels = [np.log2(power[b].mean()) + 2 * np.log2(frequency[b].mean()) for b in bands]
+        ours = metrics.spectral_deviation(jnp.asarray(picture))
+        assert float(ours) == pytest.approx(np.std(levels), rel=2e-3)
+
+
+def test_spectral_deviation_is_least_where_power_falls_as_in_nature():
+    deviations = [
+        float(metrics.spectral_deviation(jnp.asarray(_coloured_noise(exponent))))
+        for exponent in (0.0, 1.0, 2.0, 3.0)
+    ]
+    assert deviations[2] < 0.4 and deviations[0] > deviations[1] > deviations[2] + 0.5
+    assert deviations[3] > deviations[2] + 0.5
+    flat = jnp.full((100, 100, 3), 9, jnp.uint8)
+    assert float(metrics.spectral_deviation(flat)) > 2.0

@@ -73,3 +73,12 @@ def test_the_table_has_one_row_an_image(made):
     assert [row["image"] for row in rows] == ["a", "b", "c"]
     assert rows[2]["relative_loss"] == pytest.approx(made.result.relative_loss[2])
     assert rows[0]["status"] in ("converged", "out of steps") and rows[0]["steps"] == 30
+
+
+def test_spectral_deviations_are_of_picture_and_original(made, originals):
+    for found, pictures in (
+        (made.spectral_deviation, made.image),
+        (made.original_spectral_deviation, originals),
+    ):
+        expected = [metrics.spectral_deviation(picture) for picture in pictures]
+        np.testing.assert_allclose(found, expected, rtol=1e-3)

@@ -1,0 +1,189 @@
+"""Searches the hyper-parameters of inversion as the report did, all trials in one program.
+
+    python -m experiments.search_inversion --stage=1 --images=PHOTOS --workdir=runs/stage_1
+    python -m experiments.search_inversion --stage=2 --images=PHOTOS --workdir=runs/stage_2
+
+Stage 1: both λ zero, learning rate drawn log-uniformly from 1e-10 to 1e4, 1,500 trials. Stage 2:
+learning rate, β1, β2, both λ and the clipping percentile, 2,500 trials. Trial 0 is Table 1. Writes
+trials.csv, best first by a score that sees no original's pixels (the relative loss in the judge
+network, and how natural the spectrum is); loss.png, each measure against each hyper-parameter;
+parallel.png; and contact sheets of the best, of those with the least relative loss, and of the
+whole range. A search that was killed is finished by the same command.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from experiments import runtime
+from posenet_jax import bulk_inversion, reporting, search, search_figures, weights
+from posenet_jax.data.image_list import list_images
+from posenet_jax.data.sources import DatasetExamples, FolderImages, NamedImage
+from posenet_jax.encoder import TAPS
+from posenet_jax.errors import ImageError, InputError
+from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.search import STAGES
+
+_STAGE = flags.DEFINE_enum("stage", None, ["1", "2"], "Which of the two searches.", required=True)
+_IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
+_LIMIT = flags.DEFINE_integer("limit", 4, "Images that every trial inverts.", lower_bound=1)
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Folder for the search; one that holds part of it is gone on with.",
+    required=True,
+)
+_TRIALS = flags.DEFINE_integer(
+    "trials", 0, "Trials besides Table 1; 0: as many as the report's.", lower_bound=0
+)
+_STEPS = flags.DEFINE_integer("steps", 200, "Steps of every inversion.", lower_bound=1)
+_RUNGS = flags.DEFINE_integer(
+    "rungs",
+    1,
+    "Successive halving: in each rung the best quarter of the last one's trials, at four times its"
+    " steps; 1: none, every trial has all its steps.",
+    lower_bound=1,
+)
+_LAYER = flags.DEFINE_enum("layer", "fc5", TAPS, "Layer to invert.")
+_ENCODER = flags.DEFINE_string(
+    "encoder",
+    "streetnet",
+    "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
+)
+_JUDGE = flags.DEFINE_string("judge", "judge", "Encoder that judges the pictures.")
+_SEED = flags.DEFINE_integer("seed", 0, "Decides the trials and where inversions start.")
+_SLOTS = flags.DEFINE_integer(
+    "slots", 0, "Inversions at work at once; 0: what suits the devices.", lower_bound=0
+)
+_SHARD = flags.DEFINE_integer(
+    "shard_size",
+    0,
+    "Images a file, a multiple of 16 a device on CPU; 0: what suits.",
+    lower_bound=0,
+)
+_SHOWN = 24
+
+
+def _images(preprocessing: Preprocessing) -> list[NamedImage]:
+    """Those of the trials; one that cannot be read is named and another takes its place."""
+    source = FolderImages(list_images(_IMAGES.value))
+    found: list[NamedImage] = []
+    for position in range(len(source)):
+        if len(found) == _LIMIT.value:
+            break
+        try:
+            name, image = source[position]
+            found.append(NamedImage(name, preprocessing.resize(image)))
+        except ImageError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    if not found:
+        raise InputError(f"none of the {len(source)} images could be read")
+    return found
+
+
+def _run_rung(encoder, judge, images, drawn, steps: int, folder: Path) -> dict[str, np.ndarray]:
+    """The trials with their measures and score."""
+    stage, trials = STAGES[int(_STAGE.value)], len(drawn["trial"])
+    recipe = search.recipe_of(stage, drawn, len(images), steps)
+    config = bulk_inversion.BulkConfig(
+        seed=_SEED.value, slots=_SLOTS.value, shard_size=_SHARD.value
+    )
+    work = trials * len(images) * steps
+    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
+        bulk_inversion.invert_all(
+            encoder,
+            _LAYER.value,
+            search.RepeatedImages(images, drawn["trial"]),
+            folder,
+            recipe,
+            config,
+            judge=judge,
+            progress=bar.update,
+        )
+    measured = search.read_measures(folder / "results.csv", trials)
+    return drawn | measured | {"score": search.score(measured)}
+
+
+def _sheets(out: Path, folder: Path, originals: np.ndarray, columns) -> None:
+    """The best trials by score and by relative loss, and all of them from best to last."""
+    pictures = DatasetExamples(folder)
+    by_score = np.argsort(columns["score"], kind="stable")
+    by_loss = np.argsort(np.where(columns["not_finite"] > 0, np.inf, columns["relative_loss"]))
+    spread = by_score[np.linspace(0, len(by_score) - 1, _SHOWN).astype(int)]
+    for name, rows, title in (
+        ("best", by_score[:_SHOWN], "best by score"),
+        ("least_loss", by_loss[:_SHOWN], "least relative loss"),
+        ("spread", spread, "from the best by score to the last"),
+    ):
+        _sheet(out / f"{name}.png", pictures, originals, columns, rows, title)
+
+
+def _sheet(path: Path, pictures, originals: np.ndarray, columns, rows, title: str) -> None:
+    count = len(originals)
+    shown = [originals] + [
+        np.stack([pictures[int(row) * count + i]["image"][0] for i in range(count)]) for row in rows
+    ]
+    labels = ["originals"] + [
+        f"{columns['trial'][row]}: loss {columns['relative_loss'][row]:.3f},"
+        f" judge {columns['judge_relative_loss'][row]:.3f},"
+        f" spectrum {columns['spectral_deviation'][row]:.1f}"
+        for row in rows
+    ]
+    by_image = {f"image {i + 1}": np.stack([each[i] for each in shown]) for i in range(count)}
+    reporting.image_grid(path, by_image, row_labels=labels, title=f"stage {_STAGE.value}, {title}")
+
+
+def _summarise(columns) -> None:
+    """Table 1, the best by score, and the least relative loss."""
+    names = [*STAGES[int(_STAGE.value)].ranges, *search.MEASURES, "score"]
+    rows = {
+        "Table 1": 0,
+        "best by score": int(np.argmin(columns["score"])),
+        "least relative loss": int(np.nanargmin(columns["relative_loss"])),
+    }
+    if columns["trial"][0]:  # Table 1 was not among the best quarters
+        del rows["Table 1"]
+    print(f"{'':24}" + "".join(f"{name:>22}" for name in rows))
+    for name in names:
+        print(f"  {name:22}" + "".join(f"{columns[name][row]:22.4g}" for row in rows.values()))
+
+
+def main() -> int:
+    """Searches, writes tables and figures, and returns the exit code."""
+    stage = STAGES[int(_STAGE.value)]
+    encoder, judge = weights.load_encoder(_ENCODER.value), weights.load_encoder(_JUDGE.value)
+    images = _images(encoder.preprocessing)
+    out = reporting.prepare_output(_WORKDIR.value)
+    drawn = search.draw(stage, _TRIALS.value or stage.trials, _SEED.value)
+    rungs = search.rungs(_STEPS.value, len(drawn["trial"]), _RUNGS.value)
+    columns = drawn
+    for number, (steps, kept) in enumerate(rungs, start=1):
+        if number > 1:
+            best = np.sort(np.argsort(columns["score"], kind="stable")[:kept])
+            drawn = {name: values[best] for name, values in drawn.items()}
+            print(f"rung {number} of {len(rungs)}: {kept} trials, {steps} steps")
+        folder = out / f"rung-{number}-of-{len(rungs)}"
+        columns = _run_rung(encoder, judge, images, drawn, steps, folder)
+    reporting.write_csv(out / "trials.csv", search.table(columns))
+    search_figures.loss_figure(out / "loss.png", stage, columns)
+    search_figures.parallel_figure(out / "parallel.png", stage, columns)
+    _sheets(out, folder, np.stack([image for _, image in images]), columns)
+    record = {
+        "encoder": encoder.name,
+        "weights": encoder.fingerprint,
+        "judge": judge.fingerprint,
+        "images": [image.name for image in images],
+    }
+    reporting.write_json(
+        out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
+    )
+    _summarise(columns)
+    print(f"wrote {out}/trials.csv, loss.png, parallel.png and contact sheets")
+    return 0
+
+
+if __name__ == "__main__":
+    runtime.run(main)
