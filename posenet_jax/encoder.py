@@ -12,7 +12,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from posenet_jax.layers import FewChannelConv, GroupedConv, local_response_norm, max_pool
+from posenet_jax.layers import (
+    FewChannelConv,
+    FewPositionsConv,
+    GroupedConv,
+    local_response_norm,
+    max_pool,
+)
 
 Array = jax.Array
 
@@ -57,7 +63,7 @@ class StreetNet(nn.Module):
         x = taps["conv2"] = nn.relu(GroupedConv(128, 5, padding=2, name="conv2")(x))
         x = local_response_norm(max_pool(x), alpha=self.lrn_alpha)
         x = taps["conv3"] = nn.relu(_conv(256, 3, padding=1, name="conv3")(x))
-        x = taps["conv4"] = nn.relu(_conv(256, 3, name="conv4")(x))
+        x = taps["conv4"] = nn.relu(FewPositionsConv(256, 3, name="conv4")(x))
         taps["fc5_linear"] = _descriptor(max_pool(x), self.descriptor_size)
         taps["fc5"] = nn.relu(taps["fc5_linear"])
         return taps

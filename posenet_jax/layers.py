@@ -98,6 +98,32 @@ class GroupedConv(nn.Module):
         return y.reshape((*x.shape[:-3], *y.shape[1:]))
 
 
+class FewPositionsConv(nn.Module):
+    """Stride-1 convolution without padding of small, deep images; kernel [k, k, C, features].
+
+    One matrix product of the shifted images: that of its input gradient is then no larger, where a
+    convolution's gradient also runs over the margin, in 8×8 images three quarters more positions.
+    """
+
+    features: int
+    kernel_size: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        size, channels = self.kernel_size, x.shape[-1]
+        shape = (size, size, channels, self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        height, width = (side - size + 1 for side in x.shape[-3:-1])
+        shifted = [
+            x[..., down : down + height, right : right + width, :]
+            for down in range(size)
+            for right in range(size)
+        ]
+        y = jnp.concatenate(shifted, axis=-1) @ kernel.reshape((-1, self.features))
+        return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+
+
 class FewChannelConv(nn.Module):
     """Stride-1 convolution without padding of images of few channels; kernel [k, k, C, features].
 

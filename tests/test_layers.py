@@ -7,6 +7,7 @@ import pytest
 
 from posenet_jax.layers import (
     FewChannelConv,
+    FewPositionsConv,
     GroupedConv,
     local_response_norm,
     max_pool,
@@ -187,13 +188,14 @@ def test_grouped_convolution_takes_one_image_or_a_batch_of_batches(grouped):
     assert layer.apply({"params": params}, x[None]).shape == (1, *batch.shape)
 
 
-# Convolution of few channels -------------------------------------------------------------------
+# Convolutions in other forms -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("form", [FewChannelConv, FewPositionsConv])
 @pytest.mark.parametrize("size", [1, 4, 7])
 @pytest.mark.parametrize("sides", [(12, 10), (13, 11), (12, 9)])
-def test_few_channels_and_their_gradients_agree_with_torch(torch, F, size, sides):
-    layer, x = FewChannelConv(5, size), normal(2, *sides, 3)
+def test_other_forms_and_their_gradients_agree_with_torch(torch, F, form, size, sides):
+    layer, x = form(5, size), normal(2, *sides, 3)
     params = layer.init(jax.random.key(0), x)["params"] | {"bias": jnp.asarray(normal(5, seed=2))}
     ours, pull = jax.vjp(lambda p, x: layer.apply({"params": p}, x), params, jnp.asarray(x))
     cotangent = normal(*ours.shape, seed=1)
@@ -212,8 +214,9 @@ def test_few_channels_and_their_gradients_agree_with_torch(torch, F, size, sides
     assert_close(ours_params["bias"], wanted[2].numpy())
 
 
-def test_few_channel_convolution_takes_one_image_or_a_batch_of_batches():
-    layer, x = FewChannelConv(5, 3), normal(2, 6, 6, 3)
+@pytest.mark.parametrize("form", [FewChannelConv, FewPositionsConv])
+def test_other_forms_take_one_image_or_a_batch_of_batches(form):
+    layer, x = form(5, 3), normal(2, 6, 6, 3)
     params = layer.init(jax.random.key(0), x)
     batch = layer.apply(params, x)
     assert_close(layer.apply(params, x[1]), batch[1])
