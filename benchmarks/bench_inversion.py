@@ -4,7 +4,10 @@ Recipe `paper`: TV, L6, clipping, Adam. Both sides have the same weights, target
 must first reach the same loss; each then runs at its own best batch size. The load is logged, and
 what other processes used of the cores: where that is much, the ratio means little.
 
-    python -m benchmarks.bench_inversion --json=inversion.json
+    python -m benchmarks.bench_inversion --images=PHOTOS --json=inversion.json
+
+With --images, also the time to bring each of 256 photographs to a relative loss of 0.05: see
+`time_to_quality`.
 """
 
 import functools
@@ -32,7 +35,7 @@ from posenet_jax.weights import Encoder, Tap, load_encoder
 try:
     import torch
 
-    from benchmarks import torch_inversion, torch_networks
+    from benchmarks import time_to_quality, torch_inversion, torch_networks
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -47,6 +50,10 @@ _PATIENCE = flags.DEFINE_integer(
     "patience", 2, "How often a turn is taken again while other processes are busy."
 )
 _THREADS = flags.DEFINE_integer("torch_threads", 2, "PyTorch's threads.", lower_bound=1)
+_IMAGES = flags.DEFINE_string(
+    "images", None, "Folder of photographs for time_to_quality_ratio; not measured if not given."
+)
+_COUNT = flags.DEFINE_integer("count", 256, "Photographs at most.", lower_bound=1)
 _JSON = flags.DEFINE_string("json", None, "Write the figures to this file as well.")
 
 RECIPE = recipes.PAPER.replace(steps=10**6, tolerance=0.0)
@@ -294,6 +301,11 @@ def compare(encoder: Encoder, tap: Tap) -> dict:
     if others_busy > QUIET:
         print(f"not quiet: others used {others_busy:.2f} cores; the ratio means little")
     flops = flops_per_image_step(tap, encoder.preprocessing.size)
+    record["time_to_quality_ratio"] = None
+    if _IMAGES.value:
+        record |= time_to_quality.compare(
+            encoder, tap, _IMAGES.value, _COUNT.value, batches["ours"], batches["torch"]
+        )
     return record | {
         "ratio_vs_torch": statistics.median(ratios),
         "gemm_fraction": ours * flops / gemm,

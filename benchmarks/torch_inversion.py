@@ -1,4 +1,4 @@
-"""The peer: Table 1's inversion as a plain batched PyTorch loop, written to run well on a CPU.
+"""The peer: inversion as a plain batched PyTorch loop, written to run well on a CPU.
 
 Images [B, 3, H, W] channels last in memory, weights frozen, gradients of all images in one backward
 pass. Eager: a person's own loop, not `torch.compile`.
@@ -13,6 +13,7 @@ import torch
 from benchmarks.torch_networks import NETWORKS, Weights
 
 Tensor = torch.Tensor
+Loss = Callable[..., Tensor]
 Threshold = Callable[[Tensor, float], Tensor]
 
 
@@ -27,6 +28,16 @@ def freeze(weights: Weights) -> Weights:
 def paper_loss(images: Tensor, descriptors: Tensor, targets: Tensor, recipe) -> Tensor:
     """[B] eq. 2 with the sixth power; eq. 1's border replicates, so that its differences are 0."""
     data = torch.sqrt(torch.sum((descriptors - targets).flatten(1) ** 2, 1) + 1e-12)
+    return data + _priors(images, recipe)
+
+
+def calibrated_loss(images: Tensor, descriptors: Tensor, targets: Tensor, recipe) -> Tensor:
+    """[B] the loss of recipe `calibrated`: relative, priors as means over the pixels."""
+    data = ((descriptors - targets).flatten(1) ** 2).sum(1) / (targets.flatten(1) ** 2).sum(1)
+    return data + _priors(images / 127.5, recipe) / (images.shape[2] * images.shape[3])
+
+
+def _priors(images: Tensor, recipe) -> Tensor:
     right = torch.zeros_like(images)
     right[..., :-1] = images[..., 1:] - images[..., :-1]
     below = torch.zeros_like(images)
@@ -34,7 +45,13 @@ def paper_loss(images: Tensor, descriptors: Tensor, targets: Tensor, recipe) -> 
     variation = torch.sqrt(right * right + below * below + 1e-8).sum((1, 2, 3))
     square = images * images
     sixth = (square * square * square).sum((1, 2, 3))
-    return data + recipe.tv_weight * variation + recipe.l6_weight * sixth
+    return recipe.tv_weight * variation + recipe.l6_weight * sixth
+
+
+def relative_losses(descriptors: Tensor, targets: Tensor) -> Tensor:
+    """[B] eq. 3."""
+    a, b = descriptors.flatten(1), targets.flatten(1)
+    return (a - b).norm(dim=1) / (a.norm(dim=1) + b.norm(dim=1))
 
 
 def by_selection(contribution: Tensor, percentile: float) -> Tensor:
@@ -71,7 +88,7 @@ def losses(
     recipe,
     threshold: Threshold,
 ) -> Iterator[Tensor]:
-    """Steps without end; yields the loss [B] of the iterate that each step evaluated."""
+    """Steps of Table 1 without end; yields the loss [B] of the iterate that each step evaluated."""
     network = NETWORKS[architecture]
     images = start.clone(memory_format=torch.channels_last).requires_grad_(True)
     optimiser = torch.optim.Adam(
@@ -88,6 +105,34 @@ def losses(
         optimiser.step()
         _clip(images, threshold, recipe.clip_percentile)
         yield loss.detach()
+
+
+def calibrated(
+    architecture: str,
+    layer: str,
+    weights: Weights,
+    start: Tensor,
+    targets: Tensor,
+    recipe,
+    steps: int,
+) -> Tensor:
+    """[B] the least relative loss in so many steps of recipe `calibrated`."""
+    network = NETWORKS[architecture]
+    images = start.clone(memory_format=torch.channels_last).requires_grad_(True)
+    betas = (recipe.beta1, recipe.beta2)
+    optimiser = torch.optim.Adam([images], betas=betas, eps=recipe.epsilon, fused=True)
+    least = torch.full((len(start),), math.inf)
+    for step in range(steps):
+        decay = 0.5 * (1.0 + math.cos(math.pi * step / recipe.steps))
+        share = recipe.final_rate + (1.0 - recipe.final_rate) * decay
+        optimiser.param_groups[0]["lr"] = recipe.learning_rate * share
+        optimiser.zero_grad(set_to_none=True)
+        descriptors = network(weights, images)[layer]
+        calibrated_loss(images, descriptors, targets, recipe).sum().backward()
+        optimiser.step()
+        with torch.no_grad():
+            least = torch.minimum(least, relative_losses(descriptors, targets))
+    return least
 
 
 @torch.no_grad()

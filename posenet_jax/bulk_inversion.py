@@ -12,29 +12,29 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from posenet_jax import (
     engine,
-    extraction,
+    inversion_batches,
     inversion_shards,
     recipes,
     reconstruction,
     reporting,
 )
-from posenet_jax.data.shard_batches import load_batches
 from posenet_jax.data.shard_plan import Failure, ShardPlan
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.engine import Finished, Job
 from posenet_jax.errors import InputError
+from posenet_jax.inversion_batches import Entry, InversionBatch
 from posenet_jax.inversion_shards import InvertedImage, shard_file, table_file
 from posenet_jax.recipes import Recipe
 from posenet_jax.shard_folder import ShardFolder
@@ -83,29 +83,11 @@ class Summary(NamedTuple):
     new: int  # images that this run inverted
 
 
-class _Batch(NamedTuple):
-    """A batch of images to invert."""
-
-    shard: int
-    last: bool  # of its shard
-    entries: list["_Entry"]
-    failures: list[Failure]
-
-
-class _Entry(NamedTuple):
-    """An image to invert."""
-
-    position: int
-    name: str
-    target: np.ndarray  # [...]
-    original: np.ndarray | None  # [H, W, 3] uint8
-
-
 class _Shard(NamedTuple):
     """A shard whose inversions are made."""
 
     number: int
-    entries: list[_Entry]
+    entries: list[Entry]
     made: list[list[Finished]]  # of each entry, one a restart
     left_out: list[Failure]
 
@@ -138,7 +120,7 @@ def invert_all(
     tap = encoder.tap(layer)
     judge_tap = judge.tap("fc5") if judge else None
     if isinstance(source, Descriptors):
-        _check_origin(source, encoder, layer)
+        inversion_batches.check_origin(source, encoder, layer)
     share = f"{config.process_index}-of-{config.process_count}"
     shards = ShardFolder(Path(folder).expanduser(), "inversion", share)
     with shards.locked():
@@ -152,9 +134,9 @@ def invert_all(
                 images = record["images"] + len(record["left_out"])
                 progress(images * config.restarts * int(recipe.steps))
         if isinstance(source, Descriptors):
-            batches = _extracted(source, plan, pending)
+            batches = inversion_batches.extracted(source, plan, pending)
         else:
-            batches = _encoded(tap, source, plan, pending, mesh, config.threads)
+            batches = inversion_batches.encoded(tap, source, plan, pending, mesh, config.threads)
         write = functools.partial(_write_shard, shards, plan, tap, judge_tap, config.pictures)
         new = 0
         with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
@@ -186,12 +168,12 @@ class _Work:
 
     def shards(
         self,
-        batches: Iterator[_Batch],
+        batches: Iterator[InversionBatch],
         progress: Callable[[int], None] | None,
         report: Callable[[str], None] | None,
     ) -> Iterator[_Shard]:
         """The shards in order, each when the last of its images is done."""
-        awaited: collections.deque[_Entry] = collections.deque()
+        awaited: collections.deque[Entry] = collections.deque()
         # Of the shards whose last image was read: the images up to there, and what they left out.
         ends: collections.deque[tuple[int, int, list[Failure]]] = collections.deque()
 
@@ -220,7 +202,7 @@ class _Work:
 
         steps = int(self.recipe.steps[0])  # type: ignore[index]
         finished = 0
-        entries: list[_Entry] = []
+        entries: list[Entry] = []
         made: list[list[Finished]] = []
         done = engine.run(
             self.tap,
@@ -257,43 +239,6 @@ def _recipe_record(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _encoded(
-    tap: Tap,
-    source: ImageSource,
-    plan: ShardPlan,
-    pending: Sequence[int],
-    mesh: Mesh,
-    threads: int,
-) -> Generator[_Batch, None, None]:
-    """Targets from images."""
-    tap = jax.device_put(tap, NamedSharding(mesh, PartitionSpec()))
-    loading = load_batches(source, tap.preprocessing, plan, pending, threads=threads)
-    with contextlib.closing(loading) as batches:
-        for batch in batches:
-            encoded, _ = extraction.encode(tap, batch.images, mesh)
-            targets = np.asarray(encoded)
-            rows = np.flatnonzero(batch.good)
-            entries = [
-                _Entry(batch.positions[row], name, targets[row], batch.images[row])
-                for row, name in zip(rows, batch.names, strict=True)
-            ]
-            yield _Batch(batch.shard, batch.last, entries, batch.failures)
-
-
-def _extracted(
-    source: Descriptors, plan: ShardPlan, pending: Sequence[int]
-) -> Generator[_Batch, None, None]:
-    """Targets from an earlier extraction."""
-    for shard in pending:
-        batches = plan.batches(shard)
-        for number, positions in enumerate(batches):
-            entries = [
-                _Entry(i, source.names[i], source.descriptors[i].astype(np.float32), None)
-                for i in positions
-            ]
-            yield _Batch(shard, number == len(batches) - 1, entries, [])
-
-
 def _write_shard(
     folder: ShardFolder,
     plan: ShardPlan,
@@ -319,7 +264,7 @@ def _write_shard(
 
 
 def _measured(
-    tap: Tap, judge: Tap | None, entries: list[_Entry], made: list[list[Finished]]
+    tap: Tap, judge: Tap | None, entries: list[Entry], made: list[list[Finished]]
 ) -> list[InvertedImage]:
     restarts = len(made[0])
     iterates = np.stack([[one.image for one in results] for results in made])  # [n, R, H, W, 3]
@@ -410,15 +355,6 @@ def _default_sizes(config: BulkConfig, devices: int) -> dict[str, int]:
     batch = config.batch_size or devices * (16 if jax.default_backend() == "cpu" else 256)
     fitting = min(_LARGEST_SHARD, 4 * slots // config.restarts) // batch * batch
     return {"slots": slots, "batch_size": batch, "shard_size": max(batch, fitting)}
-
-
-def _check_origin(source: Descriptors, encoder: Encoder, layer: str) -> None:
-    for name, theirs, ours in (
-        ("layer", source.layer, layer),
-        ("weights", source.weights, encoder.fingerprint),
-    ):
-        if theirs != ours:
-            raise InputError(f"the descriptors come from {name} {theirs!r}, not {ours!r}")
 
 
 def _tell(failures: Sequence[Failure], report: Callable[[str], None] | None) -> None:
