@@ -82,7 +82,7 @@ def _summarise(table: Path) -> None:
         print(f"  {name:28}{np.nanmedian(column):8.4f}{np.nanpercentile(column, 99):8.4f}")
 
 
-_SHOWN = ("loss", "correlation")
+_SHOWN = ("loss", "correlation", "deviation")
 
 
 def main() -> int:
