@@ -27,8 +27,6 @@ from posenet_jax.recipes import Recipe
 
 Array = jax.Array
 
-# Steps between two looks at the slots' status, about: each look makes the device wait for the host.
-_STEPS_UNSEEN = 10
 # Results that wait for an earlier one; at 120 kB an image, this bounds the memory.
 _MOST_WAITING = 1024
 
@@ -198,8 +196,7 @@ class _Slots:
     ) -> None:
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._encode = jax.device_put(_as_pytree(encode), NamedSharding(mesh, PartitionSpec()))
-        self._recipe, self._key, self._chunk = recipe, key, chunk
-        self._calls = max(1, round(_STEPS_UNSEEN / chunk))
+        self._recipe, self._key = recipe, key
         self._begin = functools.partial(_begin, space=space, mesh=mesh)
         self._advance = functools.partial(_advance, mesh=mesh, chunk=chunk)
         self._jobs: list[tuple[int, Job, int] | None] = [None] * slots  # (place, job, starts)
@@ -242,9 +239,8 @@ class _Slots:
         self._state = self._begin(self._state, self._key, numbers, self._on_device[1])
 
     def advance(self) -> tuple[dict[int, Finished], int]:
-        """Some steps: ({place: what became of a job that ended}, image·steps done)."""
-        for _ in range(self._calls):
-            self._state = self._advance(self._state, self._encode, *self._on_device)
+        """A chunk of steps: ({place: what became of a job that ended}, image·steps done)."""
+        self._state = self._advance(self._state, self._encode, *self._on_device)
         status, steps = (np.asarray(x) for x in (self._state.status, self._state.steps))
         at_work = np.array([job is not None for job in self._jobs])
         done = int(np.sum(steps - self._steps, where=at_work))
