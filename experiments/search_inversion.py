@@ -40,6 +40,13 @@ _TRIALS = flags.DEFINE_integer(
     "trials", 0, "Trials besides Table 1; 0: as many as the report's.", lower_bound=0
 )
 _STEPS = flags.DEFINE_integer("steps", 200, "Steps of every inversion.", lower_bound=1)
+_PATIENCE = flags.DEFINE_integer(
+    "patience",
+    50,
+    "Steps without the loss falling by a thousandth that end an inversion, so that a rate at which"
+    " nothing moves gives its slot up; 0: none do.",
+    lower_bound=0,
+)
 _RUNGS = flags.DEFINE_integer(
     "rungs",
     1,
@@ -87,7 +94,7 @@ def _images(preprocessing: Preprocessing) -> list[NamedImage]:
 def _run_rung(encoder, judge, images, drawn, steps: int, folder: Path) -> dict[str, np.ndarray]:
     """The trials with their measures and score."""
     stage, trials = STAGES[int(_STAGE.value)], len(drawn["trial"])
-    recipe = search.recipe_of(stage, drawn, len(images), steps)
+    recipe = search.recipe_of(stage, drawn, len(images), steps, _PATIENCE.value)
     config = bulk_inversion.BulkConfig(
         seed=_SEED.value, slots=_SLOTS.value, shard_size=_SHARD.value
     )

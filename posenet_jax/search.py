@@ -86,10 +86,12 @@ def draw(stage: Stage, trials: int, seed: int) -> dict[str, np.ndarray]:
     return drawn
 
 
-def recipe_of(stage: Stage, drawn: Mapping[str, np.ndarray], images: int, steps: int) -> Recipe:
+def recipe_of(
+    stage: Stage, drawn: Mapping[str, np.ndarray], images: int, steps: int, patience: int
+) -> Recipe:
     """The recipe of a bulk inversion of `RepeatedImages`: arrays [T · n]."""
     own: dict[str, Any] = {name: np.repeat(drawn[name], images) for name in stage.ranges}
-    return dataclasses.replace(stage.recipe, steps=steps, **own)
+    return dataclasses.replace(stage.recipe, steps=steps, patience=patience, **own)
 
 
 class RepeatedImages:

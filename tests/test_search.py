@@ -68,8 +68,8 @@ def test_a_search_goes_through_the_images_trial_by_trial():
     assert search.RepeatedImages(images, [0, 7]).fingerprint != source.fingerprint
     stage = STAGES[2]
     drawn = search.draw(stage, 2, 0)
-    recipe = search.recipe_of(stage, drawn, images=2, steps=30)
-    assert recipe.steps == 30
+    recipe = search.recipe_of(stage, drawn, images=2, steps=30, patience=9)
+    assert (recipe.steps, recipe.patience) == (30, 9)
     np.testing.assert_array_equal(recipe.beta1, drawn["beta1"][[0, 0, 1, 1, 2, 2]])
 
 
