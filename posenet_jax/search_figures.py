@@ -22,11 +22,12 @@ _GREY: dict[str, Any] = {"color": "0.6", "lw": 0.2, "alpha": 0.15}
 def loss_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.ndarray]) -> None:
     """Writes a PNG: every measure against every hyper-parameter, a dot a trial.
 
-    Colour is the score; a line marks Table 1's value and the ring around a dot its own trial.
+    Colour is the score; a line marks Table 1's value, a ring its own trial where it is there.
     """
     rows, wide = len(_LABELS), len(stage.ranges)
     figure = new_figure(max(4.8, 2.3 * wide), 2.3 * rows)
     panels = figure.subplots(rows, wide, sharex="col", sharey="row", squeeze=False)
+    printed = columns["trial"] == 0
     # The best are drawn last, on top.
     order = np.argsort(-columns["score"], kind="stable")
     for i, (measure, label) in enumerate(_LABELS.items()):
@@ -35,8 +36,8 @@ def loss_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.ndarray
             dots = axes.scatter(
                 x[order], y[order], s=4, c=columns["score"][order], cmap=_COLOURS, vmin=0, vmax=1
             )
-            axes.axvline(x[0], color="0.5", lw=0.8, zorder=0)
-            axes.plot(x[0], y[0], "o", mfc="none", mec="C3", ms=7)
+            axes.axvline(_shown(name, vars(stage.recipe)), color="0.5", lw=0.8, zorder=0)
+            axes.plot(x[printed], y[printed], "o", mfc="none", mec="C3", ms=7)
             if numbers.scale != "linear":
                 axes.set_xscale("log")
             if i == rows - 1:
@@ -73,7 +74,7 @@ def parallel_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.nda
     for row in order:
         style = _COLOURED if row in best else _GREY
         axes.plot(places, lines[row], **style)
-    axes.plot(places, lines[0], color="k", lw=1.5)
+    axes.plot(places, lines[columns["trial"] == 0].T, color="k", lw=1.5)
     for place, (low, high) in enumerate(ends):
         axes.axvline(place, color="0.3", lw=0.8)
         axes.annotate(f"{high:.3g}", (place, 1.02), ha="center", fontsize=8)
@@ -84,14 +85,15 @@ def parallel_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.nda
     save_figure(path, figure)
 
 
-def _shown(name: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def _shown(name: str, columns: Mapping[str, Any]) -> Any:
     """What is drawn of a column: of numbers near one, their distance from it."""
     return 1.0 - columns[name] if name.startswith("beta") else columns[name]
 
 
 def _ends(numbers: Range | None, values: np.ndarray) -> tuple[float, float]:
     if numbers is None:
-        return float(np.nanmin(values)), float(np.nanmax(values))
+        finite = values[np.isfinite(values)]
+        return float(finite.min()), float(finite.max())
     if numbers.scale == "from_one":
         return 1.0 - numbers.high, 1.0 - numbers.low
     return numbers.low, numbers.high
