@@ -17,7 +17,7 @@ _KIND = flags.DEFINE_enum(
 )
 _SCENES = flags.DEFINE_integer("scenes", 1000, "Rendered scenes, two views each.", lower_bound=1)
 _SCENE_SEED = flags.DEFINE_integer("scene_seed", 0, "Decides the rendered scenes.", lower_bound=0)
-_FACADES = flags.DEFINE_string(
+FACADES = flags.DEFINE_string(
     "facades", None, "Folder of facade photographs for rendered scenes; invented if not given."
 )
 _LIMIT = flags.DEFINE_integer(
@@ -43,4 +43,4 @@ def source() -> ImageSource:
         examples = DatasetExamples(_DATASET.value, _SPLIT.value)
         return DatasetImages(examples, _LIMIT.value or None)
     kind = str(_KIND.value)
-    return RenderedImages(rendered_examples(kind, _SCENES.value, _SCENE_SEED.value, _FACADES.value))
+    return RenderedImages(rendered_examples(kind, _SCENES.value, _SCENE_SEED.value, FACADES.value))

@@ -98,12 +98,23 @@ class GroupedConv(nn.Module):
         return y.reshape((*x.shape[:-3], *y.shape[1:]))
 
 
-class FewPositionsConv(nn.Module):
-    """Stride-1 convolution without padding of small, deep images; kernel [k, k, C, features].
+def shifted_product(x: Array, kernel: Array) -> Array:
+    """Stride-1 convolution without padding, as one matrix product of the shifted images.
 
-    One matrix product of the shifted images: that of its input gradient is then no larger, where a
-    convolution's gradient also runs over the margin, in 8×8 images three quarters more positions.
+    That of its input gradient is then no larger, where a convolution's gradient also runs over the
+    margin, in 8×8 images three quarters more positions.
     """
+    height, width = (side - len(kernel) + 1 for side in x.shape[-3:-1])
+    shifted = [
+        x[..., down : down + height, right : right + width, :]
+        for down in range(len(kernel))
+        for right in range(len(kernel))
+    ]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape((-1, kernel.shape[-1]))
+
+
+class FewPositionsConv(nn.Module):
+    """Stride-1 convolution without padding of small, deep images; kernel [k, k, C, features]."""
 
     features: int
     kernel_size: int
@@ -114,14 +125,7 @@ class FewPositionsConv(nn.Module):
         shape = (size, size, channels, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        height, width = (side - size + 1 for side in x.shape[-3:-1])
-        shifted = [
-            x[..., down : down + height, right : right + width, :]
-            for down in range(size)
-            for right in range(size)
-        ]
-        y = jnp.concatenate(shifted, axis=-1) @ kernel.reshape((-1, self.features))
-        return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+        return shifted_product(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 class FewChannelConv(nn.Module):

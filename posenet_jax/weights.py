@@ -148,12 +148,6 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
     tree = dict(encoder.params)
     if encoder.head_params is not None:
         tree["heads"] = encoder.head_params
-    flat = traverse_util.flatten_dict(tree, sep="/")
-    with np.errstate(over="ignore"):  # what overflows is refused below, by name
-        tensors = {name: np.asarray(value, dtype) for name, value in flat.items()}
-    for name, value in tensors.items():
-        if not np.isfinite(value).all():
-            raise InputError(f"{name} is not finite in {dtype}: not written to {path}")
     architecture = next(k for k, v in ARCHITECTURES.items() if v is type(encoder.module))
     metadata = {
         "architecture": architecture,
@@ -163,6 +157,17 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
     if encoder.pose_scale is not None:
         scale = {k: np.asarray(v).tolist() for k, v in vars(encoder.pose_scale).items()}
         metadata["pose_scale"] = json.dumps(scale)
+    write_tensors(path, tree, metadata, dtype)
+
+
+def write_tensors(path: str | Path, tree: Any, metadata: dict[str, str], dtype: str) -> None:
+    """Writes a tree of arrays, whole or not at all. InputError names one not finite in `dtype`."""
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    with np.errstate(over="ignore"):  # what overflows is refused below, by name
+        tensors = {name: np.asarray(value, dtype) for name, value in flat.items()}
+    for name, value in tensors.items():
+        if not np.isfinite(value).all():
+            raise InputError(f"{name} is not finite in {dtype}: not written to {path}")
     payload = save(tensors, metadata)
     write_atomically(Path(path), lambda file: file.write(payload))
 
@@ -179,11 +184,12 @@ def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
     if not path.is_file():
         bundled = ", ".join(sorted(p.stem for p in PRETRAINED.glob("*.safetensors")))
         raise InputError(f"no weights {name!r}: give a .safetensors file or one of {bundled}")
-    tensors, metadata = _read(path)
+    tensors, metadata = read_tensors(path)
     return _assemble(path, tensors, metadata)
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(arrays by name, float32; metadata). Raises InputError for what is no safetensors file."""
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {k: file.get_tensor(k).astype(np.float32) for k in file.keys()}
@@ -207,7 +213,7 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
     expected = jax.eval_shape(lambda: init_params(module, jax.random.key(0), preprocessing.size))
     has_heads = any(name.startswith("heads/") for name in tensors)
     wanted = {**expected[0], "heads": expected[1]} if has_heads else dict(expected[0])
-    tree = _checked(path, tensors, wanted)
+    tree = checked_tree(path, tensors, wanted)
     return Encoder(
         head_params=tree.pop("heads", None),
         params=tree,
@@ -225,7 +231,8 @@ def _pose_scale(metadata: dict[str, str]) -> PoseScale | None:
     return PoseScale(**{k: jnp.asarray(v, jnp.float32) for k, v in record.items()})
 
 
-def _checked(path: Path, tensors: dict[str, np.ndarray], wanted: Any) -> dict[str, Any]:
+def checked_tree(path: Path, tensors: dict[str, np.ndarray], wanted: Any) -> dict[str, Any]:
+    """The arrays as a tree; InputError names one that is not finite or not as `wanted` says."""
     shapes = traverse_util.flatten_dict(wanted, sep="/")
     for name in sorted(set(shapes) ^ set(tensors)):
         fault = "is missing" if name in shapes else "is not a parameter of this network"

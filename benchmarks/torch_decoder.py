@@ -1,0 +1,88 @@
+"""The decoders in plain PyTorch: an oracle for the tests, a peer for the benchmark.
+
+Layers as they read: nearest-neighbour upsampling, convolutions, transposed convolutions. Needs
+PyTorch when it is imported.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+Tensor = torch.Tensor
+
+
+class Decoder(nn.Module):
+    """[B, F] or [B, C, 6, 6] → [B, 3, 100, 100]."""
+
+    def __init__(self, descriptor_shape: tuple[int, ...], extra: int = 0) -> None:
+        """`descriptor_shape`: (F,) or (6, 6, C)."""
+        super().__init__()
+        self.from_vector = len(descriptor_shape) == 1
+        channels = 256 if self.from_vector else descriptor_shape[-1]
+        if self.from_vector:
+            self.up5 = nn.Linear(descriptor_shape[0], 3 * 3 * 256)
+            self.up5_norm = _norm(256)
+        self.up4 = nn.ConvTranspose2d(channels, 256, 3)
+        self.up4_norm = _norm(256)
+        self.extra = extra
+        for number in range(extra):
+            setattr(self, f"extra{number}", nn.Conv2d(256, 256, 3, padding=1))
+            setattr(self, f"extra{number}_norm", _norm(256))
+        self.up3 = nn.Conv2d(256, 128, 3, padding=1)
+        self.up3_norm = _norm(128)
+        self.up2 = nn.Conv2d(128, 96, 5, padding=2)
+        self.up2_norm = _norm(96)
+        self.up1 = nn.ConvTranspose2d(96, 3, 7, stride=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.from_vector:
+            x = self.up5(x).reshape(len(x), 256, 3, 3)
+            x = self.up5_norm(x.contiguous(memory_format=torch.channels_last).relu())
+            x = _twice(x)
+        x = self.up4_norm(self.up4(x).relu())
+        for number in range(self.extra):
+            x = getattr(self, f"extra{number}_norm")(getattr(self, f"extra{number}")(x).relu())
+        x = self.up3_norm(self.up3(x).relu())
+        x = self.up2_norm(self.up2(_twice(x)).relu())
+        return self.up1(_twice(x))
+
+    def load_flax(self, variables: Mapping[str, Any]) -> "Decoder":
+        """Takes over a Flax decoder's `params` and `batch_stats`."""
+        with torch.no_grad():
+            for name, values in variables["params"].items():
+                layer = getattr(self, name)
+                if name.endswith("_norm"):
+                    statistics = variables["batch_stats"][name]["norm"]
+                    _copy(layer.weight, values["norm"]["scale"])
+                    _copy(layer.bias, values["norm"]["bias"])
+                    _copy(layer.running_mean, statistics["mean"])
+                    _copy(layer.running_var, statistics["var"])
+                else:
+                    _copy(layer.weight, flax_kernel(layer, np.asarray(values["kernel"])))
+                    _copy(layer.bias, values["bias"])
+        return self
+
+
+def flax_kernel(layer: nn.Module, kernel: np.ndarray) -> np.ndarray:
+    """A Flax kernel, or its gradient, as this layer's weight."""
+    if isinstance(layer, nn.Linear):  # Flax's output is [3, 3, 256], PyTorch's [256, 3, 3]
+        return kernel.reshape(-1, 3, 3, 256).transpose(3, 1, 2, 0).reshape(-1, len(kernel))
+    if not isinstance(layer, nn.ConvTranspose2d):
+        return kernel.transpose(3, 2, 0, 1)
+    return kernel.transpose(2, 3, 0, 1)
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    # Flax's momentum is the share kept, PyTorch's the share taken.
+    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
+
+
+def _twice(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _copy(parameter: Tensor, values: Any) -> None:
+    parameter.copy_(torch.from_numpy(np.array(values)))

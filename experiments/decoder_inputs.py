@@ -1,0 +1,177 @@
+"""What the scripts that train decoders share: flags of their data, and how it becomes batches."""
+
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from experiments import inputs
+from posenet_jax import decoder_data, decoding, extraction, pairs, scenes
+from posenet_jax.data.image_list import list_images
+from posenet_jax.data.image_stream import ImageStream
+from posenet_jax.data.sources import FolderImages, ImageSource
+from posenet_jax.decoder_evaluation import ImageSet, described
+from posenet_jax.decoder_training import AXIS
+from posenet_jax.errors import InputError
+from posenet_jax.inversion_batches import check_origin
+from posenet_jax.weights import Encoder, Tap, load_encoder
+
+ENCODER = flags.DEFINE_string(
+    "encoder",
+    "streetnet",
+    "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
+)
+LAYER = flags.DEFINE_enum("layer", "fc5", ["fc5", "conv4"], "Whose descriptors to decode.")
+_VALIDATION = flags.DEFINE_string(
+    "val_images", None, "Folder, glob or file of images that are validated on, not trained on."
+)
+_DESCRIPTORS = flags.DEFINE_string(
+    "descriptors",
+    None,
+    "Folder of extract_descriptors, of the images given: taken whole then, and not encoded anew.",
+)
+_BATCH = flags.DEFINE_integer("batch_size", 64, "Images a step.", lower_bound=1)
+_RENDERED = flags.DEFINE_integer(
+    "rendered", 0, "Of these, views of rendered streets, a multiple of 4.", lower_bound=0
+)
+_CROP = flags.DEFINE_float(
+    "smallest_crop",
+    0.7,
+    "Least side of the random crops of photographs, as a share of the whole; 1: no crops, and no"
+    " mirror images.",
+    lower_bound=0.1,
+    upper_bound=1.0,
+)
+_CACHE = flags.DEFINE_float(
+    "cache_gib", 2.0, "Decoded photographs kept in memory, GiB.", lower_bound=0.0
+)
+SEED = flags.DEFINE_integer("seed", 0, "Decides the first weights and the order of images.")
+_SETS = 400
+_NEIGHBOURS = 8192
+_RENDERED_KNOWN = 2048
+_SCALE_IMAGES = 256
+
+
+class DecoderInputs(NamedTuple):
+    """The encoder and its data."""
+
+    encoder: Encoder
+    tap: Tap
+    mesh: Mesh
+    batches: decoder_data.DecoderBatches
+    scale: jax.Array  # [] root mean square of the training descriptors
+    known: ImageSet  # training images, whole: what the controls may know
+    judged: dict[str, ImageSet]  # by name: train, validation, rendered
+
+
+def load() -> DecoderInputs:
+    """Raises InputError where the flags do not fit each other or their files."""
+    encoder = load_encoder(ENCODER.value)
+    decoding.descriptor_shape(encoder, LAYER.value)
+    tap, space = encoder.tap(LAYER.value), encoder.preprocessing
+    mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    _check(mesh.size)
+    source = inputs.source() if inputs.number_given() else None
+    stream = _stream(source, encoder) if source else None
+    rendered, held_out = _rendered(mesh) if _RENDERED.value else (None, None)
+    batches = decoder_data.DecoderBatches(
+        stream,
+        rendered,
+        jax.random.fold_in(jax.random.key(SEED.value), 1),
+        space.size,
+        sharding,
+        1.0 if _DESCRIPTORS.value else _CROP.value,
+    )
+    known = _whole(tap, source) if source else _views(tap, rendered, _RENDERED_KNOWN)
+    judged = {"train": known.take(_SETS)}
+    if _VALIDATION.value:
+        validation = FolderImages(list_images(_VALIDATION.value))
+        judged["validation"] = _whole(tap, validation)
+    if held_out:
+        judged["rendered"] = _views(tap, held_out, _SETS)
+    sample = known.take(_SCALE_IMAGES).descriptors
+    scale = jnp.asarray(np.sqrt(np.mean(np.square(sample))), jnp.float32)
+    return DecoderInputs(encoder, tap, mesh, batches, scale, known, judged)
+
+
+def _check(devices: int) -> None:
+    photographs = _BATCH.value - _RENDERED.value
+    unit = max(4, 2 * devices)
+    for name, count, multiple in (
+        ("batch_size", _BATCH.value, devices),
+        ("rendered", _RENDERED.value, unit),
+    ):
+        if count % multiple:
+            raise InputError(
+                f"--{name} must be a multiple of {multiple} on {devices} devices, received {count}"
+            )
+    if photographs < 0:
+        raise InputError(f"--rendered={_RENDERED.value} is more than the batch, {_BATCH.value}")
+    if bool(photographs) != bool(inputs.number_given()):
+        raise InputError(
+            f"{photographs} of the {_BATCH.value} images of a batch are not rendered: "
+            + ("give --images or --dataset" if photographs else "none is left for those given")
+        )
+    if _DESCRIPTORS.value and (_RENDERED.value or not photographs):
+        raise InputError("--descriptors are those of --images: leave --rendered at 0")
+
+
+def _stream(source: ImageSource, encoder: Encoder) -> ImageStream:
+    space = encoder.preprocessing
+    items: Any = source
+    transform = decoder_data.photograph_transform(space, _CROP.value)
+    if _DESCRIPTORS.value:
+        found = extraction.read_descriptors(_DESCRIPTORS.value)
+        check_origin(found, encoder, LAYER.value)
+        items = decoder_data.DescribedImages(source, found)
+        transform = decoder_data.described_transform(space)
+    return ImageStream(
+        items,
+        transform,
+        _BATCH.value - _RENDERED.value,
+        seed=SEED.value,
+        cache_bytes=int(_CACHE.value * 2**30),
+        threads=inputs.THREADS.value,
+        report=_tell,
+    )
+
+
+def _rendered(mesh: Mesh) -> tuple[pairs.RenderedPairs, pairs.RenderedPairs]:
+    """(of the training facades, of others)."""
+    key = jax.random.fold_in(jax.random.key(SEED.value), 2)
+    atlas, other, skipped = pairs.facade_atlases(inputs.FACADES.value, key, mesh)
+    for name in skipped:
+        _tell(name)
+    views = _RENDERED.value // 2
+    make = pairs.RenderedPairs
+    return make(atlas, scenes.SceneConfig(), views, mesh), make(
+        other, scenes.SceneConfig(), views, mesh
+    )
+
+
+def _whole(tap: Tap, source: ImageSource) -> ImageSet:
+    found, names, failures = decoder_data.whole_images(source, tap.preprocessing, _NEIGHBOURS)
+    for failure in failures:
+        _tell(failure)
+    return described(tap, found, names)
+
+
+def _views(tap: Tap, rendered: pairs.RenderedPairs | None, count: int) -> ImageSet:
+    assert rendered is not None  # `_check` has seen to it
+    key = jax.random.fold_in(jax.random.key(SEED.value), 3)
+    draws = -(-count // (2 * rendered.count))
+    images = np.concatenate(
+        [np.asarray(rendered(jax.random.fold_in(key, draw)).image) for draw in range(draws)]
+    )
+    images = images.reshape((-1, *images.shape[2:]))[:count]
+    return described(tap, images, [f"rendered-{number}" for number in range(len(images))])
+
+
+def _tell(reason: object) -> None:
+    tqdm.write(f"left out: {reason}", file=sys.stderr)

@@ -1,0 +1,65 @@
+"""Figures of a decoder's training."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from posenet_jax.figures import new_figure, save_figure
+
+_LABELS = {"train": "training images", "validation": "validation", "rendered": "held-out streets"}
+
+
+def read_metrics(path: str | Path) -> dict[str, np.ndarray]:
+    """Columns of a metrics.csv; NaN where a cell is empty."""
+    with Path(path).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = rows[0] if rows else {}
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+
+
+def curve_figure(path: str | Path, metrics: str | Path, controls: Mapping[str, float]) -> None:
+    """Writes a PNG: the losses of a run against its steps (the report's Figure 8).
+
+    Dashed: the mean image's error on each set, dotted: the nearest training neighbour's.
+    """
+    columns = read_metrics(metrics)
+    steps = columns["step"]
+    figure = new_figure(6.4, 4.2)
+    axes = figure.add_subplot()
+    axes.plot(steps, columns["loss"], color="0.8", lw=0.6, label="training batches", zorder=0)
+    number = 0
+    for name, label in _LABELS.items():
+        errors = columns.get(f"{name}_mse")
+        if errors is None:
+            continue
+        colour, known = f"C{number}", np.isfinite(errors)
+        number += 1
+        axes.plot(steps[known], errors[known], marker=".", color=colour, label=label)
+        for control, style in (("mean_image", "--"), ("nearest_neighbour", ":")):
+            value = controls.get(f"{name}_{control}_mse")
+            if value is not None and name != "train":
+                axes.axhline(value, color=colour, ls=style, lw=1)
+    axes.set(yscale="log", xlabel="batches", ylabel="mean squared error, 1 = black to white")
+    axes.legend(frameon=False, fontsize=8)
+    save_figure(path, figure)
+
+
+def search_figure(path: str | Path, stages: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """Writes a PNG: losses against learning rates, a mark a trial, of each stage of a search."""
+    figure = new_figure(6.4, 3.6)
+    axes = figure.add_subplot()
+    for number, (stage, rows) in enumerate(stages.items()):
+        rows = sorted(rows, key=lambda row: row["learning_rate"])
+        rates = [row["learning_rate"] for row in rows]
+        for column, label, style in (
+            ("loss", "training", "o-"),
+            ("validation_mse", "validation", "s:"),
+        ):
+            values = [row[column] for row in rows]
+            axes.plot(rates, values, style, color=f"C{number}", ms=4, label=f"{stage}, {label}")
+    axes.set(xscale="log", yscale="log", xlabel="learning rate")
+    axes.set_ylabel("mean squared error")
+    axes.legend(frameon=False, fontsize=8)
+    save_figure(path, figure)
