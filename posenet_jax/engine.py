@@ -37,12 +37,14 @@ class Job:
 
     index, restart: decide, with the run's key, the noise it starts from. target: [...], the
     descriptor. recipe: hyper-parameters of its own (numbers, no arrays); the run's where None.
+    start: [H, W, 3], the image that the noise is added to; the mean colour where None.
     """
 
     index: int
     target: np.ndarray
     restart: int = 0
     recipe: Recipe | None = None
+    start: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,20 +94,23 @@ def invert(
     slots: int | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
+    start: Array | np.ndarray | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Images whose descriptors are `targets` [N, …]; the recipe's numbers may be arrays [N].
 
-    See `run` for the arguments. Raises InputError for targets that are empty, not finite or of
-    another shape than the encoder's descriptors.
+    start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's. See `run`
+    for the other arguments. Raises InputError for targets that are empty, not finite or of another
+    shape than the encoder's descriptors, and for starts that are missing or not called for.
     """
     targets = np.asarray(targets)
     _check_targets(encode, targets, space or _space(encode))
+    starts = _checked_starts(start, recipe, len(targets), space or _space(encode))
     columns = jax.tree.map(np.asarray, recipes.broadcast(recipe, len(targets)))
     per_image = [jax.tree.map(lambda x, i=i: x[i], columns) for i in range(len(targets))]
     jobs = (
-        Job(i, target, recipe=own)
-        for i, (target, own) in enumerate(zip(targets, per_image, strict=True))
+        Job(i, target, recipe=own, start=begun)
+        for i, (target, own, begun) in enumerate(zip(targets, per_image, starts, strict=True))
     )
     mesh = mesh or _local_mesh()
     devices = mesh.devices.size
@@ -203,6 +208,8 @@ class _Slots:
         self._steps = np.zeros(slots, np.int64)
         self._rows = jax.tree.map(np.array, recipes.broadcast(recipe, slots))
         self._targets: np.ndarray | None = None
+        self._size = space.size
+        self._images: np.ndarray | None = None  # to start from, once a job has brought one
         self._state: Any = None
         self._on_device: Any = None
 
@@ -229,14 +236,24 @@ class _Slots:
             self._jobs[slot] = place, job, starts
             self._targets[slot] = job.target
             numbers[slot] = job.index, job.restart, starts
+            self._place_start(slot, job.start if starts == 1 else None)
             self._steps[slot] = 0
             own = job.recipe or self._recipe
             jax.tree.map(lambda rows, x, slot=slot: rows.__setitem__(slot, x), self._rows, own)
         # A copy: the device may read what it is given later, when these rows have changed.
         rows = jax.tree.map(np.copy, (self._targets, self._rows))
         self._on_device = jax.device_put(rows, self._split)
-        numbers = jax.device_put(numbers, self._split)
-        self._state = self._begin(self._state, self._key, numbers, self._on_device[1])
+        numbers, images = jax.device_put((numbers, self._copied_starts()), self._split)
+        self._state = self._begin(self._state, self._key, numbers, self._on_device[1], images)
+
+    def _place_start(self, slot: int, image: np.ndarray | None) -> None:
+        if image is not None and self._images is None:
+            self._images = np.zeros((len(self._jobs), self._size, self._size, 3), np.float32)
+        if self._images is not None:
+            self._images[slot] = 0.0 if image is None else image
+
+    def _copied_starts(self) -> np.ndarray | None:
+        return None if self._images is None else self._images.copy()
 
     def advance(self) -> tuple[dict[int, Finished], int]:
         """A chunk of steps: ({place: what became of a job that ended}, image·steps done)."""
@@ -294,6 +311,7 @@ def _begin(
     key: Array,
     numbers: Array,
     recipe: Recipe,
+    images: Array | None,
     *,
     space: Preprocessing,
     mesh: Mesh,
@@ -301,11 +319,12 @@ def _begin(
     """Slots whose `starts` is not 0 anew, the others as they are; at first, as ended ones."""
     split = PartitionSpec(mesh.axis_names)
 
-    def one(key, numbers, recipe):
-        return inversion.init(start_key(key, *numbers), recipe, space)
+    def one(key, numbers, recipe, image):
+        return inversion.init(start_key(key, *numbers), recipe, space, image)
 
-    def begin(state, key, numbers, recipe):
-        fresh = jax.vmap(one, (None, 0, 0))(key, numbers, recipe)
+    def begin(state, key, numbers, recipe, images):
+        axes = (None, 0, 0, None if images is None else 0)
+        fresh = jax.vmap(one, axes)(key, numbers, recipe, images)
         new = numbers[:, 2] > 0
         if state is None:
             over = jnp.where(new, fresh.status, jnp.int32(Status.OUT_OF_STEPS))
@@ -317,10 +336,10 @@ def _begin(
     return jax.shard_map(
         begin,
         mesh=mesh,
-        in_specs=(split, PartitionSpec(), split, split),
+        in_specs=(split, PartitionSpec(), split, split, split),
         out_specs=split,
         check_vma=False,
-    )(state, key, numbers, recipe)
+    )(state, key, numbers, recipe, images)
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "chunk"), donate_argnums=0)
@@ -375,3 +394,20 @@ def _check_targets(encode: Encode, targets: np.ndarray, space: Preprocessing) ->
     bad = np.flatnonzero(~np.isfinite(targets).reshape(len(targets), -1).all(1))
     if bad.size:
         raise InputError(f"targets {bad[:10].tolist()} hold values that are not finite")
+
+
+def _checked_starts(
+    start: Array | np.ndarray | None, recipe: Recipe, count: int, space: Preprocessing
+) -> np.ndarray | list[None]:
+    """[N, H, W, 3], or N times None."""
+    if (recipe.start == "image") != (start is not None):
+        wanted = "begins with images: give start" if start is None else "begins with noise alone"
+        raise InputError(f"recipe {recipe.name!r} {wanted}")
+    if start is None:
+        return [None] * count
+    if start.shape != (count, space.size, space.size, 3) or not np.isfinite(start).all():
+        raise InputError(
+            f"start must be finite, [{count}, {space.size}, {space.size}, 3]; received "
+            f"{list(start.shape)}"
+        )
+    return np.asarray(start, np.float32)

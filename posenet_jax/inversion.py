@@ -60,9 +60,11 @@ class Best:
     descriptor_error: Array  # [] ‖φ - φ0‖ / ‖φ0‖
 
 
-def init(key: Array, recipe: Recipe, space: Preprocessing) -> State:
-    """The first iterate: noise about the mean colour."""
+def init(key: Array, recipe: Recipe, space: Preprocessing, start: Array | None = None) -> State:
+    """The first iterate: noise about `start` [H, W, 3], or about the mean colour."""
     image = recipe.start_deviation * jax.random.normal(key, (space.size, space.size, 3))
+    if start is not None:
+        image = start + image
     best = Best(
         image=image,
         # Dtypes are spelt out: a weakly typed first state would compile every step twice.

@@ -44,7 +44,7 @@ def pairwise_normalised_errors(descriptors: Array, targets: Array) -> Array:
 
 
 @functools.cache
-def _blur_matrix(size: int, sigma: float, truncate: float = 4.0) -> np.ndarray:
+def _blur_matrix(size: int, sigma: float, truncate: float) -> np.ndarray:
     """[size, size] Gaussian blur along one axis with reflecting borders (d c b a | a b c d)."""
     radius = int(truncate * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
@@ -57,10 +57,10 @@ def _blur_matrix(size: int, sigma: float, truncate: float = 4.0) -> np.ndarray:
     return matrix
 
 
-def gaussian_blur(grey: Array, sigma: float) -> Array:
-    """[H, W] blurred by a Gaussian of `sigma` pixels."""
-    rows = jnp.asarray(_blur_matrix(grey.shape[0], sigma), grey.dtype)
-    columns = jnp.asarray(_blur_matrix(grey.shape[1], sigma), grey.dtype)
+def gaussian_blur(grey: Array, sigma: float, truncate: float = 4.0) -> Array:
+    """[H, W] blurred by a Gaussian of `sigma` pixels, cut off at `truncate` of them."""
+    rows = jnp.asarray(_blur_matrix(grey.shape[0], sigma, truncate), grey.dtype)
+    columns = jnp.asarray(_blur_matrix(grey.shape[1], sigma, truncate), grey.dtype)
     product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     return product(product(rows, grey), columns.T)
 
@@ -90,6 +90,36 @@ def luminance_correlation(image: Array, original: Array, sigma: float = 4.0) -> 
     0 where either image is flat. `sigma` pixels: what is left are silhouette, ground and sky.
     """
     return jnp.sum(luminance_pattern(image, sigma) * luminance_pattern(original, sigma))
+
+
+def mean_squared_error(image: Array, original: Array) -> Array:
+    """Of all values of two uint8 images, 1 = from black to white."""
+    difference = image.astype(jnp.float32) - original.astype(jnp.float32)
+    return jnp.mean(jnp.square(difference / 255.0))
+
+
+def psnr(image: Array, original: Array) -> Array:
+    """Peak signal-to-noise ratio, dB; infinite for equal images."""
+    return -10.0 * jnp.log10(mean_squared_error(image, original))
+
+
+def ssim(image: Array, original: Array, sigma: float = 1.5) -> Array:
+    """Structural similarity (Wang et al. 2004), mean over pixels and channels; 1 is equal.
+
+    Gaussian window of 11×11 pixels, constants 0.01 and 0.03 of the range 255; the border, where the
+    window would hang over, is left out.
+    """
+    blur = jax.vmap(functools.partial(gaussian_blur, sigma=sigma, truncate=3.5), -1, -1)
+    x, y = image.astype(jnp.float32), original.astype(jnp.float32)
+    mean_x, mean_y = blur(x), blur(y)
+    variance_x = blur(x * x) - mean_x**2
+    variance_y = blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    first, second = (0.01 * 255.0) ** 2, (0.03 * 255.0) ** 2
+    similarity = (2.0 * mean_x * mean_y + first) * (2.0 * covariance + second)
+    similarity /= (mean_x**2 + mean_y**2 + first) * (variance_x + variance_y + second)
+    border = int(3.5 * sigma + 0.5)
+    return jnp.mean(similarity[border:-border, border:-border])
 
 
 @functools.cache

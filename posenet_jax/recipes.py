@@ -14,6 +14,7 @@ from flax import struct
 DATA_TERMS = ("norm", "relative_square")
 SCHEDULES = ("constant", "cosine")
 L6_FORMS = ("power", "norm")
+STARTS = ("noise", "image")
 
 
 def _static(default):
@@ -33,7 +34,8 @@ class Recipe:
 
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
     its steps end there. final_rate: the last step's learning rate as a share of the first's
-    (`cosine`). start_deviation: standard deviation of the first image's noise, in grey levels.
+    (`cosine`). start: what the first image is, noise or an image given, a decoder's, with noise
+    added. start_deviation: standard deviation of the noise, in grey levels.
 
     Raises ValueError, naming the option and the value received.
     """
@@ -55,6 +57,7 @@ class Recipe:
     data_term: Literal["norm", "relative_square"] = _static("norm")
     schedule: Literal["constant", "cosine"] = _static("constant")
     l6_form: Literal["power", "norm"] = _static("power")
+    start: Literal["noise", "image"] = _static("noise")
     tv_beta: float = _static(1.0)
     clipping: bool = _static(True)
     stop_early: bool = _static(False)
@@ -64,6 +67,7 @@ class Recipe:
             ("data_term", DATA_TERMS),
             ("schedule", SCHEDULES),
             ("l6_form", L6_FORMS),
+            ("start", STARTS),
         ):
             if getattr(self, field) not in choices:
                 raise ValueError(

@@ -1,0 +1,84 @@
+"""Every measure of a decoded picture: in pixels, in the descriptor, in the pose heads, in a judge.
+
+N pictures and originals, uint8 RGB [N, H, W, 3]; descriptors [N, ...] of the originals.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posenet_jax import evaluation, metrics
+from posenet_jax.reconstruction import descriptors
+from posenet_jax.reconstruction import measures as reconstruction_measures
+from posenet_jax.weights import Encoder, Tap
+
+Array = jax.Array
+
+
+def measures(
+    encoder: Encoder,
+    tap: Tap,
+    targets: np.ndarray,
+    pictures: np.ndarray,
+    originals: np.ndarray,
+    judge: Tap | None = None,
+) -> dict[str, np.ndarray]:
+    """[N] each, those of `reconstruction.measures` among them; `other_…` is a wrong image's score.
+
+    mean_squared_error: 1 = from black to white. descriptor_rank: of its original's descriptor,
+    among all, by distance from the picture's; 1 is best. pose_disagreement: degrees between the
+    rotations that the heads predict from the original and from the picture to the next original;
+    only of encoders with heads.
+    """
+    psnr, ssim, square = (np.asarray(x) for x in _pixels(pictures, originals))
+    seen = descriptors(tap, pictures, tap.preprocessing)
+    distances = _distances(seen, targets)
+    own = np.diagonal(distances)
+    found = {
+        "mean_squared_error": square,
+        "psnr": psnr,
+        "ssim": ssim,
+        "pairwise_normalised_error": np.asarray(
+            metrics.pairwise_normalised_errors(jnp.asarray(seen), jnp.asarray(targets))
+        ),
+        "descriptor_rank": 1 + np.sum(distances < own[:, None], axis=1),
+    }
+    if encoder.head_params is not None and encoder.pose_scale is not None:
+        found |= _pose_measures(encoder, pictures, originals)
+    return found | reconstruction_measures(tap, targets, pictures, originals, judge)
+
+
+@jax.jit
+def _pixels(pictures: Array, originals: Array) -> tuple[Array, ...]:
+    def one(pair):
+        picture, original = pair
+        square = metrics.mean_squared_error(picture, original)
+        return metrics.psnr(picture, original), metrics.ssim(picture, original), square
+
+    return jax.lax.map(one, (pictures, originals))
+
+
+def _distances(seen: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """[N, N] squared, of every picture's descriptor (rows) to every original's."""
+    a, b = (x.reshape((len(x), -1)).astype(np.float64) for x in (seen, targets))
+    return np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2.0 * a @ b.T
+
+
+@jax.jit
+def _poses(encoder: Encoder, first: Array, second: Array) -> Array:
+    assert encoder.pose_scale is not None
+    return encoder.pose_scale.restore(encoder.heads(first, second).pose)
+
+
+def _pose_measures(
+    encoder: Encoder, pictures: np.ndarray, originals: np.ndarray
+) -> dict[str, np.ndarray]:
+    tap = encoder.tap("fc5")
+    truth, seen = (descriptors(tap, x, tap.preprocessing) for x in (originals, pictures))
+    following = np.roll(truth, -1, axis=0)
+    host = jax.device_get(encoder)
+    said = [_poses(host, first, following) for first in (truth, seen, np.roll(truth, -2, axis=0))]
+    return {
+        "pose_disagreement": evaluation.rotation_errors(said[1], said[0]),
+        "other_pose_disagreement": evaluation.rotation_errors(said[2], said[0]),
+    }
