@@ -18,7 +18,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +25,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
+from benchmarks.turns import QUIET, Turn, quietly
 from experiments import runtime
 from posenet_jax import engine, inversion, recipes
 from posenet_jax.encoder import ARCHITECTURES, TAPS
@@ -67,18 +67,7 @@ EARLY_STEPS, EARLY_TOLERANCE = 3, 1e-4
 AGREEMENT_STEPS, AGREEMENT_TOLERANCE = 50, 0.1
 AGREEMENT_IMAGES = 16
 
-# Cores that others may keep busy in a turn that counts. PyTorch's threads wait for one another at
-# every layer: one busy neighbour costs it a factor of ten, and would make a fine, false ratio.
-QUIET = 0.1
-
 Rate = Callable[[int, float], float]
-
-
-class Turn(NamedTuple):
-    """One measurement."""
-
-    rate: float  # image·steps a second
-    others_busy: float  # cores that other processes used meanwhile
 
 
 class _TimeIsUp(Exception):
@@ -247,34 +236,11 @@ def _repetitions(call: Callable[[], object], seconds: float) -> float:
 # The comparison ----------------------------------------------------------------------------------
 
 
-def quietly(rate: Rate, batch: int, seconds: float) -> Turn:
-    """One turn; taken again, up to _PATIENCE times, while others keep the cores busy."""
-    turns = []
-    for _ in range(1 + _PATIENCE.value):
-        others, start = others_seconds(), time.perf_counter()
-        measured = rate(batch, seconds)
-        busy = (others_seconds() - others) / (time.perf_counter() - start)
-        turns.append(Turn(measured, busy))
-        if busy <= QUIET:
-            break
-    return min(turns, key=lambda turn: turn.others_busy)
-
-
-def others_seconds() -> float:
-    """Core·seconds that everything but this process has used so far; 0 where it cannot be read."""
-    try:
-        with open("/proc/stat") as file:
-            user, nice, system, _, _, *rest = map(int, file.readline().split()[1:9])
-    except OSError:
-        return 0.0
-    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK") - time.process_time()
-
-
 def best_batches(sides: dict[str, Rate], batches: list[int], seconds: float) -> dict[str, int]:
     """Each side's fastest batch size; prints the table."""
     rates: dict[str, dict[int, float]] = {side: {} for side in sides}
     for batch in batches:
-        turns = {side: quietly(rate, batch, seconds) for side, rate in sides.items()}
+        turns = {side: _quietly(rate, batch, seconds) for side, rate in sides.items()}
         print(_row(f"batch {batch}", turns), flush=True)
         for side, turn in turns.items():
             rates[side][batch] = turn.rate
@@ -291,7 +257,7 @@ def compare(encoder: Encoder, tap: Tap) -> dict:
     batches = best_batches(sides, [int(b) for b in _BATCHES.value], _SECONDS.value / 2)
     rounds, gemm = [], 0.0
     for number in range(_ROUNDS.value):
-        turns = {s: quietly(rate, batches[s], _SECONDS.value) for s, rate in sides.items()}
+        turns = {s: _quietly(rate, batches[s], _SECONDS.value) for s, rate in sides.items()}
         rounds.append(turns)
         gemm = max(gemm, matmul_rate(_SECONDS.value / 8))
         print(_row(f"round {number + 1}", turns), flush=True)
@@ -324,6 +290,10 @@ def compare(encoder: Encoder, tap: Tap) -> dict:
         "torch_threads": torch.get_num_threads(),
         "versions": {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "torch")},
     }
+
+
+def _quietly(rate: Rate, batch: int, seconds: float) -> Turn:
+    return quietly(lambda: rate(batch, seconds), _PATIENCE.value)
 
 
 def _row(title: str, turns: dict[str, Turn]) -> str:

@@ -62,7 +62,7 @@ class Decoder(nn.Module):
                     _copy(layer.running_var, statistics["var"])
                 else:
                     _copy(layer.weight, flax_kernel(layer, np.asarray(values["kernel"])))
-                    _copy(layer.bias, values["bias"])
+                    _copy(layer.bias, flax_bias(layer, np.asarray(values["bias"])))
         return self
 
 
@@ -73,6 +73,13 @@ def flax_kernel(layer: nn.Module, kernel: np.ndarray) -> np.ndarray:
     if not isinstance(layer, nn.ConvTranspose2d):
         return kernel.transpose(3, 2, 0, 1)
     return kernel.transpose(2, 3, 0, 1)
+
+
+def flax_bias(layer: nn.Module, bias: np.ndarray) -> np.ndarray:
+    """A Flax bias, or its gradient, as this layer's."""
+    if isinstance(layer, nn.Linear):
+        return bias.reshape(3, 3, 256).transpose(2, 0, 1).reshape(-1)
+    return bias
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

@@ -34,8 +34,8 @@ _DROPS = flags.DEFINE_list("drops", [], "Steps after which the learning rate is 
 _PLATEAU = flags.DEFINE_integer(
     "plateau",
     0,
-    "Divide it instead when the training loss, averaged over so many steps, has not fallen for four"
-    " such averages; 0: not.",
+    "Divide it instead when the training loss, averaged over so many steps, has not fallen for"
+    " three such averages; 0: not.",
     lower_bound=0,
 )
 _EVALUATE = flags.DEFINE_integer(

@@ -30,8 +30,8 @@ class DecoderConfig:
     """What decides the program of a step, besides the batch's shape.
 
     drops: steps after which the learning rate is divided by ten. plateau: instead, divide it
-    whenever the training loss, averaged over so many steps, has not fallen by a thousandth for four
-    such averages; 0: not.
+    whenever the training loss, averaged over so many steps, has not fallen by a thousandth for
+    three such averages; 0: not.
     """
 
     network: str = "mirror"

@@ -110,3 +110,26 @@ def test_spectral_deviation_is_least_where_power_falls_as_in_nature():
     assert deviations[3] > deviations[2] + 0.5
     flat = jnp.full((100, 100, 3), 9, jnp.uint8)
     assert float(metrics.spectral_deviation(flat)) > 2.0
+
+
+@pytest.mark.parametrize("shape", [(100, 100, 3), (24, 40, 3)])
+def test_psnr_and_ssim_are_scikit_images(shape):
+    skimage = pytest.importorskip("skimage.metrics")
+    rng = np.random.default_rng(0)
+    original = rng.integers(0, 256, shape, dtype=np.uint8)
+    noise = rng.normal(0.0, 30.0, shape)
+    image = np.clip(ndimage.gaussian_filter(original + noise, (1, 1, 0)), 0, 255).astype(np.uint8)
+    expected = skimage.structural_similarity(
+        image,
+        original,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=-1,
+        data_range=255,
+    )
+    assert float(metrics.ssim(image, original)) == pytest.approx(expected, abs=1e-4)
+    expected = skimage.peak_signal_noise_ratio(original, image, data_range=255)
+    assert float(metrics.psnr(image, original)) == pytest.approx(expected, rel=1e-5)
+    assert float(metrics.ssim(original, original)) == pytest.approx(1.0, abs=1e-5)
+    assert np.isinf(metrics.psnr(original, original))
