@@ -4,7 +4,7 @@ Layers as they read: nearest-neighbour upsampling, convolutions, transposed conv
 PyTorch when it is imported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -93,3 +93,21 @@ def _twice(x: Tensor) -> Tensor:
 
 def _copy(parameter: Tensor, values: Any) -> None:
     parameter.copy_(torch.from_numpy(np.array(values)))
+
+
+def losses(
+    decoder: Decoder, descriptors: Tensor, wanted: Tensor, learning_rate: float
+) -> Iterator[float]:
+    """Trains for ever on one batch, as one would: channels last, Adam; yields each step's loss."""
+    decoder = decoder.to(memory_format=torch.channels_last).train()
+    descriptors, wanted = (
+        x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        for x in (descriptors, wanted)
+    )
+    optimizer = torch.optim.Adam(decoder.parameters(), learning_rate)
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        loss = nn.functional.mse_loss(decoder(descriptors), wanted)
+        loss.backward()
+        optimizer.step()
+        yield float(loss.detach())
