@@ -98,16 +98,21 @@ def _copy(parameter: Tensor, values: Any) -> None:
 def losses(
     decoder: Decoder, descriptors: Tensor, wanted: Tensor, learning_rate: float
 ) -> Iterator[float]:
-    """Trains for ever on one batch, as one would: channels last, Adam; yields each step's loss."""
+    """Trains for ever on one batch, as one would; yields each step's loss.
+
+    Channels last, Adam, and an average of the weights, as ours keeps.
+    """
     decoder = decoder.to(memory_format=torch.channels_last).train()
     descriptors, wanted = (
         x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
         for x in (descriptors, wanted)
     )
     optimizer = torch.optim.Adam(decoder.parameters(), learning_rate)
+    average = [parameter.detach().clone() for parameter in decoder.parameters()]
     while True:
         optimizer.zero_grad(set_to_none=True)
         loss = nn.functional.mse_loss(decoder(descriptors), wanted)
         loss.backward()
         optimizer.step()
+        torch._foreach_lerp_(average, [p.detach() for p in decoder.parameters()], 1e-3)
         yield float(loss.detach())

@@ -23,7 +23,7 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import inputs, processes, runtime
-from posenet_jax import bulk_inversion, extraction, reporting, weights
+from posenet_jax import bulk_inversion, decoding, extraction, reporting, weights
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.encoder import TAPS
@@ -43,6 +43,12 @@ _ENCODER = flags.DEFINE_string(
     "encoder",
     "streetnet",
     "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
+)
+_DECODER = flags.DEFINE_string(
+    "decoder",
+    None,
+    "Whose images recipe warm begins with: a bundled decoder or a .safetensors file; ENCODER-LAYER"
+    " if not given.",
 )
 _JUDGE = flags.DEFINE_string(
     "judge", "judge", "Encoder that compares pictures with originals, which no inversion sees."
@@ -104,6 +110,9 @@ def main() -> int:
         process_count=count,
     )
     encoder = weights.load_encoder(_ENCODER.value)
+    decoder = None
+    if recipe.start == "image" or _DECODER.value:
+        decoder = decoding.decoder_for(encoder, _LAYER.value, _DECODER.value)
     judge = None if isinstance(source, Descriptors) else weights.load_encoder(_JUDGE.value)
     out = reporting.prepare_output(_OUT.value)
     images = len(source.names if isinstance(source, Descriptors) else source)
@@ -118,6 +127,7 @@ def main() -> int:
             recipe,
             config,
             judge=judge,
+            decoder=decoder,
             progress=bar.update,
             report=lambda reason: bar.write(f"left out: {reason}", file=sys.stderr),
         )

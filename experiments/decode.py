@@ -40,8 +40,7 @@ _GRID = flags.DEFINE_integer("grid", 32, "Images shown in grid.png.", lower_boun
 def main() -> int:
     """Decodes, writes the results and returns the exit code."""
     encoder = weights.load_encoder(_ENCODER.value)
-    decoder = decoding.load_decoder(_DECODER.value or f"{encoder.name}-{_LAYER.value}")
-    decoder.check_fits(encoder)
+    decoder = decoding.decoder_for(encoder, _LAYER.value, _DECODER.value)
     tap, space = encoder.tap(decoder.layer), encoder.preprocessing
     paths = image_files.find_images(_IMAGES.value)[: _LIMIT.value or None]
     found = image_files.read_images(paths, space)

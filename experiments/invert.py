@@ -18,10 +18,10 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import runtime
-from posenet_jax import image_files, reconstruction, reporting, weights
+from posenet_jax import decoding, image_files, reconstruction, reporting, weights
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import Status
-from posenet_jax.recipes import RECIPES
+from posenet_jax.recipes import RECIPES, Recipe
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -31,6 +31,12 @@ _ENCODER = flags.DEFINE_string(
     "encoder",
     "streetnet",
     "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
+)
+_DECODER = flags.DEFINE_string(
+    "decoder",
+    None,
+    "Whose images recipe warm begins with: a bundled decoder or a .safetensors file; ENCODER-LAYER"
+    " if not given.",
 )
 _LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Decides the noise that each inversion starts from.")
@@ -51,7 +57,16 @@ def _load_images(encoder: weights.Encoder) -> tuple[np.ndarray, list[str], int]:
     return np.stack(found.images), found.names, len(found.failures)
 
 
-def _reconstruct_layers(encoder, originals, recipe) -> dict[str, reconstruction.Reconstruction]:
+def _decoders(encoder: weights.Encoder, recipe: Recipe) -> dict[str, decoding.Decoder | None]:
+    """Of every layer, where the recipe begins with their images."""
+    if recipe.start == "noise" and not _DECODER.value:
+        return dict.fromkeys(_LAYERS.value)
+    return {layer: decoding.decoder_for(encoder, layer, _DECODER.value) for layer in _LAYERS.value}
+
+
+def _reconstruct_layers(
+    encoder, originals, recipe, decoders
+) -> dict[str, reconstruction.Reconstruction]:
     work = len(originals) * recipe.steps * len(_LAYERS.value)
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
         return {
@@ -61,6 +76,7 @@ def _reconstruct_layers(encoder, originals, recipe) -> dict[str, reconstruction.
                 originals,
                 key=jax.random.key(_SEED.value),
                 recipe=recipe,
+                decoder=decoders[layer],
                 slots=_SLOTS.value or None,
                 progress=bar.update,
             )
@@ -113,9 +129,10 @@ def main() -> int:
         if _STEPS.value < 1:
             raise InputError(f"--steps must be at least 1, received {_STEPS.value}")
         recipe = dataclasses.replace(recipe, steps=_STEPS.value)
+    decoders = _decoders(encoder, recipe)
     originals, names, failures = _load_images(encoder)
     out = reporting.prepare_output(_OUT.value)
-    layers = _reconstruct_layers(encoder, originals, recipe)
+    layers = _reconstruct_layers(encoder, originals, recipe, decoders)
     _write(out, originals, names, layers)
     record = {"encoder": encoder.name, "weights": encoder.fingerprint, "images_left_out": failures}
     reporting.write_json(

@@ -41,6 +41,9 @@ _PLATEAU = flags.DEFINE_integer(
 _EVALUATE = flags.DEFINE_integer(
     "evaluate_every", 1000, "Steps between evaluations, multiple of 50.", lower_bound=50
 )
+_CHECKPOINT = flags.DEFINE_integer(
+    "checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1
+)
 _SHOWN = 8
 
 
@@ -107,7 +110,11 @@ def main() -> int:
     first = jax.device_put(
         decoder_training.init_state(config, shape, decoder_inputs.SEED.value), everywhere
     )
-    loop = training_loop.LoopConfig(steps=_STEPS.value, evaluate_every=_EVALUATE.value)
+    loop = training_loop.LoopConfig(
+        steps=_STEPS.value,
+        evaluate_every=_EVALUATE.value,
+        checkpoint_every=_CHECKPOINT.value,
+    )
     done = training_loop.steps_done(workdir)
     with tqdm(
         total=_STEPS.value, initial=done, unit="batch", mininterval=2.0, dynamic_ncols=True

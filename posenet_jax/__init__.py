@@ -6,9 +6,13 @@ result = posenet_jax.invert(
     encoder.tap("fc5"), targets, key=jax.random.key(0), space=encoder.preprocessing
 )
 pictures = encoder.preprocessing.to_image(result.image)
+
+decoder = posenet_jax.load_decoder("streetnet-fc5")
+pictures = encoder.preprocessing.to_image(posenet_jax.decode(decoder, targets))
 """
 
 from posenet_jax import metrics, recipes
+from posenet_jax.decoding import Decoder, decode, load_decoder, save_decoder
 from posenet_jax.engine import Result, invert
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.inversion import Status
@@ -19,6 +23,7 @@ from posenet_jax.weights import Encoder, Tap, load_encoder, random_encoder, save
 __version__ = "0.1.0"
 
 __all__ = [
+    "Decoder",
     "Encoder",
     "ImageError",
     "InputError",
@@ -27,10 +32,13 @@ __all__ = [
     "Result",
     "Status",
     "Tap",
+    "decode",
     "invert",
+    "load_decoder",
     "load_encoder",
     "metrics",
     "random_encoder",
     "recipes",
+    "save_decoder",
     "save_encoder",
 ]

@@ -31,6 +31,7 @@ from posenet_jax import (
 )
 from posenet_jax.data.shard_plan import Failure, ShardPlan
 from posenet_jax.data.sources import ImageSource
+from posenet_jax.decoding import Decoder, decode
 from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.engine import Finished, Job
 from posenet_jax.errors import InputError
@@ -101,6 +102,7 @@ def invert_all(
     config: BulkConfig,
     *,
     judge: Encoder | None = None,
+    decoder: Decoder | None = None,
     mesh: Mesh | None = None,
     progress: Callable[[int], None] | None = None,
     report: Callable[[str], None] | None = None,
@@ -110,6 +112,7 @@ def invert_all(
     source: images, or descriptors alone, which must be this encoder's at this layer. recipe: its
     numbers may be arrays, one number an image of the source; `steps` may not. judge: another
     encoder, in whose fc5 each picture is compared with its original.
+    decoder: of this layer, where the recipe begins with a decoder's images.
     mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
     first; report: of each image left out, earlier runs' too.
 
@@ -118,13 +121,18 @@ def invert_all(
     """
     mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("slots",))
     tap = encoder.tap(layer)
+    if decoder:
+        decoder.check_fits(encoder, layer)
+    if (recipe.start == "image") != (decoder is not None):
+        start = "a decoder's images" if decoder is None else "noise alone"
+        raise InputError(f"recipe {recipe.name!r} begins with {start}")
     judge_tap = judge.tap("fc5") if judge else None
     if isinstance(source, Descriptors):
         inversion_batches.check_origin(source, encoder, layer)
     share = f"{config.process_index}-of-{config.process_count}"
     shards = ShardFolder(Path(folder).expanduser(), "inversion", share)
     with shards.locked():
-        wanted = _identity(encoder, tap, source, recipe, config, judge)
+        wanted = _identity(encoder, tap, source, recipe, config, judge, decoder)
         identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh.size)
         own = range(config.process_index, plan.shards, config.process_count)
         pending, records = shards.pending({shard: shard_file(shard, plan.shards) for shard in own})
@@ -141,7 +149,8 @@ def invert_all(
         new = 0
         with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
             writing: Future[None] | None = None
-            work = _Work(tap, _columns(recipe, plan.images), config, identity["slots"], mesh)
+            columns = _columns(recipe, plan.images)
+            work = _Work(tap, columns, decoder, config, identity["slots"], mesh)
             for shard in work.shards(batches, progress, report):
                 new += len(shard.entries)
                 if writing:
@@ -158,6 +167,7 @@ class _Work:
 
     tap: Tap
     recipe: Recipe  # arrays [images], on the host
+    decoder: Decoder | None
     config: BulkConfig
     slots: int
     mesh: Mesh
@@ -165,6 +175,12 @@ class _Work:
     def own_recipe(self, position: int) -> Recipe:
         """An image's."""
         return jax.tree.map(lambda column: column[position], self.recipe)
+
+    def starts(self, batch: InversionBatch) -> np.ndarray | list[None]:
+        """What each of its images begins with."""
+        if not self.decoder or not batch.entries:
+            return [None] * len(batch.entries)
+        return decode(self.decoder, np.stack([entry.target for entry in batch.entries]))
 
     def shards(
         self,
@@ -184,11 +200,11 @@ class _Work:
                 begun += len(batch.entries)
                 left_out = left_out + batch.failures
                 _tell(batch.failures, report)
-                for entry in batch.entries:
+                for entry, start in zip(batch.entries, self.starts(batch), strict=True):
                     awaited.append(entry)
                     own = self.own_recipe(entry.position)
                     for restart in range(self.config.restarts):
-                        yield Job(entry.position, entry.target, restart, own)
+                        yield Job(entry.position, entry.target, restart, own, start)
                 if batch.last:
                     ends.append((begun, batch.shard, left_out))
                     left_out = []
@@ -329,6 +345,7 @@ def _identity(
     recipe: Recipe,
     config: BulkConfig,
     judge: Encoder | None,
+    decoder: Decoder | None,
 ) -> dict[str, Any]:
     """What two runs into one folder must have in common; sizes not chosen are 0."""
     return {
@@ -337,6 +354,7 @@ def _identity(
         "weights": encoder.fingerprint,
         "preprocessing": tap.preprocessing.to_json(),
         "judge": judge.fingerprint if judge else None,
+        "decoder": decoder.fingerprint if decoder else None,
         "source": source.fingerprint,
         "images": len(source.names if isinstance(source, Descriptors) else source),
         "recipe": _recipe_record(recipe),

@@ -31,7 +31,8 @@ class _Normalised(nn.Module):
             axis_name=self.axis_name if train else None,
             name="norm",
         )
-        return norm(nn.relu(x))
+        # Kept as it is: XLA would compute it again, in another order, for the weights' gradient.
+        return jax.lax.optimization_barrier(norm(nn.relu(x)))
 
 
 class Mirror(nn.Module):

@@ -17,7 +17,14 @@ from flax import struct
 from posenet_jax.decoder import NETWORKS, SIDE, Mirror
 from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import Preprocessing
-from posenet_jax.weights import PRETRAINED, Encoder, checked_tree, read_tensors, write_tensors
+from posenet_jax.weights import (
+    PRETRAINED,
+    Encoder,
+    checked_tree,
+    fingerprint,
+    read_tensors,
+    write_tensors,
+)
 
 Array = jax.Array
 
@@ -44,8 +51,15 @@ class Decoder:
         decoded: Any = self.module.apply(self.variables, descriptor / self.descriptor_scale)
         return decoded * value_range(self.preprocessing)
 
-    def check_fits(self, encoder: Encoder) -> None:
-        """Raises InputError unless it was trained on this encoder's descriptors."""
+    @property
+    def fingerprint(self) -> str:
+        """As an encoder's, of all that its images depend on."""
+        return fingerprint({**self.variables, "scale": self.descriptor_scale})
+
+    def check_fits(self, encoder: Encoder, layer: str) -> None:
+        """Raises InputError unless it was trained on this encoder's descriptors at this layer."""
+        if layer != self.layer:
+            raise InputError(f"decoder {self.name!r} decodes {self.layer}, not {layer}")
         if encoder.fingerprint != self.encoder_fingerprint:
             raise InputError(
                 f"decoder {self.name!r} was trained on encoder {self.encoder!r} with weights "
@@ -94,6 +108,16 @@ def decode(decoder: Decoder, descriptors: Array | np.ndarray) -> np.ndarray:
         decoded = _decode(decoder, jnp.asarray(descriptors[rows]))
         parts.append(np.asarray(decoded[: len(descriptors) - start]))
     return np.concatenate(parts)
+
+
+def decoder_for(encoder: Encoder, layer: str, name_or_path: str | Path | None = None) -> Decoder:
+    """A decoder of this encoder's layer: the bundled one, or another, as `load_decoder` finds it.
+
+    Raises InputError where it is not this encoder's, or not this layer's.
+    """
+    decoder = load_decoder(name_or_path or f"{encoder.name}-{layer}")
+    decoder.check_fits(encoder, layer)
+    return decoder
 
 
 def save_decoder(path: str | Path, decoder: Decoder, dtype: str = "float16") -> None:

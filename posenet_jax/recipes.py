@@ -105,7 +105,12 @@ CALIBRATED = Recipe(
 two cores; expect a relative loss near 0.012 at fc5 and 0.014 at conv4.
 """
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED)}
+WARM = dataclasses.replace(
+    CALIBRATED, name="warm", start="image", start_deviation=0.0, learning_rate=8.0
+)
+"""Calibrated, but begun with a decoder's image, at a rate that does not wipe it out."""
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED, WARM)}
 
 
 def broadcast(recipe: Recipe, count: int) -> Recipe:

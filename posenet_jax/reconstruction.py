@@ -12,6 +12,7 @@ import numpy as np
 from flax import struct
 
 from posenet_jax import engine, metrics
+from posenet_jax.decoding import Decoder, decode
 from posenet_jax.inversion import Status
 from posenet_jax.recipes import Recipe
 from posenet_jax.weights import Encoder, Tap
@@ -84,10 +85,15 @@ def reconstruct(
     *,
     key: Array,
     recipe: Recipe,
+    decoder: Decoder | None = None,
     slots: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Reconstruction:
-    """Encodes uint8 images [N, H, W, 3] at `layer` and inverts what comes out."""
+    """Encodes uint8 images [N, H, W, 3] at `layer` and inverts what comes out.
+
+    decoder: of this layer, where the recipe begins with a decoder's images. Raises InputError
+    where one is wanted and not given, or given and not wanted.
+    """
     tap, space = encoder.tap(layer), encoder.preprocessing
     targets = descriptors(tap, originals, space)
     result = engine.invert(
@@ -95,6 +101,7 @@ def reconstruct(
         targets,
         key=key,
         recipe=recipe,
+        start=decode(decoder, targets) if decoder else None,
         slots=slots,
         progress=progress,
     )

@@ -132,11 +132,14 @@ def train(
             # CPU devices are threads of one pool: two programs in flight whose devices wait for
             # one another can block it for ever.
             jax.block_until_ready(state)
-        if done % config.log_every == 0 or done == config.steps:
-            values = {name: float(value) for name, value in metrics.items()}
-            if not math.isfinite(values["loss"]):
+        logged = done % config.log_every == 0 or done == config.steps
+        if logged or manager.should_save(done):  # no checkpoint of numbers gone bad
+            loss = float(metrics["loss"])
+            if not math.isfinite(loss):
                 manager.wait_until_finished()
-                raise NotFinite(f"the loss is {values['loss']} at step {done}; {workdir} is kept")
+                raise NotFinite(f"the loss is {loss} at step {done}; {workdir} is kept")
+        if logged:
+            values = {name: float(value) for name, value in metrics.items()}
             now = time.monotonic()
             values["steps_per_second"] = (done - since) / (now - clock)
             clock, since = now, done

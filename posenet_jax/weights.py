@@ -92,11 +92,16 @@ class Encoder:
     @property
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the encoder's parameters."""
-        digest = hashlib.sha256()
-        for name, value in sorted(traverse_util.flatten_dict(self.params, sep="/").items()):
-            digest.update(name.encode())
-            digest.update(np.asarray(value, np.float32).tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.params)
+
+
+def fingerprint(tree: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a tree of arrays, their names included."""
+    digest = hashlib.sha256()
+    for name, value in sorted(traverse_util.flatten_dict(tree, sep="/").items()):
+        digest.update(name.encode())
+        digest.update(np.asarray(value, np.float32).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def init_params(module: nn.Module, key: Array, size: int = 100) -> tuple[Any, Any]:

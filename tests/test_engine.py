@@ -51,9 +51,10 @@ def test_result_is_the_best_iterate_and_reproduces_its_figures():
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_every_recipe_lowers_the_relative_loss(name):
-    targets = _targets()
-    first = _invert(targets, recipes.RECIPES[name].replace(steps=1))
-    last = _invert(targets, recipes.RECIPES[name].replace(steps=80))
+    targets, recipe = _targets(), recipes.RECIPES[name]
+    start = np.zeros((3, 16, 16, 3)) if recipe.start == "image" else None
+    first = _invert(targets, recipe.replace(steps=1), start=start)
+    last = _invert(targets, recipe.replace(steps=80), start=start)
     assert np.all(last.relative_loss < 0.5 * first.relative_loss)
 
 
@@ -269,6 +270,34 @@ def test_each_job_may_have_hyper_parameters_of_its_own():
     jobs = [Job(0, np.asarray(_targets(1)[0]), recipe=STOP.replace(learning_rate=r)) for r in rates]
     for one, job in zip(_run(jobs), jobs, strict=True):
         assert one.steps == int(_by_hand(job, job.recipe).steps)
+
+
+def test_an_inversion_begins_with_the_image_given():
+    starts = np.random.default_rng(3).normal(0, 40, (3, 16, 16, 3)).astype(np.float32)
+    targets = np.asarray(jax.vmap(encode)(jnp.asarray(starts[::-1])))
+    once = recipes.WARM.replace(steps=1)
+    found = _invert(targets, once, start=starts)
+    np.testing.assert_allclose(found.image, starts, atol=1e-4)
+    # One slot after another: images find their own starts.
+    alone = _invert(targets, recipes.WARM.replace(steps=9), start=starts, slots=2)
+    together = _invert(targets, recipes.WARM.replace(steps=9), start=starts, slots=4)
+    np.testing.assert_allclose(alone.image, together.image, atol=1e-3)
+    noisy = _invert(targets, once.replace(start_deviation=3.0), start=starts)
+    assert np.std(noisy.image - starts) == pytest.approx(3.0, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "start", "words"),
+    [
+        (recipes.WARM, None, "begins with images: give start"),
+        (recipes.CALIBRATED, np.zeros((3, 16, 16, 3)), "begins with noise alone"),
+        (recipes.WARM, np.zeros((2, 16, 16, 3)), r"\[3, 16, 16, 3\]; received \[2, 16, 16, 3\]"),
+        (recipes.WARM, np.full((3, 16, 16, 3), np.nan), "must be finite"),
+    ],
+)
+def test_starts_that_do_not_fit_are_refused(recipe, start, words):
+    with pytest.raises(InputError, match=words):
+        _invert(_targets(), recipe, start=start)
 
 
 def test_restarts_begin_elsewhere_and_the_first_is_inverts():
