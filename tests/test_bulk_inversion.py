@@ -20,9 +20,18 @@ import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from PIL import Image
 
-from posenet_jax import bulk_inversion, engine, extraction, recipes, reconstruction, weights
+from posenet_jax import (
+    bulk_inversion,
+    decoding,
+    engine,
+    extraction,
+    recipes,
+    reconstruction,
+    weights,
+)
 from posenet_jax.bulk_inversion import BulkConfig
 from posenet_jax.data.sources import DatasetExamples, DatasetImages, FolderImages
+from posenet_jax.decoder_training import DecoderConfig, init_state, trained_decoder
 from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.errors import InputError
 from posenet_jax.inversion_shards import InvertedImage, picture_files
@@ -71,7 +80,9 @@ def whole(encoder, folder, tmp_path_factory):
     return out
 
 
-def _invert(encoder, source, out, *, progress=None, report=None, recipe=RECIPE, **options):
+def _invert(
+    encoder, source, out, *, progress=None, report=None, recipe=RECIPE, decoder=None, **options
+):
     source = FolderImages(source) if isinstance(source, Path) else source
     config = BulkConfig(**(SMALL | options))
     return bulk_inversion.invert_all(
@@ -82,6 +93,7 @@ def _invert(encoder, source, out, *, progress=None, report=None, recipe=RECIPE, 
         recipe,
         config,
         judge=None if isinstance(source, Descriptors) else encoder,
+        decoder=decoder,
         progress=progress,
         report=report,
     )
@@ -132,6 +144,28 @@ def test_every_start_is_that_of_the_plain_inversion(encoder, folder, whole):
         assert judged == pytest.approx(own, rel=1e-3)
     starts = [row["relative_loss"] for row in rows]
     assert len(set(starts)) == 2 * COUNT
+
+
+def test_inversions_begin_with_a_decoders_images(encoder, folder, tmp_path):
+    config = DecoderConfig()
+    shape = decoding.descriptor_shape(encoder, "fc5")
+    variables = init_state(config, shape, 0).variables
+    decoder = trained_decoder(variables, jnp.float32(10.0), config, encoder, "fc5")
+    recipe = dataclasses.replace(recipes.WARM, steps=1)
+    summary = _invert(encoder, folder, tmp_path / "out", recipe=recipe, decoder=decoder)
+    assert summary.finished and summary.inverted == COUNT
+    pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
+    space = encoder.preprocessing
+    targets = reconstruction.descriptors(encoder.tap("fc5"), pixels, space)
+    expected = np.asarray(space.to_image(decoding.decode(decoder, targets))).astype(int)
+    for example in _examples(tmp_path / "out"):
+        for picture in example["image"]:  # both restarts: no noise is added
+            assert np.abs(picture - expected[example["position"]]).max() <= 1
+    other = weights.random_encoder("compact", seed=3)
+    for wrong, words in ((None, "begins with a decoder's images"), (decoder, "decoder ''")):
+        of = encoder if wrong is None else other
+        with pytest.raises(InputError, match=words):
+            _invert(of, folder, tmp_path / "no", recipe=recipe, decoder=wrong)
 
 
 def test_tfds_reads_pictures_and_figures(whole):

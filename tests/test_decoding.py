@@ -31,7 +31,7 @@ def _decoder(layer: str = "fc5") -> Decoder:
     shape = decoding.descriptor_shape(_encoder(), layer)
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
-        lambda x: jnp.asarray(np.abs(x + 0.1 * rng.normal(size=x.shape)), jnp.float32),
+        lambda x: x if x.ndim > 1 else x + jnp.asarray(rng.uniform(0, 0.5, x.shape), jnp.float32),
         init_state(config, shape, 0).variables,
     )
     return trained_decoder(variables, jnp.float32(20.0), config, _encoder(), layer, "random")
@@ -110,7 +110,7 @@ def _other_shape(tensors, metadata):
 
 def _other_network(tensors, metadata):
     metadata["network"] = "deep"
-    return "params/extra0/bias is missing"
+    return "batch_stats/extra0_norm/norm/mean is missing"
 
 
 def _unknown_network(tensors, metadata):
