@@ -26,7 +26,6 @@ from posenet_jax import (
     inversion_batches,
     inversion_shards,
     recipes,
-    reconstruction,
     reporting,
 )
 from posenet_jax.data.shard_plan import Failure, ShardPlan
@@ -36,7 +35,8 @@ from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.engine import Finished, Job
 from posenet_jax.errors import InputError
 from posenet_jax.inversion_batches import Entry, InversionBatch
-from posenet_jax.inversion_shards import InvertedImage, shard_file, table_file
+from posenet_jax.inversion_measures import measured_images
+from posenet_jax.inversion_shards import shard_file, table_file
 from posenet_jax.recipes import Recipe
 from posenet_jax.shard_folder import ShardFolder
 from posenet_jax.weights import Encoder, Tap
@@ -264,7 +264,7 @@ def _write_shard(
     shard: _Shard,
 ) -> None:
     """Measures a shard's inversions and writes them, its record last."""
-    images = _measured(tap, judge, shard.entries, shard.made) if shard.entries else []
+    images = measured_images(tap, judge, shard.entries, shard.made) if shard.entries else []
     shown = itertools.chain(*map(inversion_shards.picture_files, images if pictures else ()))
     for name, content in shown:
         folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
@@ -277,46 +277,6 @@ def _write_shard(
         facts["figures"] = {name: type(value).__name__ for name, value in first.items()}
     write = functools.partial(inversion_shards.write_shard, images=images)
     folder.write_shard(file, write, len(images), facts)
-
-
-def _measured(
-    tap: Tap, judge: Tap | None, entries: list[Entry], made: list[list[Finished]]
-) -> list[InvertedImage]:
-    restarts = len(made[0])
-    iterates = np.stack([[one.image for one in results] for results in made])  # [n, R, H, W, 3]
-    pictures = np.asarray(tap.preprocessing.to_image(iterates))
-    targets = np.stack([entry.target for entry in entries])
-    seen = [entry.original for entry in entries if entry.original is not None]
-    originals = np.stack(seen) if seen else None
-    # Restart by restart: so are the others, with which each is compared, other images.
-    measured = [
-        reconstruction.measures(tap, targets, pictures[:, restart], originals, judge)
-        for restart in range(restarts)
-    ]
-    return [
-        InvertedImage(
-            entry.position,
-            entry.name,
-            pictures[row],
-            [
-                _figures(made[row][restart])
-                | {name: values[row].item() for name, values in measured[restart].items()}
-                for restart in range(restarts)
-            ],
-        )
-        for row, entry in enumerate(entries)
-    ]
-
-
-def _figures(one: Finished) -> dict[str, Any]:
-    return {
-        "steps": one.steps,
-        "starts": one.starts,
-        "status": one.status.sentence,
-        "loss": one.loss,
-        "relative_loss": one.relative_loss,
-        "descriptor_error": one.descriptor_error,
-    }
 
 
 def _finish(folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int) -> Summary:

@@ -16,12 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from posenet_jax import inversion, recipes
+from posenet_jax import recipes, slot_programs
 from posenet_jax.errors import InputError
-from posenet_jax.inversion import Best, Encode, State, Status
+from posenet_jax.inversion import Best, Encode, Status
 from posenet_jax.preprocessing import CUSTOMARY, Preprocessing
 from posenet_jax.recipes import Recipe
 
@@ -202,8 +201,8 @@ class _Slots:
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._encode = jax.device_put(_as_pytree(encode), NamedSharding(mesh, PartitionSpec()))
         self._recipe, self._key = recipe, key
-        self._begin = functools.partial(_begin, space=space, mesh=mesh)
-        self._advance = functools.partial(_advance, mesh=mesh, chunk=chunk)
+        self._begin = functools.partial(slot_programs.begin, space=space, mesh=mesh)
+        self._advance = functools.partial(slot_programs.advance, mesh=mesh, chunk=chunk)
         self._jobs: list[tuple[int, Job, int] | None] = [None] * slots  # (place, job, starts)
         self._steps = np.zeros(slots, np.int64)
         self._rows = jax.tree.map(np.array, recipes.broadcast(recipe, slots))
@@ -296,75 +295,6 @@ def _finished(
         Status(int(status[slot])),
         starts,
     )
-
-
-def start_key(key: Array, index: Array, restart: Array, starts: Array) -> Array:
-    """Of the noise that a job begins with; restart 0's first start has the index alone."""
-    key = jax.random.fold_in(key, index)
-    other = jax.random.fold_in(jax.random.fold_in(key, restart), starts)
-    return jnp.where((restart == 0) & (starts == 1), key, other)
-
-
-@functools.partial(jax.jit, static_argnames=("space", "mesh"), donate_argnums=0)
-def _begin(
-    state: State | None,
-    key: Array,
-    numbers: Array,
-    recipe: Recipe,
-    images: Array | None,
-    *,
-    space: Preprocessing,
-    mesh: Mesh,
-) -> State:
-    """Slots whose `starts` is not 0 anew, the others as they are; at first, as ended ones."""
-    split = PartitionSpec(mesh.axis_names)
-
-    def one(key, numbers, recipe, image):
-        return inversion.init(start_key(key, *numbers), recipe, space, image)
-
-    def begin(state, key, numbers, recipe, images):
-        axes = (None, 0, 0, None if images is None else 0)
-        fresh = jax.vmap(one, axes)(key, numbers, recipe, images)
-        new = numbers[:, 2] > 0
-        if state is None:
-            over = jnp.where(new, fresh.status, jnp.int32(Status.OUT_OF_STEPS))
-            return fresh.replace(status=over)
-        return jax.tree.map(
-            lambda a, b: jnp.where(new.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), fresh, state
-        )
-
-    return jax.shard_map(
-        begin,
-        mesh=mesh,
-        in_specs=(split, PartitionSpec(), split, split, split),
-        out_specs=split,
-        check_vma=False,
-    )(state, key, numbers, recipe, images)
-
-
-@functools.partial(jax.jit, static_argnames=("mesh", "chunk"), donate_argnums=0)
-def _advance(
-    state: State, encode: Any, targets: Array, recipe: Recipe, *, mesh: Mesh, chunk: int
-) -> State:
-    """`chunk` steps of all slots. Each device works on its own, without communication."""
-    split = PartitionSpec(mesh.axis_names)
-
-    def advance(state, encode, targets, recipe):
-        one = functools.partial(inversion.step, encode=encode)
-        return jax.vmap(one)(state, targets, recipe)
-
-    def chunk_of_steps(state, *rest):
-        if chunk == 1:
-            return advance(state, *rest)
-        return lax.fori_loop(0, chunk, lambda _, state: advance(state, *rest), state)
-
-    return jax.shard_map(
-        chunk_of_steps,
-        mesh=mesh,
-        in_specs=(split, PartitionSpec(), split, split),
-        out_specs=split,
-        check_vma=False,
-    )(state, encode, targets, recipe)
 
 
 def _local_mesh() -> Mesh:

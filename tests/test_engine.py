@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posenet_jax import engine, inversion, recipes, weights
+from posenet_jax import engine, inversion, recipes, slot_programs, weights
 from posenet_jax.engine import Job
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import Status
@@ -134,12 +134,12 @@ def test_a_scanned_chunk_of_steps_is_the_same_as_single_steps():
 def test_the_second_call_does_not_compile_again():
     recipe, targets = recipes.CALIBRATED.replace(steps=3), _targets()
     _invert(targets, recipe)
-    before = engine._advance._cache_size()
+    before = slot_programs.advance._cache_size()
     _invert(targets + 0.1, recipe)
     _invert(targets, recipe.replace(learning_rate=0.01, tv_weight=1.0, steps=5))
-    assert engine._advance._cache_size() == before
+    assert slot_programs.advance._cache_size() == before
     _invert(targets, recipe.replace(tv_beta=2.0))
-    assert engine._advance._cache_size() == before + 1
+    assert slot_programs.advance._cache_size() == before + 1
 
 
 def test_progress_adds_up_to_the_work():
@@ -339,9 +339,9 @@ def test_patience_ends_what_no_longer_falls():
 
 def test_refilling_does_not_compile_again():
     _run(_jobs(3))
-    sizes = engine._advance._cache_size(), engine._begin._cache_size()
+    sizes = slot_programs.advance._cache_size(), slot_programs.begin._cache_size()
     _run(_jobs(9), STOP.replace(learning_rate=1.0, tolerance=0.2))
-    assert (engine._advance._cache_size(), engine._begin._cache_size()) == sizes
+    assert (slot_programs.advance._cache_size(), slot_programs.begin._cache_size()) == sizes
 
 
 def test_slots_that_do_not_divide_are_refused():

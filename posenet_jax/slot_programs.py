@@ -1,0 +1,88 @@
+"""The engine's two device programs: to begin inversions in slots, and to advance all of them.
+
+S slots, laid over the devices of a mesh; arrays are [S, ...], images [S, H, W, 3] in network space.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from posenet_jax import inversion
+from posenet_jax.inversion import State, Status
+from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.recipes import Recipe
+
+Array = jax.Array
+
+
+def start_key(key: Array, index: Array, restart: Array, starts: Array) -> Array:
+    """Of the noise that a job begins with; restart 0's first start has the index alone."""
+    key = jax.random.fold_in(key, index)
+    other = jax.random.fold_in(jax.random.fold_in(key, restart), starts)
+    return jnp.where((restart == 0) & (starts == 1), key, other)
+
+
+@functools.partial(jax.jit, static_argnames=("space", "mesh"), donate_argnums=0)
+def begin(
+    state: State | None,
+    key: Array,
+    numbers: Array,
+    recipe: Recipe,
+    images: Array | None,
+    *,
+    space: Preprocessing,
+    mesh: Mesh,
+) -> State:
+    """Slots whose `starts` is not 0 anew, the others as they are; at first, as ended ones."""
+    split = PartitionSpec(mesh.axis_names)
+
+    def one(key, numbers, recipe, image):
+        return inversion.init(start_key(key, *numbers), recipe, space, image)
+
+    def on_device(state, key, numbers, recipe, images):
+        axes = (None, 0, 0, None if images is None else 0)
+        fresh = jax.vmap(one, axes)(key, numbers, recipe, images)
+        new = numbers[:, 2] > 0
+        if state is None:
+            over = jnp.where(new, fresh.status, jnp.int32(Status.OUT_OF_STEPS))
+            return fresh.replace(status=over)
+        return jax.tree.map(
+            lambda a, b: jnp.where(new.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), fresh, state
+        )
+
+    return jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(split, PartitionSpec(), split, split, split),
+        out_specs=split,
+        check_vma=False,
+    )(state, key, numbers, recipe, images)
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "chunk"), donate_argnums=0)
+def advance(
+    state: State, encode: Any, targets: Array, recipe: Recipe, *, mesh: Mesh, chunk: int
+) -> State:
+    """`chunk` steps of all slots. Each device works on its own, without communication."""
+    split = PartitionSpec(mesh.axis_names)
+
+    def one_step(state, encode, targets, recipe):
+        one = functools.partial(inversion.step, encode=encode)
+        return jax.vmap(one)(state, targets, recipe)
+
+    def chunk_of_steps(state, *rest):
+        if chunk == 1:
+            return one_step(state, *rest)
+        return lax.fori_loop(0, chunk, lambda _, state: one_step(state, *rest), state)
+
+    return jax.shard_map(
+        chunk_of_steps,
+        mesh=mesh,
+        in_specs=(split, PartitionSpec(), split, split),
+        out_specs=split,
+        check_vma=False,
+    )(state, encode, targets, recipe)
