@@ -106,9 +106,13 @@ two cores; expect a relative loss near 0.012 at fc5 and 0.014 at conv4.
 """
 
 WARM = dataclasses.replace(
-    CALIBRATED, name="warm", start="image", start_deviation=0.0, learning_rate=8.0
+    CALIBRATED, name="warm", start="image", start_deviation=0.0, learning_rate=8.0, steps=120
 )
-"""Calibrated, but begun with a decoder's image, at a rate that does not wipe it out."""
+"""Calibrated, but begun with a decoder's image, at a rate that does not wipe it out.
+
+As low a relative loss in less than half the steps. What it shows is no longer the descriptor's
+alone: the decoder adds what it learnt of street photographs.
+"""
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED, WARM)}
 
