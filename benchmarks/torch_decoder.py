@@ -17,8 +17,8 @@ Tensor = torch.Tensor
 class Decoder(nn.Module):
     """[B, F] or [B, C, 6, 6] → [B, 3, 100, 100]."""
 
-    def __init__(self, descriptor_shape: tuple[int, ...], extra: int = 0) -> None:
-        """`descriptor_shape`: (F,) or (6, 6, C)."""
+    def __init__(self, descriptor_shape: tuple[int, ...], extra: int = 0, fine: int = 0) -> None:
+        """`descriptor_shape`: (F,) or (6, 6, C). `fine`: channels of the layer of 32×32 pixels."""
         super().__init__()
         self.from_vector = len(descriptor_shape) == 1
         channels = 256 if self.from_vector else descriptor_shape[-1]
@@ -36,6 +36,11 @@ class Decoder(nn.Module):
         self.up2 = nn.Conv2d(128, 96, 5, padding=2)
         self.up2_norm = _norm(96)
         self.up1 = nn.ConvTranspose2d(96, 3, 7, stride=3)
+        self.fine = fine
+        if fine:
+            self.fine2 = nn.Conv2d(96, fine, 3, padding=1)
+            self.fine2_norm = _norm(fine)
+            self.fine1 = nn.ConvTranspose2d(fine, 3, 7, stride=3)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.from_vector:
@@ -47,7 +52,10 @@ class Decoder(nn.Module):
             x = getattr(self, f"extra{number}_norm")(getattr(self, f"extra{number}")(x).relu())
         x = self.up3_norm(self.up3(x).relu())
         x = self.up2_norm(self.up2(_twice(x)).relu())
-        return self.up1(_twice(x))
+        image = self.up1(_twice(x))
+        if self.fine:
+            image = image + self.fine1(self.fine2_norm(self.fine2(_twice(x)).relu()))
+        return image
 
     def load_flax(self, variables: Mapping[str, Any]) -> "Decoder":
         """Takes over a Flax decoder's `params` and `batch_stats`."""

@@ -1,47 +1,92 @@
 """Decodes the descriptors of images with a trained decoder, and measures what came back.
 
     python -m experiments.decode --images=PHOTOS --layer=fc5 --out=runs/decoded
+    python -m experiments.decode --compare --images=PHOTOS --layer=fc5 --out=runs/compared
 
-Writes results.csv, one row an image with every measure beside its controls, images/ with the
-decoded pictures, grid.png and run.json. The measures: mean squared error (1 = from black to white),
-PSNR, SSIM; relative loss of the picture encoded anew (eq. 3), its pairwise-normalised error, the
-rank of its original among all; agreement of the pose heads; luminance correlation; spectral
-deviation; relative loss in a judge network. Exit code: 0; 1 if some images could not be read (they
-are named, the others are done); 2 if the run could not be made.
+--compare sets all bundled decoders of the layer side by side, and inversion by optimisation (recipe
+calibrated). Writes results.csv, one row an image and method with every measure beside its control,
+metrics.json, images/METHOD/ with the pictures, grid.png and run.json.
+
+Of each picture: mean squared error (1 = from black to white), PSNR, SSIM; relative loss of the
+picture encoded anew (eq. 3), its pairwise-normalised error, the rank of its original among all;
+agreement of the pose heads; luminance correlation; spectral deviation; relative loss in a judge
+network. In metrics.json their means, medians and intervals of 95 % over images, and of the whole
+set: energy_ratio, gradient energy over the originals' (1: as sharp); kernel_distance to the
+originals in the judge's conv4 (KID; the originals' own halves beside it); diversity_ratio. A
+decoder that reads noise is measured on one draw; draws.png, draw_variance (of a pixel over draws)
+and mean_error (of their mean) show what the descriptor leaves open.
+
+Exit code: 0; 1 if some images could not be read (they are named, the others are done); 2 if the run
+could not be made.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
 from experiments import runtime
-from posenet_jax import decoding, fidelity, image_files, reporting, weights
+from posenet_jax import decoding, fidelity, image_files, realism, recipes, reporting, weights
 from posenet_jax.errors import InputError
-from posenet_jax.reconstruction import descriptors
+from posenet_jax.reconstruction import descriptors, reconstruct
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _LAYER = flags.DEFINE_enum("layer", "fc5", ["fc5", "conv4"], "Whose descriptors to decode.")
 _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
-_DECODER = flags.DEFINE_string(
+_DECODER = flags.DEFINE_list(
     "decoder",
     None,
-    "A bundled decoder or a .safetensors file; ENCODER-LAYER if not given.",
+    "Bundled decoders or .safetensors files; ENCODER-LAYER if not given, or with --compare all that"
+    " are bundled for it.",
 )
+_COMPARE = flags.DEFINE_bool("compare", False, "Beside inversion by optimisation.")
 _JUDGE = flags.DEFINE_string(
     "judge", "judge", "Encoder that no decoder was trained on, to compare pictures; empty: none."
 )
 _LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
 _GRID = flags.DEFINE_integer("grid", 32, "Images shown in grid.png.", lower_bound=1)
+_DRAWS = flags.DEFINE_integer(
+    "draws", 8, "Pictures of each descriptor, of decoders that read noise.", lower_bound=2
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the noise.")
+_SHOWN_DRAWS = 3
+_DEVIATION = 4  # times, in draws.png
+
+
+def _decoders(encoder: weights.Encoder) -> list[decoding.Decoder]:
+    layer, names = _LAYER.value, _DECODER.value
+    if not names and _COMPARE.value:
+        names = decoding.bundled(encoder, layer)
+    names = names or [f"{encoder.name}-{layer}"]
+    found = [decoding.decoder_for(encoder, layer, name) for name in names]
+    if len({decoder.name for decoder in found}) < len(found):
+        raise InputError("two of the decoders have the same name; rename one file")
+    return found
+
+
+def _inverted(encoder: weights.Encoder, originals: np.ndarray) -> np.ndarray:
+    work = len(originals) * recipes.CALIBRATED.steps
+    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
+        return reconstruct(
+            encoder,
+            _LAYER.value,
+            originals,
+            key=jax.random.key(_SEED.value),
+            recipe=recipes.CALIBRATED,
+            progress=bar.update,
+        ).image
 
 
 def main() -> int:
     """Decodes, writes the results and returns the exit code."""
     encoder = weights.load_encoder(_ENCODER.value)
-    decoder = decoding.decoder_for(encoder, _LAYER.value, _DECODER.value)
-    tap, space = encoder.tap(decoder.layer), encoder.preprocessing
+    decoders = _decoders(encoder)
+    tap, space = encoder.tap(_LAYER.value), encoder.preprocessing
     paths = image_files.find_images(_IMAGES.value)[: _LIMIT.value or None]
     found = image_files.read_images(paths, space)
     for failure in found.failures:
@@ -51,45 +96,89 @@ def main() -> int:
     out = reporting.prepare_output(_OUT.value)
     originals = np.stack(found.images)
     targets = descriptors(tap, originals, space)
-    pictures = np.asarray(space.to_image(decoding.decode(decoder, targets)))
-    judge = weights.load_encoder(_JUDGE.value).tap("fc5") if _JUDGE.value else None
-    measures = fidelity.measures(encoder, tap, targets, pictures, originals, judge)
-    rows = [
-        {"image": name, "layer": decoder.layer, "decoder": decoder.name}
-        | {measure: values[row].item() for measure, values in measures.items()}
-        for row, name in enumerate(found.names)
-    ]
-    _write(out, originals, pictures, found.names, measures)
+    judge = weights.load_encoder(_JUDGE.value) if _JUDGE.value else None
+    pictures: dict[str, np.ndarray] = {}
+    summary: dict[str, Any] = {}
+    for decoder in decoders:
+        count = _DRAWS.value if decoder.noise else 1
+        keys = jax.random.split(jax.random.key(_SEED.value), count)
+        draws = np.stack([space.to_image(decoding.decode(decoder, targets, key)) for key in keys])
+        pictures[decoder.name], summary[decoder.name] = draws[0], {}
+        if decoder.noise:
+            summary[decoder.name] = realism.draw_measures(draws, originals)
+            _write_draws(out / f"draws-{decoder.name}.png", originals, draws)
+    if _COMPARE.value:
+        pictures["inversion"], summary["inversion"] = _inverted(encoder, originals), {}
+    rows, psnr = [], {}
+    for method, made in pictures.items():
+        measures = fidelity.measures(
+            encoder, tap, targets, made, originals, judge.tap("fc5") if judge else None
+        )
+        psnr[method] = [f"{value:.1f} dB" for value in measures["psnr"][: _GRID.value]]
+        summary[method] |= {name: fidelity.summary(values) for name, values in measures.items()}
+        summary[method] |= realism.measures(made, originals, judge.tap("conv4") if judge else None)
+        rows += [
+            {"image": name, "layer": _LAYER.value, "method": method}
+            | {measure: values[row].item() for measure, values in measures.items()}
+            for row, name in enumerate(found.names)
+        ]
+        _write_pictures(out / "images" / method, made, found.names)
+    if judge and len(originals) > 3:
+        known = realism.features(judge.tap("conv4"), originals)
+        halves = realism.kernel_distance(known[::2], known[1::2])
+        summary["originals"] = {"kernel_distance_of_halves": halves}
+    _write_grid(out / "grid.png", originals, pictures, psnr)
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
-        "decoder": decoder.name,
+        "decoders": {decoder.name: decoder.fingerprint for decoder in decoders},
         "images_left_out": len(found.failures),
     }
     reporting.write_json(
         out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
     )
     reporting.write_csv(out / "results.csv", rows)
-    print(f"{len(rows)} images; medians:")
-    for measure, values in measures.items():
-        print(f"  {measure:30}{np.median(values):10.4f}")
-    print(f"wrote {out}/grid.png, results.csv, run.json and images/")
+    reporting.write_json(out / "metrics.json", {"images": len(originals), "methods": summary})
+    _print(summary, list(pictures), len(originals))
+    print(f"wrote {out}/grid.png, results.csv, metrics.json, run.json and images/")
     return 1 if found.failures else 0
 
 
-def _write(out: Path, originals, pictures, names, measures) -> None:
-    folder = out / "images"
-    folder.mkdir(exist_ok=True)
+def _print(summary: dict[str, Any], methods: list[str], count: int) -> None:
+    names = dict.fromkeys(name for method in methods for name in summary[method])
+    print(f"{count} images; medians, and figures of the set:")
+    print(" " * 30 + "".join(f"{method[-24:]:>26}" for method in methods))
+    for name in names:
+        values = [summary[method].get(name, np.nan) for method in methods]
+        shown = [value["median"] if isinstance(value, dict) else value for value in values]
+        print(f"  {name:28}" + "".join(f"{value:26.4f}" for value in shown))
+
+
+def _write_pictures(folder: Path, pictures: np.ndarray, names: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     for name, picture in zip(names, pictures, strict=True):
         reporting.write_png(folder / f"{name}.png", picture)
+
+
+def _write_grid(path: Path, originals: np.ndarray, pictures: dict[str, np.ndarray], psnr) -> None:
     shown = slice(0, _GRID.value)
-    labels = [f"{psnr:.1f} dB" for psnr in measures["psnr"][shown]]
-    reporting.image_grid(
-        out / "grid.png",
-        {"original": originals[shown], "decoded": pictures[shown]},
-        cell_labels={"decoded": labels},
-        title=f"{_ENCODER.value}, decoded: PSNR under each",
-    )
+    columns = {"original": originals[shown]}
+    columns |= {method: made[shown] for method, made in pictures.items()}
+    title = f"{_ENCODER.value} {_LAYER.value}: PSNR under each"
+    reporting.image_grid(path, columns, cell_labels=psnr, title=title)
+
+
+def _write_draws(path: Path, originals: np.ndarray, draws: np.ndarray) -> None:
+    """What all draws share, and what each invents."""
+    shown = slice(0, _GRID.value)
+    made = draws[:, shown].astype(np.float64)
+    deviation = made.std(axis=0).mean(axis=-1, keepdims=True)
+    deviation = np.clip(_DEVIATION * deviation, 0, 255).round().astype(np.uint8)
+    columns = {"original": originals[shown]}
+    columns |= {f"draw {i + 1}": draws[i, shown] for i in range(min(_SHOWN_DRAWS, len(draws)))}
+    columns["mean"] = made.mean(axis=0).round().astype(np.uint8)
+    columns[f"deviation ×{_DEVIATION}"] = np.repeat(deviation, 3, axis=-1)
+    reporting.image_grid(path, columns)
 
 
 if __name__ == "__main__":

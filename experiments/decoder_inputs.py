@@ -69,8 +69,11 @@ class DecoderInputs(NamedTuple):
     judged: dict[str, ImageSet]  # by name: train, validation, rendered
 
 
-def load() -> DecoderInputs:
-    """Raises InputError where the flags do not fit each other or their files."""
+def load(noise: tuple[int, int] | None = None) -> DecoderInputs:
+    """Raises InputError where the flags do not fit each other or their files.
+
+    noise: (draws, numbers each) beside every image of a batch.
+    """
     encoder = load_encoder(ENCODER.value)
     decoding.descriptor_shape(encoder, LAYER.value)
     tap, space = encoder.tap(LAYER.value), encoder.preprocessing
@@ -87,6 +90,7 @@ def load() -> DecoderInputs:
         space.size,
         sharding,
         1.0 if _DESCRIPTORS.value else _CROP.value,
+        noise,
     )
     known = _whole(tap, source) if source else _views(tap, rendered, _RENDERED_KNOWN)
     judged = {"train": known.take(_SETS)}

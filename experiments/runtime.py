@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from posenet_jax.errors import InputError, NotFinite
+from posenet_jax.errors import Collapsed, InputError, NotFinite
 
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
@@ -47,7 +47,7 @@ def run(main: Callable[[], int]) -> None:
         configure()
         try:
             return main()
-        except (InputError, NotFinite) as error:
+        except (Collapsed, InputError, NotFinite) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         except OSError as error:

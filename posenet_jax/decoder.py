@@ -61,6 +61,10 @@ class Mirror(nn.Module):
             x = normalised(conv(256, f"extra{number}")(x), f"extra{number}")
         x = normalised(conv(128, "up3")(x), "up3")
         x = normalised(UpsampledConv(96, 5, name="up2")(x), "up2")
+        return self._image(x, normalised)
+
+    def _image(self, x: Array, normalised: Callable[..., Array]) -> Array:
+        """[..., 100, 100, 3] of feature maps of 16×16 pixels."""
         # Small at first, so that training begins near the mean image.
         small = nn.initializers.variance_scaling(0.02, "fan_in", "normal")
         return UpsampledConvTranspose(3, 7, stride=3, repeat=2, kernel_init=small, name="up1")(x)
@@ -79,4 +83,20 @@ class Deep(Mirror):
     extra: int = 2
 
 
-NETWORKS: dict[str, type[Mirror]] = {"mirror": Mirror, "deep": Deep}
+class Sharp(Mirror):
+    """Mirror with one more layer, of 32×32 pixels, beside its last: 2.5 M parameters from fc5.
+
+    It begins as Mirror. Whose last layer lays the same 12×12 pixels, 6 apart, for every value of a
+    feature map: blurred images hide the grid (Odena et al. 2016), sharp ones show it.
+    """
+
+    fine: int = 48
+
+    def _image(self, x: Array, normalised: Callable[..., Array]) -> Array:
+        coarse = super()._image(x, normalised)
+        x = normalised(UpsampledConv(self.fine, 3, name="fine2")(x), "fine2")
+        none = nn.initializers.zeros
+        return coarse + UpsampledConvTranspose(3, 7, stride=3, kernel_init=none, name="fine1")(x)
+
+
+NETWORKS: dict[str, type[Mirror]] = {"mirror": Mirror, "deep": Deep, "sharp": Sharp}

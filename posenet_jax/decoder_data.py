@@ -59,8 +59,8 @@ def _crops(key: Array, photographs: Array, size: int, smallest: float) -> Array:
 class DecoderBatches:
     """batches(n): the n-th batch, of photographs, rendered views, or both.
 
-    smallest_crop: 1 leaves photographs whole. `stream` yields `image` and, where descriptors are
-    given rather than encoded, `descriptor`.
+    smallest_crop: 1 leaves photographs whole. noise: (draws, numbers each), for every image.
+    `stream` yields `image` and, where descriptors are given rather than encoded, `descriptor`.
     """
 
     stream: ImageStream | None
@@ -69,9 +69,11 @@ class DecoderBatches:
     size: int
     sharding: NamedSharding
     smallest_crop: float = 1.0
+    noise: tuple[int, int] | None = None
 
     def __call__(self, number: int) -> DecoderBatch:
-        crop_key, scene_key = jax.random.split(jax.random.fold_in(self.key, number))
+        key = jax.random.fold_in(self.key, number)
+        crop_key, scene_key = jax.random.split(key)
         parts, descriptors = [], None
         if self.stream:
             batch = jax.device_put(self.stream(number), self.sharding)
@@ -83,7 +85,12 @@ class DecoderBatches:
         if self.rendered:
             views = self.rendered(scene_key).image
             parts.append(jax.device_put(views.reshape((-1, *views.shape[2:])), self.sharding))
-        return DecoderBatch(tuple(parts), descriptors)
+        drawn = None
+        if self.noise:
+            count = sum(len(part) for part in parts)
+            drawn = jax.random.normal(jax.random.fold_in(key, 2), (count, *self.noise))
+            drawn = jax.device_put(drawn, self.sharding)
+        return DecoderBatch(tuple(parts), descriptors, drawn)
 
 
 def photograph_transform(space: Preprocessing, smallest_crop: float) -> Transform:

@@ -6,6 +6,7 @@ Errors are mean squared errors of all values, 1 = from black to white. N images,
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -35,17 +36,22 @@ def described(tap: Tap, images: np.ndarray, names: list[str]) -> ImageSet:
     return ImageSet(images, descriptors(tap, images, tap.preprocessing), names)
 
 
-def errors(decoder: Decoder, images: ImageSet) -> np.ndarray:
-    """[N] of the decoder's images, not rounded or clipped."""
+def errors(decoder: Decoder, images: ImageSet, draw: int | None = None) -> np.ndarray:
+    """[N] of the decoder's images, not rounded or clipped. draw: seed of its noise; None: zero."""
     space = decoder.preprocessing
-    decoded = decode(decoder, images.descriptors)
+    decoded = decode(decoder, images.descriptors, _key(draw))
     wanted = np.asarray(space.to_network(images.images))
     return _mean_squares((decoded - wanted) / (255.0 * space.scale))
 
 
-def pictures(decoder: Decoder, images: ImageSet) -> np.ndarray:
-    """[N, H, W, 3] uint8 RGB."""
-    return np.asarray(decoder.preprocessing.to_image(decode(decoder, images.descriptors)))
+def pictures(decoder: Decoder, images: ImageSet, draw: int | None = None) -> np.ndarray:
+    """[N, H, W, 3] uint8 RGB. draw: as in `errors`."""
+    decoded = decode(decoder, images.descriptors, _key(draw))
+    return np.asarray(decoder.preprocessing.to_image(decoded))
+
+
+def _key(draw: int | None) -> jax.Array | None:
+    return None if draw is None else jax.random.key(draw)
 
 
 def mean_image_errors(train: ImageSet, images: ImageSet) -> np.ndarray:

@@ -19,10 +19,16 @@ def read_metrics(path: str | Path) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
 
 
-def curve_figure(path: str | Path, metrics: str | Path, controls: Mapping[str, float]) -> None:
+def curve_figure(
+    path: str | Path,
+    metrics: str | Path,
+    controls: Mapping[str, float],
+    drops: Sequence[int] = (),
+) -> None:
     """Writes a PNG: the losses of a run against its steps (the report's Figure 8).
 
-    Dashed: the mean image's error on each set, dotted: the nearest training neighbour's.
+    Dashed: the mean image's error on each set, dotted: the nearest training neighbour's. Grey, at
+    the `drops`: the learning rate divided by ten.
     """
     columns = read_metrics(metrics)
     steps = columns["step"]
@@ -41,9 +47,42 @@ def curve_figure(path: str | Path, metrics: str | Path, controls: Mapping[str, f
             value = controls.get(f"{name}_{control}_mse")
             if value is not None and name != "train":
                 axes.axhline(value, color=colour, ls=style, lw=1)
+    for drop in drops:
+        if drop < steps[-1]:
+            axes.axvline(drop, color="0.8", lw=0.8, ls="-.", zorder=0)
     axes.set(yscale="log", xlabel="batches", ylabel="mean squared error, 1 = black to white")
     axes.legend(frameon=False, fontsize=8)
     save_figure(path, figure)
+
+
+def health_figure(path: str | Path, metrics: str | Path) -> None:
+    """Writes a PNG: the health of an adversarial training, and its figures on held-out images."""
+    columns = read_metrics(metrics)
+    panels = {
+        "discriminator's accuracy": ("real_accuracy", "made_accuracy"),
+        "discriminator's hinge loss, loss ratio": ("discriminator_loss", "loss_ratio"),
+        "gradient norms": ("gradient_norm", "discriminator_gradient_norm"),
+        "validation": _found(columns, "energy_ratio", "relative_loss", "judge_relative_loss"),
+        "distance to photographs' features": _found(columns, "kernel_distance"),
+        "variance over draws, error of their mean": _found(columns, "draw_variance", "mean_error"),
+    }
+    figure = new_figure(9.6, 5.0)
+    for number, (title, names) in enumerate(panels.items()):
+        axes = figure.add_subplot(2, 3, number + 1)
+        for name in names:
+            known = np.isfinite(columns[name])
+            axes.plot(columns["step"][known], columns[name][known], lw=1, label=name)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("batches", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.legend(frameon=False, fontsize=6)
+    axes = figure.axes[2]
+    axes.set_yscale("log")
+    save_figure(path, figure)
+
+
+def _found(columns: Mapping[str, np.ndarray], *measures: str) -> list[str]:
+    return [n for n in columns if n.endswith(measures) and not n.startswith("train_")]
 
 
 def search_figure(path: str | Path, stages: Mapping[str, Sequence[Mapping[str, float]]]) -> None:

@@ -1,7 +1,8 @@
 """Training of a decoder: images through the frozen encoder, back, and compared; state and step.
 
 B images a batch, laid over the devices of a mesh with the one axis `AXIS`. The loss is the mean
-squared error of all values, 1 = the full range from black to white (report, section 3.2).
+squared error of all values, 1 = the full range from black to white (report, section 3.2), or that
+of a `Game` against a discriminator.
 """
 
 import dataclasses
@@ -11,10 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
+from flax import struct, traverse_util
 from jax.sharding import Mesh, PartitionSpec
 
-from posenet_jax.decoder import NETWORKS, Mirror
+from posenet_jax import adversarial
+from posenet_jax.adversarial import Game, Opponent
+from posenet_jax.decoder import NETWORKS, SIDE, Mirror
 from posenet_jax.decoding import Decoder, descriptor_shape, value_range
 from posenet_jax.errors import InputError
 from posenet_jax.weights import Encoder, Tap
@@ -31,13 +34,14 @@ class DecoderConfig:
 
     drops: steps after which the learning rate is divided by ten. plateau: instead, divide it
     whenever the training loss, averaged over so many steps, has not fallen by a thousandth for
-    three such averages; 0: not.
+    three such averages; 0: not. game: adversarial training; None: the squared error alone.
     """
 
     network: str = "mirror"
     drops: tuple[int, ...] = ()
     plateau: int = 0
     ema_decay: float = 0.999
+    game: Game | None = None
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
@@ -54,6 +58,7 @@ class DecoderState:
     variables: Any  # {"params": …, "batch_stats": …}
     average: Any  # the same, exponentially averaged over steps
     opt_state: optax.OptState
+    opponent: Opponent | None = None
 
 
 @struct.dataclass
@@ -62,6 +67,7 @@ class DecoderBatch:
 
     images: tuple[Array, ...]
     descriptors: Array | None = None  # encoded from the images where there are none
+    noise: Array | None = None  # [B, draws, Z] of a game
 
 
 def _network(config: DecoderConfig) -> Mirror:
@@ -78,18 +84,26 @@ def _optimizer(config: DecoderConfig) -> optax.GradientTransformationExtraArgs:
     else:
         drops = dict.fromkeys(config.drops, _DROP)
         share = optax.scale_by_schedule(optax.piecewise_constant_schedule(1.0, drops))
-    return optax.with_extra_args_support(optax.chain(optax.scale_by_adam(), share))
+    adam = optax.scale_by_adam(b1=config.game.beta1 if config.game else 0.9)
+    return optax.with_extra_args_support(optax.chain(adam, share))
 
 
 def init_state(config: DecoderConfig, shape: tuple[int, ...], seed: int | Array) -> DecoderState:
-    """The state before the first step; the seed decides the weights."""
-    module = NETWORKS[config.network]()
-    variables = dict(module.init(jax.random.key(seed), jnp.zeros(shape)))
+    """The state before the first step; the seed decides the weights. shape: of a descriptor."""
+    key, game, opponent = jax.random.key(seed), config.game, None
+    read = shape
+    if game:
+        read = (*shape[:-1], shape[-1] + game.noise)
+        opponent = adversarial.init_opponent(
+            _optimizer(config), shape, SIDE, jax.random.fold_in(key, 1)
+        )
+    variables = dict(NETWORKS[config.network]().init(key, jnp.zeros(read)))
     return DecoderState(
         step=jnp.zeros((), jnp.int32),
         variables=variables,
         average=jax.tree.map(jnp.copy, variables),
         opt_state=_optimizer(config).init(variables["params"]),
+        opponent=opponent,
     )
 
 
@@ -104,48 +118,75 @@ def train_step(
     config: DecoderConfig,
     mesh: Mesh,
 ) -> tuple[DecoderState, dict[str, Array]]:
-    """One step of Adam. The learning rate is an argument: trials of a search share the program.
+    """One step of Adam, and of the discriminator's in a game: both from the same state.
 
-    Each device encodes and decodes its own images; what normalises the batch, and the gradients,
-    are means over all devices.
+    The learning rate is an argument: trials of a search share the program. Each device encodes and
+    decodes its own images; what normalises the batch, and the gradients, are means over devices.
     """
-    module = _network(config)
+    module, game = _network(config), config.game
 
-    def on_device(variables, batch: DecoderBatch, tap, descriptor_scale):
+    def on_device(variables, opponent, batch: DecoderBatch, tap: Tap, descriptor_scale):
         images = jnp.concatenate(batch.images)
         inside = tap.preprocessing.to_network(images)
-        descriptors = tap(inside) if batch.descriptors is None else batch.descriptors
+        truth: Any = tap.module.apply({"params": tap.params}, inside)
+        descriptors = truth[tap.layer] if batch.descriptors is None else batch.descriptors
+        conditions = descriptors / descriptor_scale
         wanted = inside / value_range(tap.preprocessing)
 
-        def loss(params):
-            decoded, changed = module.apply(
-                {**variables, "params": params},
-                descriptors / descriptor_scale,
-                train=True,
-                mutable=["batch_stats"],
+        def decoded(params):
+            read = conditions
+            if game and batch.noise is not None:
+                read = adversarial.with_noise(conditions, batch.noise)
+            made, changed = module.apply(
+                {**variables, "params": params}, read, train=True, mutable=["batch_stats"]
             )
-            return jnp.mean(optax.losses.squared_error(decoded, wanted)), changed["batch_stats"]
+            return made.reshape((-1, *wanted.shape)), changed["batch_stats"]
 
-        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
-        return *jax.lax.pmean((value, gradients), AXIS), stats
+        def objective(made):
+            if game:
+                return adversarial.generator_loss(
+                    made, wanted, truth, conditions, opponent, tap, game
+                )
+            return adversarial.mean_error(made, wanted), {}
+
+        made, pull, stats = jax.vjp(decoded, variables["params"], has_aux=True)
+        (value, figures), slope = jax.value_and_grad(objective, has_aux=True)(made)
+        gradients, against = pull(slope)[0], None
+        if game:
+            differentiate = jax.grad(adversarial.discriminator_loss, has_aux=True)
+            against, (bounds, health) = differentiate(
+                opponent.variables["params"], opponent, made, wanted, conditions
+            )
+            figures = figures | health
+        means = jax.lax.pmean((value, figures, gradients, against), AXIS)
+        return *means, stats, bounds if game else None
 
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
-    value, gradients, stats = jax.shard_map(
+    value, figures, gradients, against, stats, bounds = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(everywhere, split, everywhere, everywhere),
+        in_specs=(everywhere, everywhere, split, everywhere, everywhere),
         out_specs=everywhere,
         check_vma=False,
-    )(state.variables, batch, tap, descriptor_scale)
-    params = state.variables["params"]
-    updates, opt_state = _optimizer(config).update(gradients, state.opt_state, params, value=value)
-    updates = jax.tree.map(lambda update: -learning_rate * update, updates)
-    variables = {"params": optax.apply_updates(params, updates), "batch_stats": stats}
+    )(state.variables, state.opponent, batch, tap, descriptor_scale)
+
+    def updates(gradients, opt_state, params):
+        found, after = _optimizer(config).update(gradients, opt_state, params, value=value)
+        return jax.tree.map(lambda update: -learning_rate * update, found), after
+
+    params, opponent = state.variables["params"], state.opponent
+    moves, opt_state = updates(gradients, state.opt_state, params)
+    variables = {"params": optax.apply_updates(params, moves), "batch_stats": stats}
     # Debiased by a ramp, so that the average forgets the random start within the first steps.
     decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
     average = optax.incremental_update(variables, state.average, 1.0 - decay)
-    metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradients)}
-    return DecoderState(state.step + 1, variables, average, opt_state), metrics
+    metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradients), **figures}
+    if game and opponent:
+        metrics["discriminator_gradient_norm"] = optax.tree.norm(against)
+        moves, memory = updates(against, opponent.opt_state, opponent.variables["params"])
+        ratio = figures["loss_ratio"]
+        opponent = adversarial.moved(opponent, moves, memory, bounds, ratio, game)
+    return DecoderState(state.step + 1, variables, average, opt_state, opponent), metrics
 
 
 def trained_decoder(
@@ -166,5 +207,27 @@ def trained_decoder(
         encoder=encoder.name,
         encoder_fingerprint=encoder.fingerprint,
         preprocessing=encoder.preprocessing,
+        noise=config.game.noise if config.game else 0,
         name=name,
     )
+
+
+def begun_with(state: DecoderState, decoder: Decoder) -> DecoderState:
+    """The state whose generator is a trained decoder, until it has learned to read the noise.
+
+    A network with further layers keeps what `state` has for them. Raises InputError where a layer
+    of the decoder has no place in it.
+    """
+    flat, known = (
+        traverse_util.flatten_dict(tree, sep="/") for tree in (state.variables, decoder.variables)
+    )
+    for name, old in known.items():
+        shape = flat[name].shape if name in flat else ()
+        extra = [a - b for a, b in zip(shape, old.shape, strict=True)] if name in flat else [-1]
+        if min(extra, default=0) < 0:
+            raise InputError(f"decoder {decoder.name!r} does not fit this network, at {name}")
+        # Zeros where a kernel reads noise besides.
+        flat[name] = jnp.pad(old, [(0, rows) for rows in extra])
+    variables = traverse_util.unflatten_dict(flat, sep="/")
+    average = jax.tree.map(jnp.copy, variables)
+    return dataclasses.replace(state, variables=variables, average=average)

@@ -44,11 +44,23 @@ class Decoder:
     encoder: str = struct.field(pytree_node=False)  # its name
     encoder_fingerprint: str = struct.field(pytree_node=False)
     preprocessing: Preprocessing = struct.field(pytree_node=False)
+    noise: int = struct.field(pytree_node=False, default=0)  # numbers drawn beside a descriptor
     name: str = struct.field(pytree_node=False, default="")
 
-    def __call__(self, descriptor: Array) -> Array:
-        """[..., *descriptor_shape] → [..., H, W, 3] in network space."""
-        decoded: Any = self.module.apply(self.variables, descriptor / self.descriptor_scale)
+    def __call__(self, descriptor: Array, noise: Array | None = None) -> Array:
+        """[..., *descriptor_shape] → [..., H, W, 3] in network space.
+
+        noise: [..., self.noise] from N(0, 1), where the decoder makes several images of one
+        descriptor; zeros if not given.
+        """
+        read = descriptor / self.descriptor_scale
+        if self.noise:
+            drawn = jnp.zeros(self.noise) if noise is None else noise
+            for _ in self.descriptor_shape[1:]:
+                drawn = jnp.expand_dims(drawn, -2)
+            drawn = jnp.broadcast_to(drawn, (*read.shape[:-1], self.noise))
+            read = jnp.concatenate([read, drawn], axis=-1)
+        decoded: Any = self.module.apply(self.variables, read)
         return decoded * value_range(self.preprocessing)
 
     @property
@@ -87,15 +99,23 @@ def descriptor_shape(encoder: Encoder, layer: str) -> tuple[int, ...]:
 
 
 @jax.jit
-def _decode(decoder: Decoder, descriptors: Array) -> Array:
-    return decoder(descriptors)
+def _decode(decoder: Decoder, descriptors: Array, keys: Array | None) -> Array:
+    if keys is None:
+        return decoder(descriptors)
+    return decoder(
+        descriptors, jax.vmap(lambda key: jax.random.normal(key, (decoder.noise,)))(keys)
+    )
 
 
-def decode(decoder: Decoder, descriptors: Array | np.ndarray) -> np.ndarray:
+def decode(
+    decoder: Decoder, descriptors: Array | np.ndarray, key: Array | None = None
+) -> np.ndarray:
     """[N, H, W, 3] in network space of descriptors [N, *descriptor_shape].
 
-    Raises InputError for descriptors of another shape.
+    key: draws the noise of a decoder that reads some; without one it is zero. Raises InputError for
+    descriptors of another shape.
     """
+    keys = None if key is None or not decoder.noise else jax.random.split(key, len(descriptors))
     if tuple(descriptors.shape[1:]) != decoder.descriptor_shape or not len(descriptors):
         raise InputError(
             f"decoder {decoder.name!r} reads descriptors [N, "
@@ -105,9 +125,15 @@ def decode(decoder: Decoder, descriptors: Array | np.ndarray) -> np.ndarray:
     for start in range(0, len(descriptors), _BATCH):
         # One shape for all batches: the last is filled up with copies.
         rows = np.minimum(np.arange(start, start + _BATCH), len(descriptors) - 1)
-        decoded = _decode(decoder, jnp.asarray(descriptors[rows]))
+        drawn = None if keys is None else keys[rows]
+        decoded = _decode(decoder, jnp.asarray(descriptors[rows]), drawn)
         parts.append(np.asarray(decoded[: len(descriptors) - start]))
     return np.concatenate(parts)
+
+
+def bundled(encoder: Encoder, layer: str) -> list[str]:
+    """Names of the decoders in the package for this encoder's layer."""
+    return sorted(file.stem for file in _FOLDER.glob(f"{encoder.name}-{layer}*.safetensors"))
 
 
 def decoder_for(encoder: Encoder, layer: str, name_or_path: str | Path | None = None) -> Decoder:
@@ -127,6 +153,7 @@ def save_decoder(path: str | Path, decoder: Decoder, dtype: str = "float16") -> 
         "network": network,
         "descriptor_shape": json.dumps(decoder.descriptor_shape),
         "descriptor_scale": repr(float(decoder.descriptor_scale)),
+        "noise": str(decoder.noise),
         "layer": decoder.layer,
         "encoder": decoder.encoder,
         "encoder_fingerprint": decoder.encoder_fingerprint,
@@ -155,10 +182,12 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
         shape = tuple(int(side) for side in json.loads(metadata["descriptor_shape"]))
         space = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
         scale = jnp.asarray(float(metadata["descriptor_scale"]), jnp.float32)
+        noise = int(metadata.get("noise", "0"))
         origin = [metadata[key] for key in ("layer", "encoder", "encoder_fingerprint")]
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} has unusable metadata for a decoder: {error!r}") from error
-    expected = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
+    read = jnp.zeros((*shape[:-1], shape[-1] + noise))
+    expected = jax.eval_shape(module.init, jax.random.key(0), read)
     return Decoder(
         variables=checked_tree(path, tensors, expected),
         descriptor_scale=scale,
@@ -168,5 +197,6 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
         encoder=origin[1],
         encoder_fingerprint=origin[2],
         preprocessing=space,
+        noise=noise,
         name=path.stem,
     )

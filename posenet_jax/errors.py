@@ -11,3 +11,7 @@ class ImageError(InputError):
 
 class NotFinite(RuntimeError):
     """A loss stopped being a number; what was good before that is kept."""
+
+
+class Collapsed(RuntimeError):
+    """A training that can no longer come to anything; what was good before that is kept."""

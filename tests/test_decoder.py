@@ -7,7 +7,14 @@ import pytest
 
 from posenet_jax.decoder import NETWORKS
 
-CASES = [("mirror", (512,), 0), ("deep", (512,), 2), ("mirror", (6, 6, 256), 0), ("deep", (7,), 2)]
+CASES = [
+    ("mirror", (512,)),
+    ("deep", (512,)),
+    ("mirror", (6, 6, 256)),
+    ("sharp", (30,)),
+    ("deep", (7,)),
+    ("sharp", (6, 6, 8)),
+]
 
 
 def _variables(module, shape):
@@ -32,10 +39,10 @@ def _to_torch(torch, array):
 def case(torch, request):
     from benchmarks.torch_decoder import Decoder
 
-    network, shape, extra = request.param
+    network, shape = request.param
     module = NETWORKS[network]()
     variables = _variables(module, shape)
-    peer = Decoder(shape, extra).load_flax(variables)
+    peer = Decoder(shape, module.extra, getattr(module, "fine", 0)).load_flax(variables)
     descriptors = np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32)
     return module, variables, peer, descriptors
 
@@ -51,7 +58,7 @@ def test_trained_networks_decode_as_pytorchs(case, torch):
     np.testing.assert_allclose(alone, decoded[0], rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("case", CASES[:3], indirect=True)
+@pytest.mark.parametrize("case", CASES[:4], indirect=True)
 def test_training_gradients_are_pytorchs(case, torch):
     from benchmarks.torch_decoder import flax_bias, flax_kernel
 
@@ -83,7 +90,7 @@ def test_training_gradients_are_pytorchs(case, torch):
             running = stats[name]["norm"]
             _close(running["mean"], layer.running_mean.numpy())
             # PyTorch's running variance is the unbiased one; compared where they hardly differ.
-            count = 4 * {"up5": 9, "up2": 256}.get(name.removesuffix("_norm"), 64)
+            count = 4 * {"up5": 9, "up2": 256, "fine2": 1024}.get(name.removesuffix("_norm"), 64)
             _close(running["var"], layer.running_var.numpy(), 1.0 / count)
         else:
             _close(flax_kernel(layer, np.asarray(gradients["kernel"])), layer.weight.grad.numpy())

@@ -115,14 +115,54 @@ def test_decodes_with_every_measure(images, trained, tmp_path):
     assert run.returncode == 1 and "bad.jpg" in run.stderr
     rows = _table(tmp_path / "results.csv")
     assert [row["image"] for row in rows] == [str(number) for number in range(COUNT)]
+    summary = json.loads((tmp_path / "metrics.json").read_text())["methods"]["decoder"]
+    assert summary["psnr"]["mean"] == pytest.approx(np.mean([float(row["psnr"]) for row in rows]))
+    assert summary["psnr"]["low"] < summary["psnr"]["mean"] < summary["psnr"]["high"]
     original = read_images([images / "0.jpg"], weights.load_encoder(ENCODER).preprocessing)
-    with Image.open(tmp_path / "images" / "0.png") as file:
+    with Image.open(tmp_path / "images" / "decoder" / "0.png") as file:
         picture = np.asarray(file, float)
     error = np.mean(np.square(picture - original.images[0]) / 255.0**2)
     assert float(rows[0]["psnr"]) == pytest.approx(-10 * np.log10(error), rel=1e-4)
+    names = sorted(path for path in images.iterdir() if path.name != "bad.jpg")
+    whole = read_images(names, weights.load_encoder(ENCODER).preprocessing).images
+    made = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("images/decoder/*.png"))]
+    assert summary["energy_ratio"] == pytest.approx(_energy(made) / _energy(whole), rel=1e-2)
     refused = _run("decode", *flags, "--encoder=compact-random-1")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert "was trained on encoder 'compact-random-0'" in refused.stderr
+
+
+def _energy(pictures):
+    """Of Pillow's grey values, which are rounded."""
+    grey = [np.asarray(Image.fromarray(picture).convert("L"), float) for picture in pictures]
+    return np.mean([np.square(np.diff(g, axis=axis)).mean() for g in grey for axis in (0, 1)])
+
+
+def test_trains_against_a_discriminator_and_compares(images, trained, tmp_path):
+    workdir, out = tmp_path / "game", tmp_path / "compared"
+    decoder = trained[0] / "decoder.safetensors"
+    flags = _train_flags(images, workdir, f"--decoder={decoder}", f"--val_images={images}")[1:]
+    flags = *flags, "--steps=4", "--noise=5", "--learning_rate=1e-3", "--evaluate_every=50"
+    run = _run("train_adversarial", *flags)
+    assert run.returncode == 0, run.stderr
+    row = _table(workdir / "metrics.csv")[-1]
+    health = "real_accuracy", "made_accuracy", "loss_ratio", "discriminator_gradient_norm"
+    judged = "relative_loss", "judge_relative_loss", "energy_ratio", "kernel_distance"
+    assert all(np.isfinite(float(row[name])) for name in health)
+    assert all(np.isfinite(float(row[f"validation_{name}"])) for name in judged)
+    assert (workdir / "health.png").is_file()
+    (workdir / "decoder.safetensors").rename(workdir / "generator.safetensors")
+    both = f"--decoder={decoder},{workdir / 'generator.safetensors'}"
+    run = _run("decode", f"--images={images}/?.jpg", both, f"--out={out}", "--compare", "--limit=2")
+    assert run.returncode == 0, run.stderr
+    methods = json.loads((out / "metrics.json").read_text())["methods"]
+    assert set(methods) == {"decoder", "generator", "inversion"}
+    assert methods["inversion"]["picture_relative_loss"]["mean"] < 0.05
+    assert methods["generator"]["draw_variance"] > 0
+    assert len(_table(out / "results.csv")) == 6
+    assert (out / "draws-generator.png").is_file() and (out / "grid.png").is_file()
+    refused = _run("train_adversarial", *flags[:-1], "--feature_taps=conv9", "--steps=5")
+    assert refused.returncode == 2 and "no tap 'conv9'" in refused.stderr, refused.stderr
 
 
 def test_descriptors_extracted_beforehand_train_as_images_do(images, tmp_path):

@@ -1,0 +1,113 @@
+"""Trains a decoder to make sharp images that keep the descriptor, against a discriminator.
+
+    python -m experiments.train_adversarial --images=PHOTOS --val_images=OTHERS --rendered=16 \\
+        --facades=FACADES --layer=fc5 --workdir=runs/adversarial
+
+Begins with the decoder trained by train_decoder. Losses of the generator: --image_weight × squared
+error of the mean over --draws of the noise (1 = from black to white) + --descriptor_weight ×
+‖φ - φ0‖² / ‖φ0‖² + --feature_weight × the same at other taps, of the means + --adversarial_weight ×
+hinge loss of a discriminator that sees the descriptor too.
+
+Writes what train_decoder writes, and to metrics.csv the health of the game: the discriminator's
+accuracy on real and made images, both gradients' norms, its loss, loss_ratio (its cross-entropy by
+the generator's; 2 at a draw). Stops with a sentence when one side has won. health.png shows it.
+"""
+
+import numpy as np
+from absl import flags
+
+from experiments import decoder_inputs, decoder_run, runtime
+from posenet_jax import decoder_evaluation, decoder_training, decoding, realism, weights
+from posenet_jax.adversarial import Game
+from posenet_jax.collapse import collapse
+from posenet_jax.decoder_evaluation import ImageSet
+from posenet_jax.decoder_figures import health_figure, read_metrics
+from posenet_jax.errors import Collapsed
+from posenet_jax.reconstruction import measures
+
+flags.set_default(decoder_run.LEARNING_RATE, 2e-4)
+flags.set_default(decoder_run.NETWORK, "sharp")
+_DEFAULT = Game()
+_DECODER = flags.DEFINE_string(
+    "decoder",
+    None,
+    "Begins with this: a bundled decoder or a .safetensors file; ENCODER-LAYER if not given, random"
+    " weights if empty.",
+)
+_JUDGE = flags.DEFINE_string("judge", "judge", "Encoder that is in no loss, to judge pictures by.")
+_IMAGE = flags.DEFINE_float("image_weight", _DEFAULT.image, "Of the squared error.")
+_DESCRIPTOR = flags.DEFINE_float("descriptor_weight", _DEFAULT.descriptor, "Of the descriptor.")
+_FEATURES = flags.DEFINE_float("feature_weight", _DEFAULT.features, "Of other taps.")
+_TAPS = flags.DEFINE_list("feature_taps", list(_DEFAULT.layers), "Which taps.")
+_ADVERSARIAL = flags.DEFINE_float("adversarial_weight", _DEFAULT.adversarial, "Of the game.")
+_NOISE = flags.DEFINE_integer(
+    "noise", _DEFAULT.noise, "Numbers drawn beside a descriptor.", lower_bound=1
+)
+_DRAWS = flags.DEFINE_integer(
+    "draws", _DEFAULT.draws, "Images made of each descriptor a step.", lower_bound=1
+)
+_PACE = flags.DEFINE_float(
+    "pace", _DEFAULT.pace, "The discriminator's learning rate, as a multiple of --learning_rate."
+)
+_PAUSE = flags.DEFINE_float(
+    "pause",
+    _DEFAULT.pause,
+    "The discriminator waits while loss_ratio is below this (Dosovitskiy & Brox: 0.1); 0: never.",
+    lower_bound=0.0,
+)
+
+
+def _game() -> Game:
+    return Game(
+        image=_IMAGE.value,
+        descriptor=_DESCRIPTOR.value,
+        features=_FEATURES.value,
+        adversarial=_ADVERSARIAL.value,
+        noise=_NOISE.value,
+        draws=_DRAWS.value,
+        layers=tuple(_TAPS.value),
+        pace=_PACE.value,
+        pause=_PAUSE.value,
+    )
+
+
+def main() -> int:
+    """Trains, or resumes, and writes the generator with its figures; returns the exit code."""
+    game = _game()
+    config = decoder_training.DecoderConfig(
+        network=decoder_run.NETWORK.value, drops=decoder_run.drops(), game=game
+    )
+    data = decoder_inputs.load((game.draws, game.noise))
+    layer = decoder_inputs.LAYER.value
+    shape = decoding.descriptor_shape(data.encoder, layer)
+    first = decoder_training.init_state(config, shape, decoder_inputs.SEED.value)
+    if _DECODER.value != "":
+        begin = decoding.decoder_for(data.encoder, layer, _DECODER.value)
+        first = decoder_training.begun_with(first, begin)
+        data = data._replace(scale=begin.descriptor_scale)
+    judge = weights.load_encoder(_JUDGE.value)
+
+    def figures(decoder: decoding.Decoder, images: ImageSet) -> dict[str, float]:
+        draws = np.stack([decoder_evaluation.pictures(decoder, images, draw) for draw in (0, 1)])
+        pictures = draws[0]
+        found = measures(data.tap, images.descriptors, pictures, images.images, judge.tap("fc5"))
+        return {
+            "relative_loss": float(found["picture_relative_loss"].mean()),
+            "judge_relative_loss": float(found["judge_relative_loss"].mean()),
+            **realism.measures(pictures, images.images, judge.tap("conv4")),
+            **realism.draw_measures(draws, images.images),
+        }
+
+    def watch(workdir) -> None:
+        sentence = collapse(read_metrics(workdir / "metrics.csv"))
+        if sentence:
+            raise Collapsed(sentence)
+
+    workdir, _ = decoder_run.run(config, data, first, judge=figures, watch=watch)
+    health_figure(workdir / "health.png", workdir / "metrics.csv")
+    print(f"wrote {workdir / 'decoder.safetensors'}, decoder.json, health.png and samples/")
+    return 0
+
+
+if __name__ == "__main__":
+    runtime.run(main)

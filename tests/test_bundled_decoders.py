@@ -1,0 +1,53 @@
+"""The decoders in the package: that they load, fit, and give back more than the mean image."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posenet_jax import decoder_evaluation, decoding, image_files
+from posenet_jax.weights import PRETRAINED, load_encoder
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "posenet_jax" / "demo_images"
+NAMES = sorted(path.stem for path in (PRETRAINED / "decoders").glob("*.safetensors"))
+
+
+def test_there_is_one_for_each_layer_and_each_has_a_card():
+    assert {"streetnet-fc5", "streetnet-conv4"} <= set(NAMES)
+    cards = {path.stem for path in (PRETRAINED / "decoders").glob("*.md")}
+    assert set(NAMES) == cards
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_gives_back_more_than_the_mean_image(name):
+    file = PRETRAINED / "decoders" / f"{name}.safetensors"
+    assert file.stat().st_size <= 8 * 2**20
+    encoder = load_encoder("streetnet")
+    decoder = decoding.load_decoder(name)
+    decoder.check_fits(encoder, decoder.layer)
+    images = image_files.read_images(image_files.find_images(DEMO), encoder.preprocessing).images
+    demo = decoder_evaluation.described(encoder.tap(decoder.layer), np.stack(images), [])
+    ours = decoder_evaluation.errors(decoder, demo).mean()
+    # The mean of these very images knows more than that of the training images.
+    mean = decoder_evaluation.mean_image_errors(demo, demo).mean()
+    assert ours < (0.75 if decoder.layer == "fc5" else 0.5) * mean
+
+
+def test_the_script_begins_with_the_bundled_decoders_picture(tmp_path):
+    def rows(recipe):
+        out = tmp_path / recipe
+        command = [sys.executable, "-m", "experiments.invert", f"--images={DEMO}", "--layer=fc5"]
+        flags = [f"--recipe={recipe}", "--steps=20", f"--out={out}"]
+        subprocess.run([*command, *flags], cwd=ROOT, check=True, capture_output=True, timeout=300)
+        with (out / "results.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    warm, cold = (
+        np.median([float(row["luminance_correlation"]) for row in rows(recipe)])
+        for recipe in ("warm", "calibrated")
+    )
+    assert warm > cold + 0.1
