@@ -67,7 +67,7 @@ def init_opponent(
 ) -> Opponent:
     """Of descriptors [*shape] and images [side, side, 3]."""
     image, descriptor = jnp.zeros((side, side, 3)), jnp.zeros(shape)
-    variables = dict(Discriminator().init(key, image, descriptor))
+    variables = dict(jax.jit(Discriminator().init)(key, image, descriptor))
     return Opponent(variables, optimizer.init(variables["params"]))
 
 

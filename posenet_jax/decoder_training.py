@@ -97,7 +97,7 @@ def init_state(config: DecoderConfig, shape: tuple[int, ...], seed: int | Array)
         opponent = adversarial.init_opponent(
             _optimizer(config), shape, SIDE, jax.random.fold_in(key, 1)
         )
-    variables = dict(NETWORKS[config.network]().init(key, jnp.zeros(read)))
+    variables = dict(jax.jit(NETWORKS[config.network]().init)(key, jnp.zeros(read)))
     return DecoderState(
         step=jnp.zeros((), jnp.int32),
         variables=variables,

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from tensorboardX import SummaryWriter
 
 from posenet_jax.errors import InputError, NotFinite
 
@@ -84,6 +83,9 @@ class MetricLog:
     def __init__(self, workdir: Path, start: int):
         self._path = workdir / "metrics.csv"
         self._rows = [row for row in self._previous() if int(row["step"]) <= start]
+        # Imported here: with PyTorch at hand it imports all of it, a second of every script's.
+        from tensorboardX import SummaryWriter
+
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
 
     def _previous(self) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from posenet_jax.data.sources import FolderImages  # noqa: E402
 
 def main(images: str, out: str, steps: str, cache: str) -> None:
     jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=int(steps))
     config = bulk_inversion.BulkConfig(
         restarts=2, slots=4, batch_size=2, shard_size=4, pictures=True

@@ -1,6 +1,7 @@
 """The test session is strict: two CPU devices, no implicit rank promotion, warnings are errors.
 
 Set before the first JAX call of any test. Warnings are turned into errors in pyproject.toml.
+What is compiled once serves all processes of the session, scripts among them, and the next session.
 """
 
 import os
@@ -11,6 +12,11 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "xla"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_COMPILED))
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 _PHOTOS = Path(__file__).parents[1] / "../shared/data/street_photos/val/street"
 
