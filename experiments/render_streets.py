@@ -5,21 +5,20 @@
 
 Writes images/NNNN_{0,1}.png, grid.png (each pair side by side, labelled with the angle between the
 cameras in degrees) and run.json. With --interventions, images/NNNN_NAME.png and a grid of what one
-change alone does to each scene: of colour, texture, light or geometry, or of the camera's pose.
+change alone does to each scene: of noise, photograph, colour, texture, light, clutter or geometry,
+or of the camera's pose (`posenet_jax.interventions` says how much).
 The same seed on the same machine gives the same bytes.
 """
 
-import functools
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 
 from experiments import runtime
-from posenet_jax import evaluation, pairs, reporting, scenes, training
+from posenet_jax import evaluation, interventions, pairs, reporting, scenes, training
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
@@ -36,14 +35,6 @@ _FACADES = flags.DEFINE_string(
     "Folder of facade photographs to texture buildings with; invented if not given.",
 )
 _BATCH = 16
-_SWAPS = {
-    "re-colour": "colour",
-    "re-texture": "texture",
-    "re-light": "light",
-    "geometry": "geometry",
-}
-_TURNS = {"yaw": (15.0, 0.0, 0.0), "pitch": (0.0, 10.0, 0.0), "roll": (0.0, 0.0, 15.0)}  # degrees
-_STEP = 0.15  # to the right, as a fraction of the distance to the target
 
 
 def _write(out: Path, columns: dict[str, np.ndarray], suffixes: list[str], **labels) -> None:
@@ -67,47 +58,13 @@ def _write_pairs(out: Path, key: jax.Array, source: pairs.RenderedPairs) -> None
     _write(out, columns, ["0", "1"], cell_labels=labels, title=title)
 
 
-@jax.jit
-def _turned(cameras: scenes.Camera, angles: jax.Array) -> scenes.Camera:
-    def one(camera):
-        yaw, pitch, roll = angles
-        return scenes.moved(camera, yaw=yaw, pitch=pitch, roll=roll)
-
-    return jax.vmap(jax.vmap(one))(cameras)
-
-
-@jax.jit
-def _stepped(scene: scenes.Scene) -> scenes.Camera:
-    def one(camera, target):
-        step = _STEP * jnp.linalg.norm(target - camera.centre)
-        return scenes.moved(camera, translation=step * jnp.array([1.0, 0.0, 0.0]))
-
-    return jax.vmap(jax.vmap(one, (0, None)))(scene.cameras, scene.target)
-
-
-def _interventions(key: jax.Array, config: scenes.ViewConfig) -> dict[str, scenes.Scene]:
-    """The same N scenes, each time with one thing changed."""
-    world_key, new_key, *other = jax.random.split(key, 4)
-    view_key, photo_key = (jax.random.split(k, _NUM.value) for k in other)
-    keys = jax.vmap(scenes.scene_keys)(jax.random.split(world_key, _NUM.value))
-    fresh = jax.random.split(new_key, _NUM.value)
-    make = functools.partial(scenes.scenes_from_keys, config=config)
-    made = {"original": make(keys, view_key, photo_key)}
-    for name, part in _SWAPS.items():
-        made[name] = make(keys._replace(**{part: fresh}), view_key, photo_key)
-    original = made["original"]
-    for name, degrees in _TURNS.items():
-        cameras = _turned(original.cameras, jnp.radians(jnp.array(degrees)))
-        made[name] = original._replace(cameras=cameras)
-    return made | {"translation": original._replace(cameras=_stepped(original))}
-
-
 def _write_interventions(
     out: Path, key: jax.Array, atlas: scenes.Atlas, config: scenes.ViewConfig
 ) -> None:
+    keys = interventions.numbered_keys(key, 0, _NUM.value)
     columns = {
         name: np.asarray(scenes.render_scenes(scene, atlas, config).image[:, 0])
-        for name, scene in _interventions(key, config).items()
+        for name, scene in interventions.draw(keys, config).items()
     }
     title = f"Rendered {_KIND.value}: one change at a time"
     _write(out, columns, list(columns), title=title)

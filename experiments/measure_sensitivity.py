@@ -1,0 +1,114 @@
+"""Measures how far each layer moves when one thing in a rendered scene is changed.
+
+    python -m experiments.measure_sensitivity --out=runs/sensitivity
+
+Changes, each alone: sensor noise, the photograph's settings, colour, texture, light, clutter (cars,
+trees and posts taken away; not in rooms), geometry, yaw, pitch and roll by 10°, and a step to the
+right by 0.15 of the target's distance. The camera's moves are of that size; all else is drawn anew,
+as different as training's scenes are from each other. The last row, another scene, is all at once.
+
+Writes sensitivity.csv (a row an encoder, layer and change: ‖φ(x') - φ(x)‖ / ‖φ(x)‖, its ratio to
+that of 10° of yaw and to that of another scene, both over the control's, each with its interval of
+95 % over scenes; `pixels` is the image itself), sensitivity.png (1 = 10° of yaw),
+sensitivity_other.png (1 = another scene), rotations.csv (where an encoder has pose heads: the
+rotation that they see between a scene and itself changed, degrees, beside the true one), grid.png
+(a few scenes under every change) and run.json.
+"""
+
+import sys
+
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from experiments import runtime
+from posenet_jax import analysis_figures, pairs, reporting, scenes, sensitivity, weights
+from posenet_jax.errors import InputError
+
+_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+_ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
+_CONTROL = flags.DEFINE_string(
+    "control", "streetnet-random-0", "Encoder to compare with: the same with random weights."
+)
+_KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
+_SCENES = flags.DEFINE_integer("scenes", 256, "Scenes, each under every change.", lower_bound=2)
+_SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides the scenes: not one of training's.")
+_FACADES = flags.DEFINE_string(
+    "facades",
+    None,
+    "Folder of facade photographs, of which the last tenth by name, which training leaves out, is "
+    "used; invented ones if not given.",
+)
+_BATCH = flags.DEFINE_integer(
+    "batch", 32, "Scenes rendered together, a multiple of the devices.", lower_bound=1
+)
+_SHOWN = flags.DEFINE_integer("grid", 8, "Scenes shown in grid.png, at most.", lower_bound=1)
+
+
+def main() -> int:
+    """Measures, writes and prints."""
+    encoders = [weights.load_encoder(name) for name in (_ENCODER.value, _CONTROL.value)]
+    if encoders[0].name == encoders[1].name:
+        raise InputError(f"--control must be another encoder than {encoders[0].name!r}")
+    mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
+    if _BATCH.value % mesh.size:
+        raise InputError(f"--batch must be a multiple of {mesh.size} devices, not {_BATCH.value}")
+    out = reporting.prepare_output(_OUT.value)
+    atlas_key, scene_key = jax.random.split(jax.random.key(_SEED.value))
+    _, atlas, skipped = pairs.facade_atlases(_FACADES.value, atlas_key, mesh)
+    for name in skipped:
+        print(f"left out: {name}", file=sys.stderr)
+    size = encoders[0].preprocessing.size
+    with tqdm(total=_SCENES.value, unit="scene", dynamic_ncols=True) as bar:
+        found = sensitivity.measure(
+            encoders,
+            atlas,
+            scenes.CONFIGS[_KIND.value](height=size, width=size),
+            key=scene_key,
+            mesh=mesh,
+            count=_SCENES.value,
+            batch=_BATCH.value,
+            shown=_SHOWN.value,
+            progress=bar.update,
+        )
+    rows = sensitivity.table(found.displacements)
+    reporting.write_csv(out / "sensitivity.csv", rows)
+    seen = sensitivity.rotation_table(found.displacements)
+    if seen:
+        reporting.write_csv(out / "rotations.csv", seen)
+    analysis_figures.sensitivity_figure(out / "sensitivity.png", rows)
+    analysis_figures.sensitivity_figure(out / "sensitivity_other.png", rows, unit="other")
+    title = f"Rendered {_KIND.value}: one change at a time"
+    reporting.image_grid(out / "grid.png", found.pictures, title=title)
+    record = {
+        "weights": {encoder.name: encoder.fingerprint for encoder in encoders},
+        "scenes_left_out": found.left_out,
+        "facades_left_out": len(skipped),
+    }
+    flag_values = flags.FLAGS.flag_values_dict()
+    reporting.write_json(out / "run.json", reporting.run_record(flag_values, record))
+    _print(rows, seen, encoders[0].name)
+    print(
+        f"wrote {out}/sensitivity.csv, sensitivity.png, sensitivity_other.png, grid.png, run.json"
+    )
+    return 1 if skipped else 0
+
+
+def _print(rows: list[dict], seen: list[dict], encoder: str) -> None:
+    shown = [row for row in rows if (row["encoder"], row["layer"]) == (encoder, "fc5")]
+    print(f"{encoder} fc5, {shown[0]['scenes']} scenes: over 10° of yaw (the same over control's)")
+    angles = {row["intervention"]: row["mean"] for row in seen if row["encoder"] == encoder}
+    for row in shown:
+        ratio, control = (
+            f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+            for name in ("ratio_to_yaw", "yaw_over_control")
+        )
+        name = row["intervention"]
+        angle = f"; the heads see {angles[name]:.1f}°" if name in angles else ""
+        print(f"  {name:14} {ratio:20} ({control}){angle}")
+
+
+if __name__ == "__main__":
+    runtime.run(main)

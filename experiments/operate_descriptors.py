@@ -1,0 +1,135 @@
+"""Takes something from fc5 descriptors, and measures what is lost with it.
+
+    python -m experiments.operate_descriptors --out=runs/surgery
+    python -m experiments.operate_descriptors --images=PHOTOS --out=runs/surgery
+
+Operations: rounding to b bits a unit, or to on and off; Gaussian noise (its standard deviation in
+units of the descriptor's own root mean square); keeping the k units of highest mean, or k at
+random, the rest zero or at its mean; keeping k principal components, or k random directions about
+the mean. Ranges, means and components are fitted on other scenes, or every other photograph, than
+those operated on.
+
+Writes surgery.csv (a row an operation and amount: relative loss, eq. 3; disagreement of the pose
+heads in degrees; of rendered pairs their rotation error in degrees; means with intervals of 95 %
+over images; the last rows are the controls: the mean descriptor, another image's), surgery.png,
+pictures.png (what the decoder makes of a few) and run.json.
+
+Exit code: 0; 1 if some images could not be read (they are named, the others are done); 2 if the run
+could not be made.
+"""
+
+import sys
+
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from experiments import runtime
+from posenet_jax import (
+    analysis_figures,
+    decoding,
+    image_files,
+    pairs,
+    reporting,
+    scenes,
+    surgery,
+    weights,
+)
+from posenet_jax.errors import InputError
+
+_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+_ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
+_DECODER = flags.DEFINE_string(
+    "decoder",
+    None,
+    "Bundled decoder or .safetensors file; the one bundled for the encoder's fc5 if not given, and "
+    "no pictures where there is none.",
+)
+_IMAGES = flags.DEFINE_string(
+    "images", None, "Folder, glob or file of images; rendered streets if not given."
+)
+_LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
+_KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
+_SCENES = flags.DEFINE_integer("scenes", 256, "Rendered pairs to operate on.", lower_bound=2)
+_FITTED = flags.DEFINE_integer(
+    "fitted", 1024, "Other rendered pairs, to fit ranges, means and components on.", lower_bound=2
+)
+_FACADES = flags.DEFINE_string(
+    "facades", None, "Folder of facade photographs, as in evaluate_posenet; invented if not given."
+)
+_SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides scenes, noise and random units.")
+_SHOWN = flags.DEFINE_integer("grid", 8, "Images shown in pictures.png, at most.", lower_bound=1)
+_BATCH = 64
+
+
+def _photographs(encoder: weights.Encoder, pattern: str) -> tuple[surgery.Images, np.ndarray, int]:
+    paths = image_files.find_images(pattern)[: _LIMIT.value or None]
+    found = image_files.read_images(paths, encoder.preprocessing)
+    for failure in found.failures:
+        print(f"left out: {failure}", file=sys.stderr)
+    if len(found.images) < 4:
+        raise InputError(f"surgery needs four readable images; {pattern} holds fewer")
+    images = np.stack(found.images)
+    other = surgery.photographs(encoder, images[1::2]).descriptor
+    return surgery.photographs(encoder, images[::2]), other, len(found.failures)
+
+
+def _rendered(encoder: weights.Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndarray, int]:
+    mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
+    atlas_key, own_key, other_key = jax.random.split(key, 3)
+    _, atlas, skipped = pairs.facade_atlases(_FACADES.value, atlas_key, mesh)
+    for name in skipped:
+        print(f"left out: {name}", file=sys.stderr)
+    size = encoder.preprocessing.size
+    config = scenes.CONFIGS[_KIND.value](height=size, width=size)
+    source = pairs.RenderedPairs(atlas, config, _BATCH, mesh)
+    made = []
+    with tqdm(total=_SCENES.value + _FITTED.value, unit="pair", dynamic_ncols=True) as bar:
+        for one_key, count in ((own_key, _SCENES.value), (other_key, _FITTED.value)):
+            made.append(
+                surgery.rendered(encoder, source, key=one_key, count=count, progress=bar.update)
+            )
+    return made[0], made[1].descriptor, len(skipped)
+
+
+def main() -> int:
+    """Operates, measures, writes and prints; returns the exit code."""
+    encoder = weights.load_encoder(_ENCODER.value)
+    decoder = None
+    if _DECODER.value or decoding.bundled(encoder, "fc5"):
+        decoder = decoding.decoder_for(encoder, "fc5", _DECODER.value)
+    scene_key, key = jax.random.split(jax.random.key(_SEED.value))
+    if _IMAGES.value:
+        images, fitted, failures = _photographs(encoder, _IMAGES.value)
+    else:
+        images, fitted, failures = _rendered(encoder, scene_key)
+    out = reporting.prepare_output(_OUT.value)
+    operated = list(surgery.operations(key, images.descriptor, fitted))
+    rows = surgery.table(encoder, images, tqdm(operated, unit="operation", dynamic_ncols=True))
+    reporting.write_csv(out / "surgery.csv", rows)
+    analysis_figures.surgery_figure(out / "surgery.png", rows)
+    written = "surgery.csv, surgery.png"
+    if decoder:
+        columns = surgery.pictures(decoder, images, operated, count=_SHOWN.value)
+        title = f"{encoder.name} fc5, operated on and decoded"
+        reporting.image_grid(out / "pictures.png", columns, title=title)
+        written += ", pictures.png"
+    record = {
+        "encoder": encoder.name,
+        "weights": encoder.fingerprint,
+        "decoder": decoder.fingerprint if decoder else None,
+        "images": len(images.descriptor),
+        "fitted_on": len(fitted),
+        "true_rotation_deg": surgery.mean_rotation(images),
+        "left_out": failures,
+    }
+    flag_values = flags.FLAGS.flag_values_dict()
+    reporting.write_json(out / "run.json", reporting.run_record(flag_values, record))
+    print(f"wrote {out}/{written} and run.json")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    runtime.run(main)
