@@ -26,7 +26,6 @@ from experiments import inputs, processes, runtime
 from posenet_jax import bulk_inversion, decoding, extraction, reporting, weights
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.descriptor_shards import Descriptors
-from posenet_jax.encoder import TAPS
 from posenet_jax.errors import InputError
 from posenet_jax.recipes import RECIPES
 
@@ -34,7 +33,7 @@ _DESCRIPTORS = flags.DEFINE_string(
     "descriptors", None, "Folder of extracted descriptors, instead of images."
 )
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_LAYER = flags.DEFINE_enum("layer", "fc5", TAPS, "Layer to invert.")
+_LAYER = flags.DEFINE_string("layer", "fc5", "Layer to invert, one of the encoder's taps.")
 _RECIPE = flags.DEFINE_enum("recipe", "calibrated", sorted(RECIPES), "How to invert.")
 _STEPS = flags.DEFINE_integer(
     "steps", None, "Steps an image; the recipe's own if not given.", lower_bound=1
@@ -42,7 +41,8 @@ _STEPS = flags.DEFINE_integer(
 _ENCODER = flags.DEFINE_string(
     "encoder",
     "streetnet",
-    "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
+    "A bundled encoder, squeezenet (from the extra compare), a .safetensors file, or untrained "
+    "weights: streetnet-, compact-, alexnet- or squeezenet-random-SEED.",
 )
 _DECODER = flags.DEFINE_string(
     "decoder",
@@ -75,6 +75,15 @@ def _source() -> ImageSource | Descriptors:
     if _DESCRIPTORS.value:
         return extraction.read_descriptors(_DESCRIPTORS.value)
     return inputs.source()
+
+
+def _judge() -> weights.Encoder:
+    judge = weights.load_encoder(_JUDGE.value)
+    if "fc5" not in judge.taps:
+        raise InputError(
+            f"--judge={_JUDGE.value} has no fc5 to compare pictures in: not a pose network"
+        )
+    return judge
 
 
 def _summarise(table: Path) -> None:
@@ -110,10 +119,11 @@ def main() -> int:
         process_count=count,
     )
     encoder = weights.load_encoder(_ENCODER.value)
+    encoder.tap(_LAYER.value)
     decoder = None
     if recipe.start == "image" or _DECODER.value:
         decoder = decoding.decoder_for(encoder, _LAYER.value, _DECODER.value)
-    judge = None if isinstance(source, Descriptors) else weights.load_encoder(_JUDGE.value)
+    judge = None if isinstance(source, Descriptors) else _judge()
     out = reporting.prepare_output(_OUT.value)
     images = len(source.names if isinstance(source, Descriptors) else source)
     start = time.perf_counter()

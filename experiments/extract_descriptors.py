@@ -19,10 +19,9 @@ from tqdm import tqdm
 from experiments import inputs, processes, runtime
 from posenet_jax import extraction, reporting, weights
 from posenet_jax.descriptor_shards import DTYPES, FORMATS
-from posenet_jax.encoder import TAPS
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the descriptors.", required=True)
-_LAYER = flags.DEFINE_enum("layer", "fc5", TAPS, "Whose activations.")
+_LAYER = flags.DEFINE_string("layer", "fc5", "Whose activations, one of the encoder's taps.")
 _ENCODER = flags.DEFINE_string(
     "encoder",
     "streetnet",
@@ -53,6 +52,7 @@ def main() -> int:
         process_count=count,
     )
     encoder = weights.load_encoder(_ENCODER.value)
+    encoder.tap(_LAYER.value)
     out = reporting.prepare_output(_OUT.value)
     start = time.perf_counter()
     share = -(-len(source) // count)

@@ -25,12 +25,15 @@ from posenet_jax.recipes import RECIPES, Recipe
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_LAYERS = flags.DEFINE_list("layer", "fc5", "Layer to invert, or several with commas between.")
+_LAYERS = flags.DEFINE_list(
+    "layer", "fc5", "Layer to invert, one of the encoder's taps, or several with commas between."
+)
 _RECIPE = flags.DEFINE_enum("recipe", "calibrated", sorted(RECIPES), "How to invert.")
 _ENCODER = flags.DEFINE_string(
     "encoder",
     "streetnet",
-    "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
+    "A bundled encoder, squeezenet (from the extra compare), a .safetensors file, or untrained "
+    "weights: streetnet-, compact-, alexnet- or squeezenet-random-SEED.",
 )
 _DECODER = flags.DEFINE_string(
     "decoder",

@@ -22,7 +22,6 @@ from experiments import runtime
 from posenet_jax import bulk_inversion, reporting, search, search_figures, weights
 from posenet_jax.data.image_list import list_images
 from posenet_jax.data.sources import DatasetExamples, FolderImages, NamedImage
-from posenet_jax.encoder import TAPS
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.search import STAGES
@@ -54,7 +53,7 @@ _RUNGS = flags.DEFINE_integer(
     " steps; 1: none, every trial has all its steps.",
     lower_bound=1,
 )
-_LAYER = flags.DEFINE_enum("layer", "fc5", TAPS, "Layer to invert.")
+_LAYER = flags.DEFINE_string("layer", "fc5", "Layer to invert, one of the encoder's taps.")
 _ENCODER = flags.DEFINE_string(
     "encoder",
     "streetnet",
@@ -162,6 +161,7 @@ def main() -> int:
     """Searches, writes tables and figures, and returns the exit code."""
     stage = STAGES[int(_STAGE.value)]
     encoder, judge = weights.load_encoder(_ENCODER.value), weights.load_encoder(_JUDGE.value)
+    encoder.tap(_LAYER.value)
     images = _images(encoder.preprocessing)
     out = reporting.prepare_output(_WORKDIR.value)
     drawn = search.draw(stage, _TRIALS.value or stage.trials, _SEED.value)

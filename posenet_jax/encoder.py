@@ -4,7 +4,8 @@ Input: float32 [..., H, W, 3] in mean-subtracted space (BGR, 0-255 units minus t
 H = W = 100 or 101. A tap is a layer's output after its ReLU and before its pooling: `conv1` to
 `conv4` [..., h, w, c], and `fc5` [..., F], the descriptor (`fc5_linear` before its ReLU).
 `streetnet` is the variant of the network of Zamir et al. (ECCV 2016) whose fc5 has 512 units;
-`compact` is the smaller one.
+`compact` is the smaller one. Every network lists its taps in its class's `taps`; `imagenet` has two
+of another kind.
 """
 
 import jax
@@ -55,6 +56,8 @@ class StreetNet(nn.Module):
     descriptor_size: int = 512
     lrn_alpha: float = 1e-4
 
+    taps = TAPS
+
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
         taps = {}
@@ -73,6 +76,8 @@ class Compact(nn.Module):
     """Four small convolutions, each with 2×2 pooling; 0.61 M parameters."""
 
     descriptor_size: int = 512
+
+    taps = TAPS
 
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:

@@ -2,7 +2,8 @@
 
 A weights file holds one array a parameter (`conv1/kernel`, `heads/pose/bias`, …) and, in its
 metadata, the architecture, the preprocessing and, where heads are present, the z-score of the poses
-they predict. Files are read without pickle; every shape is checked.
+they predict. Files are read without pickle; every shape is checked. A `state_dict` of torchvision's
+AlexNet or SqueezeNet 1.1, saved as safetensors, is known by its names.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ from flax import struct, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from posenet_jax.encoder import ARCHITECTURES, TAPS, HeadOutputs, SiameseHeads
+from posenet_jax import imagenet, importing
+from posenet_jax.encoder import ARCHITECTURES, HeadOutputs, SiameseHeads
 from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import CUSTOMARY, Preprocessing
 from posenet_jax.reporting import write_atomically
@@ -26,6 +28,8 @@ from posenet_jax.reporting import write_atomically
 Array = jax.Array
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+
+ENCODERS = ARCHITECTURES | imagenet.ARCHITECTURES
 
 
 @struct.dataclass(eq=False)
@@ -76,10 +80,17 @@ class Encoder:
     preprocessing: Preprocessing = struct.field(pytree_node=False)
     name: str = struct.field(pytree_node=False, default="")
 
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of the layers that can be inverted, from the image on."""
+        return self.module.taps
+
     def tap(self, layer: str) -> Tap:
-        """The function to invert. ValueError names the taps there are."""
-        if layer not in TAPS:
-            raise InputError(f"no layer {layer!r} in this encoder; its taps are {', '.join(TAPS)}")
+        """The function to invert. InputError names the taps there are."""
+        if layer not in self.taps:
+            raise InputError(
+                f"no layer {layer!r} in encoder {self.name!r}; its taps are {', '.join(self.taps)}"
+            )
         return Tap(self.params, self.module, layer, self.preprocessing)
 
     def heads(self, first: Array, second: Array) -> HeadOutputs:
@@ -105,12 +116,19 @@ def fingerprint(tree: Any) -> str:
 
 
 def init_params(module: nn.Module, key: Array, size: int = 100) -> tuple[Any, Any]:
-    """Random parameters of an encoder and of its heads."""
-    encoder_key, head_key = jax.random.split(key)
-    image = jnp.zeros((size, size, 3), jnp.float32)
-    taps, variables = module.init_with_output(encoder_key, image)
-    head_variables = SiameseHeads().init(head_key, taps["fc5"], taps["fc5"])
-    return variables["params"], head_variables["params"]
+    """Random parameters of an encoder and of its heads, None where it has no fc5 to put them on."""
+
+    @jax.jit  # of the forward pass nothing is left then but the shapes
+    def init(key: Array) -> tuple[Any, Any]:
+        encoder_key, head_key = jax.random.split(key)
+        image = jnp.zeros((size, size, 3), jnp.float32)
+        taps, variables = module.init_with_output(encoder_key, image)
+        if "fc5" not in taps:
+            return variables["params"], None
+        head_variables = SiameseHeads().init(head_key, taps["fc5"], taps["fc5"])
+        return variables["params"], head_variables["params"]
+
+    return init(key)
 
 
 def random_encoder(
@@ -121,31 +139,27 @@ def random_encoder(
 ) -> Encoder:
     """The control: the architecture with untrained weights.
 
-    It reads the image space of the bundled encoder of its architecture, where there is one.
+    It reads the image space of the trained encoder of its architecture, where there is one.
     """
     module = _architecture(architecture)()
     params, _ = init_params(module, jax.random.key(seed))
-    return Encoder(
-        params=params,
-        head_params=None,
-        pose_scale=None,
-        module=module,
-        preprocessing=preprocessing or _image_space(architecture),
-        name=f"{architecture}-random-{seed}",
-    )
+    space = preprocessing or _image_space(architecture)
+    return _headless(params, module, space, f"{architecture}-random-{seed}")
 
 
 def _image_space(architecture: str) -> Preprocessing:
-    """What the bundled encoder reads; else the channel means customary for Caffe's networks."""
+    """What the trained encoder reads; else the channel means customary for Caffe's networks."""
+    if architecture in imagenet.IMAGE_SPACES:
+        return imagenet.IMAGE_SPACES[architecture]
     if (PRETRAINED / f"{architecture}.safetensors").is_file():
         return load_encoder(architecture).preprocessing
     return CUSTOMARY
 
 
 def _architecture(name: str) -> type[nn.Module]:
-    if name not in ARCHITECTURES:
-        raise InputError(f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
+    if name not in ENCODERS:
+        raise InputError(f"no architecture {name!r}; there are {', '.join(ENCODERS)}")
+    return ENCODERS[name]
 
 
 def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> None:
@@ -153,12 +167,13 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
     tree = dict(encoder.params)
     if encoder.head_params is not None:
         tree["heads"] = encoder.head_params
-    architecture = next(k for k, v in ARCHITECTURES.items() if v is type(encoder.module))
+    architecture = next(k for k, v in ENCODERS.items() if v is type(encoder.module))
     metadata = {
         "architecture": architecture,
-        "descriptor_size": str(encoder.module.descriptor_size),
         "preprocessing": json.dumps(encoder.preprocessing.to_json(), sort_keys=True),
     }
+    if architecture in ARCHITECTURES:
+        metadata["descriptor_size"] = str(encoder.module.descriptor_size)
     if encoder.pose_scale is not None:
         scale = {k: np.asarray(v).tolist() for k, v in vars(encoder.pose_scale).items()}
         metadata["pose_scale"] = json.dumps(scale)
@@ -178,19 +193,43 @@ def write_tensors(path: str | Path, tree: Any, metadata: dict[str, str], dtype: 
 
 
 def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
-    """A bundled encoder by name, `<architecture>-random-<seed>`, or a .safetensors file by path."""
+    """A bundled encoder by name, `<architecture>-random-<seed>`, or a .safetensors file by path.
+
+    `squeezenet` is SqueezeNet 1.1 trained on ImageNet, where the extra `compare` is installed.
+    """
     name = str(name_or_path)
     architecture, marker, seed = name.partition("-random-")
-    if marker and architecture in ARCHITECTURES and seed.isdigit():
+    if marker and architecture in ENCODERS and seed.isdigit():
         return random_encoder(architecture, seed=int(seed))
+    if name == "squeezenet":
+        space = imagenet.IMAGE_SPACES[name]
+        return _headless(importing.packaged_squeezenet(), imagenet.SqueezeNet(), space, name)
     path = PRETRAINED / f"{name}.safetensors"
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
         bundled = ", ".join(sorted(p.stem for p in PRETRAINED.glob("*.safetensors")))
-        raise InputError(f"no weights {name!r}: give a .safetensors file or one of {bundled}")
+        raise InputError(
+            f"no weights {name!r}: give a .safetensors file or one of {bundled}, or squeezenet"
+        )
     tensors, metadata = read_tensors(path)
+    kind = importing.recognise(tensors)
+    if kind and "architecture" not in metadata:
+        params = importing.from_torch(kind(), tensors, origin=f"{path}, read as {kind.__name__}")
+        folded = importing.fold_torchvision(params)
+        return _headless(folded, kind(), imagenet.TORCHVISION, path.stem)
     return _assemble(path, tensors, metadata)
+
+
+def _headless(params: Any, module: nn.Module, space: Preprocessing, name: str) -> Encoder:
+    return Encoder(
+        params=params,
+        head_params=None,
+        pose_scale=None,
+        module=module,
+        preprocessing=space,
+        name=name,
+    )
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -204,19 +243,22 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> Encoder:
-    missing = {"architecture", "descriptor_size", "preprocessing"} - set(metadata)
-    if missing:
+    needed = {"architecture", "preprocessing"}
+    if metadata.get("architecture") not in imagenet.ARCHITECTURES:
+        needed.add("descriptor_size")
+    if missing := needed - set(metadata):
         raise InputError(f"{path} lacks the metadata {', '.join(sorted(missing))}")
     try:
-        module = _architecture(metadata["architecture"])(
-            descriptor_size=int(metadata["descriptor_size"])
-        )
+        kind, options = _architecture(metadata["architecture"]), {}
+        if "descriptor_size" in needed:
+            options["descriptor_size"] = int(metadata["descriptor_size"])
+        module = kind(**options)
         preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
         scale = _pose_scale(metadata)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} has unusable metadata: {error}") from error
     expected = jax.eval_shape(lambda: init_params(module, jax.random.key(0), preprocessing.size))
-    has_heads = any(name.startswith("heads/") for name in tensors)
+    has_heads = expected[1] is not None and any(name.startswith("heads/") for name in tensors)
     wanted = {**expected[0], "heads": expected[1]} if has_heads else dict(expected[0])
     tree = checked_tree(path, tensors, wanted)
     return Encoder(
@@ -239,15 +281,6 @@ def _pose_scale(metadata: dict[str, str]) -> PoseScale | None:
 def checked_tree(path: Path, tensors: dict[str, np.ndarray], wanted: Any) -> dict[str, Any]:
     """The arrays as a tree; InputError names one that is not finite or not as `wanted` says."""
     shapes = traverse_util.flatten_dict(wanted, sep="/")
-    for name in sorted(set(shapes) ^ set(tensors)):
-        fault = "is missing" if name in shapes else "is not a parameter of this network"
-        raise InputError(f"{path}: {name} {fault}")
-    for name, expected in shapes.items():
-        if tensors[name].shape != expected.shape:
-            raise InputError(
-                f"{path}: {name} has shape {tensors[name].shape}, expected {expected.shape}"
-            )
-        if not np.isfinite(tensors[name]).all():
-            raise InputError(f"{path}: {name} holds values that are not finite")
+    importing.check_arrays(path, tensors, {name: leaf.shape for name, leaf in shapes.items()})
     flat = {name: jnp.asarray(value) for name, value in tensors.items()}
     return traverse_util.unflatten_dict(flat, sep="/")
