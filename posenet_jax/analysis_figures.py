@@ -142,3 +142,25 @@ def _curve(axes: Any, rows: Rows, operation: str, measure: str, colour: str) -> 
     style = "o-" if len(chosen) > 1 else "D"
     axes.plot(amounts, middle, style, color=colour, ms=3.5, lw=1.4)
     axes.fill_between(amounts, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def claims_figure(path: str | Path, rows: Rows) -> None:
+    """Writes a PNG of the rows of `claims`: each value with its interval, beside its controls."""
+    figure = new_figure(8.0, 0.8 + 0.3 * len(rows))
+    axes = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    for offset, (of, label) in enumerate(
+        (("", "trained"), ("untrained_", "untrained"), ("wrong_image_", "wrong image"))
+    ):
+        middle, low, high = (
+            np.array([row[f"{of}{part}"] for row in rows]) for part in ("value", "low", "high")
+        )
+        height = places + 0.22 - 0.22 * offset
+        axes.hlines(height, low, high, color=f"C{offset}", lw=1.5)
+        axes.plot(middle, height, "o", color=f"C{offset}", ms=4, label=label)
+    names = [f"{row['images']}: {row['measure']}" for row in rows]
+    axes.set_yticks(places, names, fontsize=8)
+    axes.grid(axis="y", color="0.92", lw=0.6)
+    axes.axvline(0.0, color="0.6", lw=0.8, zorder=0)
+    axes.legend(loc="lower right", fontsize=8, framealpha=1.0)
+    save_figure(path, figure)

@@ -1,0 +1,127 @@
+"""The report's claims as rows of a table: a number, its interval, its controls, a verdict.
+
+An image's value is a measure of its reconstruction (`retention`). Two controls: the same picture
+against another image (what anything scores), and the reconstruction from the same architecture
+untrained (what any network keeps). Intervals are of 95 %, by the bootstrap over images; differences
+are paired. A claim that something is kept is
+
+    supported      where it is kept better than a wrong image has it, and better than untrained,
+    not supported  where it is kept no better than a wrong image has it,
+    undecided      otherwise: kept, but no better than by an untrained network.
+
+A claim that something is lost is supported where it is kept by less than `LITTLE` above a wrong
+image's, and less than by the untrained network; not supported where it is kept by more than
+`LITTLE`; undecided otherwise. The same of linear probes, whose wrong image is R² = 0.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from posenet_jax.probes import Score
+
+LITTLE = 0.1
+_RESAMPLINGS = 1000
+Measured = Mapping[str, np.ndarray]  # measure -> [N]
+
+
+class Claim(NamedTuple):
+    """A sentence, and the measure that decides it."""
+
+    sentence: str
+    measure: str  # "a" or "a-b", a paired difference
+    kept: bool  # is the claim that it is kept, or that it is lost?
+
+
+CLAIMS = (
+    Claim("colour is lost", "chroma", False),
+    Claim("texture is lost", "octave_4", False),
+    Claim("edges toward the main vanishing point are kept", "vanishing_edges", True),
+    Claim("they are kept better than verticals", "vanishing_edges-vertical_edges", True),
+    Claim("the silhouette against the sky is kept", "sky", True),
+    Claim("light and dark are kept", "luminance", True),
+)
+PROBED = (
+    Claim("mean colour cannot be read", "mean colour", False),
+    Claim("amount of texture cannot be read", "texture energy", False),
+    Claim("the main vanishing point can be read", "vanishing point", True),
+    Claim("the skyline can be read", "skyline", True),
+    Claim("depth can be read", "depth", True),
+    Claim("surface normals can be read", "normals", True),
+)
+
+
+def _values(measured: Measured, measure: str) -> np.ndarray:
+    first, _, second = measure.partition("-")
+    return measured[first] - measured[second] if second else measured[first]
+
+
+def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """(mean, low, high) of values [N], those that are not numbers left out."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return (float("nan"),) * 3
+    rows = np.random.default_rng(seed).integers(0, len(known), (_RESAMPLINGS, len(known)))
+    low, high = np.percentile(known[rows].mean(axis=1), (2.5, 97.5))
+    return float(known.mean()), float(low), float(high)
+
+
+def verdict(kept: bool, above: tuple[float, float], untrained: tuple[float, float]) -> str:
+    """Of intervals of the differences: to a wrong image, and to the untrained network."""
+    if not np.isfinite([*above, *untrained]).all():
+        return "undecided"
+    if kept:
+        if above[0] <= 0:
+            return "not supported"
+        return "supported" if untrained[0] > 0 else "undecided"
+    if above[0] > LITTLE:
+        return "not supported"
+    return "supported" if above[1] < LITTLE and untrained[1] < 0 else "undecided"
+
+
+def table(
+    group: str, trained: Measured, wrong: Measured, untrained: Measured
+) -> list[dict[str, Any]]:
+    """A row a claim. trained, untrained: of reconstructions; wrong: of the trained ones, against
+    other images. group: what the images are of. Images without a sky have no part in its claim.
+    """
+    rows = []
+    for claim in CLAIMS:
+        own, other, random = (_values(m, claim.measure) for m in (trained, wrong, untrained))
+        if not np.isfinite(own).any():
+            continue
+        row: dict[str, Any] = {"claim": claim.sentence, "measure": claim.measure, "images": group}
+        row["count"] = int(np.isfinite(own).sum())
+        for name, values in (("", own), ("wrong_image_", other), ("untrained_", random)):
+            mean, low, high = interval(values)
+            row |= {f"{name}value": mean, f"{name}low": low, f"{name}high": high}
+        differences = (interval(own - other)[1:], interval(own - random)[1:])
+        rows.append(row | {"verdict": verdict(claim.kept, *differences)})
+    return rows
+
+
+def probe_table(
+    group: str, count: int, trained: Mapping[str, Score], untrained: Mapping[str, Score]
+) -> list[dict[str, Any]]:
+    """A row a claim on what can be read off fc5, as in `table`; `count` test scenes.
+
+    Both networks see the same scenes, but their intervals are apart: what overlaps is undecided.
+    """
+    rows = []
+    for claim in PROBED:
+        if claim.measure not in trained:
+            continue
+        own, random = trained[claim.measure], untrained[claim.measure]
+        row: dict[str, Any] = {"claim": claim.sentence, "measure": f"R² of {claim.measure}"}
+        row |= {"images": group, "count": count}
+        chance = Score(0.0, 0.0, 0.0)
+        for name, score in (
+            ("", own),
+            ("wrong_image_", chance),
+            ("untrained_", random),
+        ):
+            row |= {f"{name}{part}": value for part, value in score._asdict().items()}
+        difference = (own.low - random.high, own.high - random.low)
+        rows.append(row | {"verdict": verdict(claim.kept, own[1:], difference)})
+    return rows

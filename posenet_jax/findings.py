@@ -1,0 +1,161 @@
+"""The claims measured: on rendered scenes, where everything is known, an encoder and its control.
+
+A scene's first view counts alone, so that no scene is in two sets or twice in one. N scenes of H×W
+pixels. The last of two encoders is the control, the same architecture untrained.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from posenet_jax import claims, engine, interventions, probes, realism, retention, scenes
+from posenet_jax.pairs import over_devices
+from posenet_jax.recipes import Recipe
+from posenet_jax.reconstruction import descriptors
+from posenet_jax.scenes import Semantic
+from posenet_jax.weights import Encoder
+
+Array = jax.Array
+
+_FARTHEST = 100.0  # metres, where the sky and what lies beyond are taken to be
+_GRID = 10  # cells a side that depth and normals are read in
+
+
+class SceneSet(NamedTuple):
+    """Views and what they show; host arrays."""
+
+    images: np.ndarray  # [N, H, W, 3] uint8 RGB
+    vanishing: np.ndarray  # [N, 2, 3] homogeneous pixels: the main point, the vertical one
+    sky: np.ndarray  # [N, H, W] bool
+    depth: np.ndarray  # [N, H, W] metres, at most 100
+    normals: np.ndarray  # [N, H, W, 3] unit, camera frame; zero for the sky
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def scene_set(
+    key: Array,
+    atlas: scenes.Atlas,
+    config: scenes.ViewConfig,
+    mesh: Mesh,
+    count: int,
+    *,
+    batch: int = 32,
+) -> SceneSet:
+    """`count` scenes; batch: rendered together, a multiple of the devices."""
+    parts: list[SceneSet] = []
+    for start in range(0, count, batch):
+        keys = interventions.numbered_keys(key, start, batch)
+        scene = scenes.sample_scenes(jax.device_put(keys, over_devices(mesh)), config=config)
+        views = jax.device_get(scenes.render_scenes(scene, atlas, config, geometry=True))
+        assert views.geometry is not None
+        known = jax.tree.map(lambda x: x[:, 0], views.geometry)
+        parts.append(
+            SceneSet(
+                views.image[:, 0],
+                retention.main_vanishing(known.vanishing, config.width),
+                known.semantic == Semantic.SKY,
+                np.minimum(known.depth, _FARTHEST),
+                known.normals,
+            )
+        )
+    return SceneSet(*(np.concatenate(column)[:count] for column in zip(*parts, strict=True)))
+
+
+def quantities(views: SceneSet) -> dict[str, np.ndarray]:
+    """[N, K] each: what a linear probe is asked to read off a descriptor.
+
+    mean colour: both chroma means. texture energy: log mean squared gradient of the grey values.
+    vanishing point: the direction to the main one, its sine and cosine and nearness. skyline: the
+    share of sky in each tenth of the columns. depth: log metres, normals: both by cells of 10×10.
+    """
+    size = views.images.shape[1]
+    chroma = views.images.mean(axis=(1, 2)) @ np.asarray(retention.CHROMA).T
+    energy = np.log(1.0 + np.asarray(realism.gradient_energies(views.images)))[:, None]
+    main = views.vanishing[:, 0].astype(np.float64)
+    ahead = main * np.sign(np.where(main[:, 2:] == 0, 1.0, main[:, 2:]))
+    offset = ahead[:, :2] - 0.5 * size * ahead[:, 2:]
+    ray = np.concatenate([offset / size, ahead[:, 2:]], axis=1)
+    found = {
+        "mean colour": chroma,
+        "texture energy": energy,
+        "vanishing point": ray / np.linalg.norm(ray, axis=1, keepdims=True),
+        "depth": _cells(np.log(views.depth)[..., None]),
+        "normals": _cells(views.normals),
+    }
+    if views.sky.any():
+        columns = views.sky.mean(axis=1).reshape((len(views), _GRID, -1))
+        found["skyline"] = columns.mean(axis=2)
+    return found
+
+
+def _cells(values: np.ndarray) -> np.ndarray:
+    """[N, 100·C] means over a grid of [N, H, W, C]."""
+    count, side = len(values), values.shape[1] // _GRID
+    cells = values.reshape((count, _GRID, side, _GRID, side, values.shape[-1]))
+    return cells.mean(axis=(2, 4)).reshape((count, -1))
+
+
+class Kept(NamedTuple):
+    """What reconstructions keep: rows of claims, values of single images, the pictures."""
+
+    rows: list[dict[str, Any]]
+    images: list[dict[str, Any]]
+    pictures: dict[str, np.ndarray]  # encoder -> uint8 [N, H, W, 3]
+
+
+def reconstruction_claims(
+    group: str,
+    encoders: Sequence[Encoder],
+    layer: str,
+    views: SceneSet,
+    *,
+    key: Array,
+    recipe: Recipe,
+    progress: Callable[[int], None] | None = None,
+) -> Kept:
+    """Inverts the layer of both encoders and measures what came back."""
+    pictures, measured = {}, []
+    for encoder in encoders:
+        tap, space = encoder.tap(layer), encoder.preprocessing
+        targets = descriptors(tap, views.images, space)
+        done = engine.invert(tap, targets, key=key, recipe=recipe, progress=progress)
+        made = pictures[encoder.name] = np.asarray(space.to_image(done.image))
+        known = (views.images, views.vanishing, views.sky)
+        measured.append(retention.measures(made, *known))
+    wrong = retention.measures(np.roll(pictures[encoders[0].name], 1, axis=0), *known)
+    rows = claims.table(group, measured[0], wrong, measured[1])
+    named = [*zip([e.name for e in encoders], measured, strict=True), ("wrong image", wrong)]
+    images = [
+        {"images": group, "number": number, "picture": name}
+        | {measure: float(values[number]) for measure, values in found.items()}
+        for name, found in named
+        for number in range(len(views))
+    ]
+    return Kept([row | {"layer": layer} for row in rows], images, pictures)
+
+
+def probe_claims(
+    group: str, encoders: Sequence[Encoder], layer: str, train: SceneSet, test: SceneSet
+) -> list[dict[str, Any]]:
+    """Fits linear probes of a layer of both encoders on scenes, and scores them on others."""
+    wanted, truth = quantities(train), quantities(test)
+    scores: list[Mapping[str, probes.Score]] = []
+    for encoder in encoders:
+        tap, space = encoder.tap(layer), encoder.preprocessing
+        known, asked = (descriptors(tap, x.images, space) for x in (train, test))
+        scores.append(
+            {name: probes.score(known, wanted[name], asked, truth[name]) for name in wanted}
+        )
+    rows = claims.probe_table(group, len(test), *scores)
+    return [row | {"layer": layer} for row in rows]
+
+
+def configured(kind: str, size: int) -> scenes.ViewConfig:
+    """Scenes of a kind, as pictures of an encoder's size."""
+    return dataclasses.replace(scenes.CONFIGS[kind](), height=size, width=size)
