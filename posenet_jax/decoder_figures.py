@@ -1,6 +1,7 @@
 """Figures of a decoder's training."""
 
 import csv
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from posenet_jax.figures import new_figure, save_figure
 
 _LABELS = {"train": "training images", "validation": "validation", "rendered": "held-out streets"}
+_STYLES = ("-", "--", ":")
 
 
 def read_metrics(path: str | Path) -> dict[str, np.ndarray]:
@@ -55,29 +57,40 @@ def curve_figure(
     save_figure(path, figure)
 
 
-def health_figure(path: str | Path, metrics: str | Path) -> None:
-    """Writes a PNG: the health of an adversarial training, and its figures on held-out images."""
-    columns = read_metrics(metrics)
+def health_figure(path: str | Path, *metrics: str | Path) -> None:
+    """Writes a PNG: the health of an adversarial training, and its figures on held-out images.
+
+    Of several runs, the seeds of one command, each has a style of line.
+    """
+    runs = [read_metrics(file) for file in metrics]
     panels = {
-        "discriminator's accuracy": ("real_accuracy", "made_accuracy"),
-        "discriminator's hinge loss, loss ratio": ("discriminator_loss", "loss_ratio"),
-        "gradient norms": ("gradient_norm", "discriminator_gradient_norm"),
-        "validation": _found(columns, "energy_ratio", "relative_loss", "judge_relative_loss"),
-        "distance to photographs' features": _found(columns, "kernel_distance"),
-        "variance over draws, error of their mean": _found(columns, "draw_variance", "mean_error"),
+        "discriminator's accuracy": ["real_accuracy", "made_accuracy"],
+        "discriminator's hinge loss, loss ratio": ["discriminator_loss", "loss_ratio"],
+        "gradient norms": ["gradient_norm", "discriminator_gradient_norm"],
+        "validation": _found(runs[0], "energy_ratio", "relative_loss", "judge_relative_loss"),
+        "distance to photographs' features": _found(runs[0], "kernel_distance"),
+        "variance over draws, error of their mean": _found(runs[0], "draw_variance", "mean_error"),
     }
     figure = new_figure(9.6, 5.0)
     for number, (title, names) in enumerate(panels.items()):
         axes = figure.add_subplot(2, 3, number + 1)
-        for name in names:
-            known = np.isfinite(columns[name])
-            axes.plot(columns["step"][known], columns[name][known], lw=1, label=name)
+        for colour, name in enumerate(names):
+            for run, style in zip(runs, itertools.cycle(_STYLES)):
+                known = np.isfinite(run[name])
+                label = name if run is runs[0] else None
+                axes.plot(
+                    run["step"][known],
+                    run[name][known],
+                    style,
+                    color=f"C{colour}",
+                    lw=1,
+                    label=label,
+                )
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("batches", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.legend(frameon=False, fontsize=6)
-    axes = figure.axes[2]
-    axes.set_yscale("log")
+    figure.axes[2].set_yscale("log")
     save_figure(path, figure)
 
 

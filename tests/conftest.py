@@ -18,6 +18,16 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_COMPILED))
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
+
+@pytest.fixture(scope="module")
+def quick_compiling():
+    """Where compiling is what takes time: the programs are the same, only slower."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 _PHOTOS = Path(__file__).parents[1] / "../shared/data/street_photos/val/street"
 
 

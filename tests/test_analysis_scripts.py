@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from quick_process import QUICK
 
 from posenet_jax import sensitivity
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 def run(script, *flags):
     command = [sys.executable, "-m", f"experiments.{script}", "--cpu_devices=2", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550)
+    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550)
 
 
 def rows_of(path):

@@ -1,13 +1,13 @@
 """Linear probes against NumPy and closed forms; verdicts of claims on numbers made to have them."""
 
 import csv
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from quick_process import QUICK
 
 from posenet_jax import claims, probes
 from posenet_jax.errors import InputError
@@ -110,9 +110,8 @@ def test_probed_claims():
 def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
     def run(*flags):
         command = [sys.executable, "-m", "experiments.measure_retention", f"--out={tmp_path}"]
-        slow = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # but quick to compile
         return subprocess.run(
-            [*command, *flags], cwd=ROOT, env=slow, capture_output=True, text=True, timeout=550
+            [*command, *flags], cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550
         )
 
     refused = run("--kinds=cities,moons")

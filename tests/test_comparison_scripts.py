@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from quick_process import QUICK
 
 ROOT = Path(__file__).parents[1]
 
 
 def script(name: str, *flags: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", f"experiments.{name}", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")

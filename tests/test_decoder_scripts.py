@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from quick_process import QUICK
 from safetensors.numpy import load_file
 
 from posenet_jax import decoding, weights
@@ -27,7 +28,7 @@ def _command(script, *flags):
 
 def _run(script, *flags):
     return subprocess.run(
-        _command(script, *flags), cwd=ROOT, capture_output=True, text=True, timeout=550
+        _command(script, *flags), cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550
     )
 
 
@@ -86,7 +87,11 @@ def test_a_run_killed_and_resumed_ends_on_the_same_bytes(images, trained, tmp_pa
         images, tmp_path, "--steps=8", "--drops=5", "--checkpoint_every=2", f"--val_images={images}"
     )
     process = subprocess.Popen(
-        _command(*flags), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        _command(*flags),
+        cwd=ROOT,
+        env=QUICK,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 300
     while not (tmp_path / "checkpoints" / "2").is_dir():

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from quick_process import QUICK
 from scipy.spatial.transform import Rotation
 
 from posenet_jax import weights
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 def _evaluate(*flags):
     command = [sys.executable, "-m", "experiments.evaluate_posenet", "--pairs=64", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550)
+    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550)
 
 
 @pytest.fixture(scope="module")

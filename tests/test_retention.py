@@ -1,6 +1,5 @@
 """What reconstructions keep: measures against closed forms, SciPy and scenes of known geometry."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from scipy import ndimage, stats
 from posenet_jax import metrics, retention, scenes
 from posenet_jax.scenes.raycast import Camera
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
 SIZE = 64
 
 
@@ -139,10 +139,3 @@ def test_flat_pictures_are_finite():
     vanishing = np.array([[[10, 20, 1], [0, 1, 0]]], np.float32)
     found = retention.measures(flat[None], flat[None], vanishing, np.zeros((1, SIZE, SIZE), bool))
     assert all(np.isfinite(values).all() for name, values in found.items() if name != "sky")
-
-
-@pytest.fixture(autouse=True)
-def _quick():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

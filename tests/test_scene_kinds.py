@@ -13,6 +13,7 @@ from posenet_jax.scenes import bodywork, cars, city, raycast, rooms, shading
 from posenet_jax.scenes import views as pair_views
 from posenet_jax.scenes.solids import SLANTED
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
 SIZE = 32
 SCENES = 6  # of every batch, so that all tests of a kind share its programs
 RAYS = 3000
@@ -45,15 +46,6 @@ class Made(NamedTuple):
     scene: scenes.Scene
     world: Any  # the scene's, in NumPy
     views: scenes.Views  # in NumPy, with geometry
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiling():
-    """Compiling is what takes time here; the programs are the same, only slower."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

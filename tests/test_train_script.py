@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from quick_process import QUICK
 
 from posenet_jax import weights
 
@@ -27,7 +28,7 @@ def _train(workdir, *flags):
         "--held_out_pairs=4",
         *flags,
     ]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550)
+    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550)
 
 
 def test_trains_from_nothing_to_weights_that_load(tmp_path):
