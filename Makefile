@@ -15,21 +15,25 @@ WANTS_test := -e '.[test]'
 WANTS_oracle := -e '.[test,oracle]' torch==2.13.0
 WANTS_check := -e '.[dev]'
 
-.PHONY: help demo test check clean
+.PHONY: help demo report test check clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo            install, then invert the embedded images into demo/'
+	@echo 'make report          install, then remake the report into report/, with what is bundled alone'
 	@echo 'make test            install, then run the tests, two files at a time; ARGS="-k name" goes to pytest'
 	@echo 'make test ORACLE=1   the same with PyTorch installed, as the oracle of some tests'
 	@echo 'make check           install ruff and mypy, then lint, format check and types'
-	@echo 'make clean           remove demo/ and every cache; .venv stays'
+	@echo 'make clean           remove demo/, report/ and every cache; .venv stays'
 	@echo 'PYTHON=python3.12    before the first call: the interpreter to use (3.11 to 3.13)'
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m experiments.invert --images=posenet_jax/demo_images \
 		--layer=fc5,conv4 --recipe=calibrated --out=demo
+
+report: $(VENV)/demo.stamp
+	$(BIN)/python -m experiments.report --out=report
 
 # With ORACLE=1 a missing oracle is a failure, not a skipped test.
 test: $(VENV)/$(if $(filter 1,$(ORACLE)),oracle,test).stamp
@@ -41,7 +45,7 @@ check: $(VENV)/check.stamp
 	$(BIN)/mypy
 
 clean:
-	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo report build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 # pip comes last when an environment is made, so its presence says that the making was finished.

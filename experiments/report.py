@@ -1,0 +1,203 @@
+"""Remakes the report's figures and tables as one HTML page, with nothing but what is bundled.
+
+    python -m experiments.report --out=report
+    python -m experiments.report --out=report --photos=PHOTOS --claims=runs/retention/claims.csv
+
+Streets, cars and rooms are rendered, encoded, inverted with the trained and an untrained network,
+decoded, and measured; no data is needed.
+
+Writes report.html (pictures embedded, nothing is fetched), the figures as PNG, the tables as CSV,
+and run.json. Exit code: 0; 1 if some photographs could not be read (they are named, the others are
+done); 2 if the page could not be made.
+"""
+
+import csv
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from experiments import runtime
+from posenet_jax import (
+    findings,
+    image_files,
+    pairs,
+    recipes,
+    report_closing,
+    report_page,
+    reporting,
+    scenes,
+    sensitivity,
+    surgery,
+    weights,
+)
+from posenet_jax import report_parts as parts
+from posenet_jax.errors import InputError
+
+_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+_PHOTOS = flags.DEFINE_string("photos", None, "Folder of photographs to invert as well.")
+_CLAIMS = flags.DEFINE_string("claims", None, "claims.csv of measure_retention, to be included.")
+_SCENES = flags.DEFINE_integer(
+    "scenes", 24, "Streets, and photographs at most; half as many cars and rooms.", lower_bound=2
+)
+_PAIRS = flags.DEFINE_integer(
+    "pairs", 128, "Scenes for sensitivity, and pairs for surgery.", lower_bound=4
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", recipes.CALIBRATED.steps, "Steps of recipe calibrated.", lower_bound=1
+)
+_SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides scenes and noise: not one of training's.")
+_ENCODERS = ("streetnet", "streetnet-random-0")
+_BATCH = 32
+_TITLES = {
+    "streets": ("figure_5_streets", "Fig. 5: streets inverted", "Rendered streets"),
+    "rooms": ("figure_9_rooms", "Fig. 9: rooms inverted", "Rendered rooms"),
+    "cars": ("figure_10_cars", "Fig. 10: cars inverted", "Rendered cars"),
+    "photographs": ("figure_5_photographs", "Fig. 5: photographs", "The user's photographs"),
+}
+_KINDS = {"streets": "cities", "rooms": "indoor", "cars": "cars"}
+_INTRODUCTION = (
+    "What does the descriptor of a network trained for camera pose keep of a street image? This "
+    "page remakes the figures and tables of “The Essence of Pose” (Thatte, Sitzmann, Ruban), with "
+    "networks trained anew, as the report's were never published, on rendered scenes.",
+    "Beside every value stands a control: the same from an untrained network, or of another image.",
+)
+
+
+def _photographs(encoder: weights.Encoder) -> tuple[dict[str, np.ndarray], list[str], int]:
+    """({"photographs": images}, names, how many could not be read)."""
+    if not _PHOTOS.value:
+        return {}, [], 0
+    paths = image_files.find_images(_PHOTOS.value)[: _SCENES.value]
+    found = image_files.read_images(paths, encoder.preprocessing)
+    for failure in found.failures:
+        print(f"left out: {failure}", file=sys.stderr)
+    if not found.images:
+        raise InputError(f"none of the {len(paths)} images in {_PHOTOS.value} could be read")
+    return {"photographs": np.stack(found.images)}, found.names, len(found.failures)
+
+
+def _claims() -> list[dict[str, str]]:
+    if not _CLAIMS.value:
+        return []
+    try:
+        with Path(_CLAIMS.value).expanduser().open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{_CLAIMS.value} is not a CSV table") from error
+    if not rows or any(None in row or None in row.values() for row in rows):
+        raise InputError(f"{_CLAIMS.value} is not a CSV table with rows as long as its header")
+    return rows
+
+
+def _rendered(key: jax.Array, atlas: scenes.Atlas, mesh: Mesh, size: int) -> dict[str, np.ndarray]:
+    """Images of each kind; of streets ten at least, for the samples."""
+    images = {}
+    for number, (group, kind) in enumerate(tqdm(_KINDS.items(), desc="rendering", unit="kind")):
+        count = _SCENES.value if group == "streets" else max(2, _SCENES.value // 2)
+        least = max(count, parts.SAMPLES) if group == "streets" else count
+        config, own = findings.configured(kind, size), jax.random.fold_in(key, number)
+        views = findings.scene_set(own, atlas, config, mesh, least, batch=_BATCH * mesh.size)
+        images[group] = views.images
+    return images
+
+
+def _inverted(sets, encoders, key, judge) -> dict[str, list[parts.Inverted]]:
+    """Group -> of every encoder and layer."""
+    recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
+    runs = [(encoder, layer) for encoder in encoders for layer in parts.LAYERS]
+    work = sum(len(images) for images in sets.values()) * len(runs) * recipe.steps
+    with tqdm(total=work, desc="inverting", unit="image·step", mininterval=1.0) as bar:
+        return {
+            group: [
+                parts.invert(
+                    group,
+                    encoder,
+                    layer,
+                    images,
+                    key=key,
+                    recipe=recipe,
+                    judge=judge,
+                    progress=bar.update,
+                )  # fmt: skip
+                for encoder, layer in runs
+            ]
+            for group, images in sets.items()
+        }
+
+
+def _sensitivity(out, encoders, atlas, config, key, mesh) -> report_page.Section:
+    with tqdm(total=_PAIRS.value, desc="sensitivity", unit="scene") as bar:
+        found = sensitivity.measure(
+            encoders, atlas, config, key=key, mesh=mesh,
+            count=_PAIRS.value, batch=_BATCH * mesh.size, progress=bar.update,
+        )  # fmt: skip
+    return parts.sensitivity(out, found)
+
+
+def _surgery(out, encoder, atlas, config, key, mesh) -> report_page.Section:
+    own, other, noise = jax.random.split(key, 3)
+    source = pairs.RenderedPairs(atlas, config, _BATCH * mesh.size, mesh)
+    with tqdm(total=2 * _PAIRS.value, desc="surgery", unit="pair") as bar:
+        images, fitted = (
+            surgery.rendered(encoder, source, key=k, count=_PAIRS.value, progress=bar.update)
+            for k in (own, other)
+        )
+    return parts.surgery(out, encoder, images, fitted.descriptor, noise)
+
+
+def main() -> int:
+    """Makes the page and returns the exit code."""
+    encoders = [weights.load_encoder(name) for name in _ENCODERS]
+    judge, claims = weights.load_encoder("judge"), _claims()
+    photos, names, failures = _photographs(encoders[0])
+    out = reporting.prepare_output(_OUT.value)
+    mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
+    keys = jax.random.split(jax.random.key(_SEED.value), 6)
+    _, atlas, _ = pairs.facade_atlases(None, keys[0], mesh)
+    size = encoders[0].preprocessing.size
+    drawn = _rendered(keys[1], atlas, mesh, size)
+    sections = [
+        parts.samples(out, drawn["streets"]),
+        parts.hyperparameters(out, dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)),
+    ]
+    streets = drawn["streets"][: _SCENES.value]
+    made = _inverted(drawn | {"streets": streets} | photos, encoders, keys[2], judge)
+    shown = {
+        group: parts.inversions(
+            out, *_TITLES[group], group_made, row_labels=names if group == "photographs" else None
+        )
+        for group, group_made in made.items()
+    }
+    sections += [shown[group] for group in ("streets", "photographs") if group in shown]
+    sections.append(parts.decoders(out, encoders[0], streets, keys[3]))
+    sections += [shown["rooms"], shown["cars"]]
+    sections.append(parts.fidelity_table(out, [one for group in made.values() for one in group]))
+    config = findings.configured("cities", size)
+    sections.append(_sensitivity(out, encoders, atlas, config, keys[4], mesh))
+    sections.append(_surgery(out, encoders[0], atlas, config, keys[5], mesh))
+    sections.append(report_closing.claims_section(claims))
+    record = reporting.run_record(
+        flags.FLAGS.flag_values_dict(),
+        {
+            "weights": {one.name: one.fingerprint for one in [*encoders, judge]},
+            "command": shlex.join(["python", "-m", "experiments.report", *sys.argv[1:]]),
+            "photographs_left_out": failures,
+        },
+    )
+    sections.append(report_closing.record_section(record, record["command"]))
+    html = report_page.page("What pose descriptors keep", _INTRODUCTION, sections)
+    reporting.write_json(out / "run.json", record)
+    reporting.write_atomically(out / "report.html", lambda file: file.write(html.encode()))
+    print(f"wrote {out}/report.html, its figures as PNG, its tables as CSV, and run.json")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    runtime.run(main)

@@ -1,0 +1,106 @@
+"""The report's page: well-formed, escaped, and needing nothing beside it."""
+
+import base64
+import io
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from quick_process import QUICK
+
+from posenet_jax import report_closing, report_page, report_parts
+from posenet_jax.image_files import png
+
+ROOT = Path(__file__).parents[1]
+_VOID = {"meta", "img", "br"}
+_EVIL = "<script>alert('&')</script>"
+
+
+class Reader(HTMLParser):
+    """Checks that tags are closed in order, and gathers images, links and text."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.sources, self.links, self.tags, self.text = [], [], [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in _VOID:
+            self.open.append(tag)
+        self.sources += [value for name, value in attrs if name == "src"]
+        self.links += [value for name, value in attrs if name == "href"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(html):
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert not reader.open
+    assert all(link.startswith("#") for link in reader.links)
+    for source in reader.sources:
+        kind, _, content = source.partition(",")
+        assert kind == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as picture:
+            assert picture.format == "PNG"
+            picture.load()
+    return reader
+
+
+def test_a_page_is_whole_and_everything_in_it_is_escaped():
+    parts = [
+        report_page.Text(_EVIL),
+        report_page.Code([_EVIL]),
+        report_page.Picture(png(np.zeros((4, 4, 3), np.uint8)), f'{_EVIL} "'),
+        report_page.Table([{_EVIL: _EVIL, "number": 0.123456, "none": None}], _EVIL),
+    ]
+    reader = read(report_page.page(_EVIL, [_EVIL], [report_page.Section(_EVIL, parts)]))
+    assert "script" not in reader.tags and len(reader.sources) == 1
+    assert reader.text.count(_EVIL) == 11 and "0.123" in reader.text and "–" in reader.text
+
+
+def test_a_picture_must_be_png():
+    section = report_page.Section("s", [report_page.Picture(b"GIF89a", "")])
+    with pytest.raises(ValueError, match="PNG"):
+        report_page.page("t", [], [section])
+
+
+def test_claims_join_their_intervals():
+    row = {"claim": "colour is lost", "value": "0.5", "low": "0.25", "high": "0.75"}
+    row |= {"control": "wrong", "verdict": "supported"}
+    (table,) = report_closing.claims_section([row]).parts
+    assert list(table.rows[0]) == ["claim", "control", "value", "verdict"]
+    assert table.rows[0]["value"] == "0.5 [0.25, 0.75]"
+    (text,) = report_closing.claims_section([]).parts
+    assert "measure_retention" in text.text
+
+
+def test_the_median_lies_in_its_interval():
+    middle, low, high = report_parts.median_interval(np.arange(31.0))
+    assert low < middle == 15.0 < high
+
+
+def test_hyper_parameters_are_written(tmp_path):
+    section = report_parts.hyperparameters(tmp_path, report_parts.recipes.CALIBRATED)
+    rows = section.parts[0].rows
+    assert rows[0]["printed"] == "26.60" and rows[0]["recipe paper"] == "26.6"
+    assert {p.name for p in tmp_path.iterdir()} == {"table_1_inversion.csv", "table_2_decoder.csv"}
+
+
+@pytest.mark.parametrize("claims", ["", "a,b\n1\n"])
+def test_claims_that_are_no_table_are_one_sentence(tmp_path, claims):
+    (tmp_path / "claims.csv").write_text(claims)
+    flags = [f"--out={tmp_path / 'out'}", f"--claims={tmp_path / 'claims.csv'}"]
+    command = [sys.executable, "-m", "experiments.report", "--cpu_devices=2", *flags]
+    done = subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "claims.csv" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
