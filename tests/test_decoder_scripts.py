@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from quick_process import QUICK
 from safetensors.numpy import load_file
 
 from posenet_jax import decoding, weights
@@ -28,7 +27,7 @@ def _command(script, *flags):
 
 def _run(script, *flags):
     return subprocess.run(
-        _command(script, *flags), cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550
+        _command(script, *flags), cwd=ROOT, capture_output=True, text=True, timeout=550
     )
 
 
@@ -89,7 +88,6 @@ def test_a_run_killed_and_resumed_ends_on_the_same_bytes(images, trained, tmp_pa
     process = subprocess.Popen(
         _command(*flags),
         cwd=ROOT,
-        env=QUICK,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
