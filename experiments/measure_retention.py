@@ -74,24 +74,28 @@ def main() -> int:
         for kind in _KINDS.value:
             config = findings.configured(kind, size)
             views = findings.scene_set(scene_key, atlas, config, mesh, _IMAGES.value)
-            kept = findings.reconstruction_claims(
-                kind, encoders, _LAYER.value, views, key=start_key, recipe=recipe,
-                progress=bar.update,
-            )  # fmt: skip
+            pictures = {
+                encoder.name: findings.invert(
+                    encoder,
+                    _LAYER.value,
+                    views,
+                    key=start_key,
+                    recipe=recipe,
+                    progress=bar.update,
+                )
+                for encoder in encoders
+            }
+            kept = findings.reconstruction_claims(kind, _LAYER.value, views, pictures)
             rows += kept.rows
             images += kept.images
-            shown = {"original": views.images} | kept.pictures
-            columns = {name: pictures[:_SHOWN] for name, pictures in shown.items()}
+            shown = {"original": views.images} | pictures
+            columns = {name: made[:_SHOWN] for name, made in shown.items()}
             title = f"Rendered {kind}, inverted from {_LAYER.value}"
             reporting.image_grid(out / f"{kind}.png", columns, title=title)
     config = findings.configured("cities", size)
     count = _PROBE.value + _PROBE.value // 2
     known = findings.scene_set(probe_key, atlas, config, mesh, count)
-    train, test = (
-        findings.SceneSet(*(column[part] for column in known))
-        for part in (slice(None, _PROBE.value), slice(_PROBE.value, None))
-    )
-    rows += findings.probe_claims("cities", encoders, _LAYER.value, train, test)
+    rows += findings.probe_claims("cities", encoders, _LAYER.value, known)
     reporting.write_csv(out / "claims.csv", rows)
     reporting.write_csv(out / "images.csv", images)
     analysis_figures.claims_figure(out / "claims.png", rows)

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from posenet_jax import fidelity
 from posenet_jax.probes import Score
 
 LITTLE = 0.1
-_RESAMPLINGS = 1000
 Measured = Mapping[str, np.ndarray]  # measure -> [N]
 
 
@@ -57,14 +57,10 @@ def _values(measured: Measured, measure: str) -> np.ndarray:
     return measured[first] - measured[second] if second else measured[first]
 
 
-def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
     """(mean, low, high) of values [N], those that are not numbers left out."""
     known = values[np.isfinite(values)]
-    if not len(known):
-        return (float("nan"),) * 3
-    rows = np.random.default_rng(seed).integers(0, len(known), (_RESAMPLINGS, len(known)))
-    low, high = np.percentile(known[rows].mean(axis=1), (2.5, 97.5))
-    return float(known.mean()), float(low), float(high)
+    return fidelity.interval(known) if len(known) else (float("nan"),) * 3
 
 
 def verdict(kept: bool, above: tuple[float, float], untrained: tuple[float, float]) -> str:
@@ -94,9 +90,9 @@ def table(
         row: dict[str, Any] = {"claim": claim.sentence, "measure": claim.measure, "images": group}
         row["count"] = int(np.isfinite(own).sum())
         for name, values in (("", own), ("wrong_image_", other), ("untrained_", random)):
-            mean, low, high = interval(values)
+            mean, low, high = _interval(values)
             row |= {f"{name}value": mean, f"{name}low": low, f"{name}high": high}
-        differences = (interval(own - other)[1:], interval(own - random)[1:])
+        differences = (_interval(own - other)[1:], _interval(own - random)[1:])
         rows.append(row | {"verdict": verdict(claim.kept, *differences)})
     return rows
 
@@ -115,12 +111,8 @@ def probe_table(
         own, random = trained[claim.measure], untrained[claim.measure]
         row: dict[str, Any] = {"claim": claim.sentence, "measure": f"R² of {claim.measure}"}
         row |= {"images": group, "count": count}
-        chance = Score(0.0, 0.0, 0.0)
-        for name, score in (
-            ("", own),
-            ("wrong_image_", chance),
-            ("untrained_", random),
-        ):
+        scores = {"": own, "wrong_image_": Score(0.0, 0.0, 0.0), "untrained_": random}
+        for name, score in scores.items():
             row |= {f"{name}{part}": value for part, value in score._asdict().items()}
         difference = (own.low - random.high, own.high - random.low)
         rows.append(row | {"verdict": verdict(claim.kept, own[1:], difference)})

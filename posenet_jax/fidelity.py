@@ -3,6 +3,8 @@
 N pictures and originals, uint8 RGB [N, H, W, 3]; descriptors [N, ...] of the originals.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,13 +86,19 @@ def _pose_measures(
     }
 
 
-def summary(values: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Mean, median, and the mean's interval of 95 % over images, by 1,000 resamplings."""
+def interval(
+    values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, seed: int = 0
+) -> tuple[float, float, float]:
+    """(statistic, low, high) of values [N]: its interval of 95 % by 1,000 resamplings.
+
+    statistic: np.mean or np.median, anything of an array along an axis.
+    """
     rows = np.random.default_rng(seed).integers(0, len(values), (1000, len(values)))
-    low, high = np.percentile(values[rows].mean(axis=1), (2.5, 97.5))
-    return {
-        "mean": float(values.mean()),
-        "median": float(np.median(values)),
-        "low": float(low),
-        "high": float(high),
-    }
+    low, high = np.percentile(statistic(values[rows], axis=1), (2.5, 97.5))
+    return float(statistic(values)), float(low), float(high)
+
+
+def summary(values: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """Mean, median, and the mean's interval."""
+    mean, low, high = interval(values, seed=seed)
+    return {"mean": mean, "median": float(np.median(values)), "low": low, "high": high}

@@ -51,7 +51,8 @@ def scene_set(
     parts: list[SceneSet] = []
     for start in range(0, count, batch):
         keys = interventions.numbered_keys(key, start, batch)
-        scene = scenes.sample_scenes(jax.device_put(keys, over_devices(mesh)), config=config)
+        pair = scenes.sample_scenes(jax.device_put(keys, over_devices(mesh)), config=config)
+        scene = scenes.first_view(pair)
         views = jax.device_get(scenes.render_scenes(scene, atlas, config, geometry=True))
         assert views.geometry is not None
         known = jax.tree.map(lambda x: x[:, 0], views.geometry)
@@ -71,8 +72,9 @@ def quantities(views: SceneSet) -> dict[str, np.ndarray]:
     """[N, K] each: what a linear probe is asked to read off a descriptor.
 
     mean colour: both chroma means. texture energy: log mean squared gradient of the grey values.
-    vanishing point: the direction to the main one, its sine and cosine and nearness. skyline: the
-    share of sky in each tenth of the columns. depth: log metres, normals: both by cells of 10×10.
+    vanishing point: the unit ray [3] to the main one, of a camera one image wide in focal length.
+    skyline: the share of sky in each tenth of the columns. depth (log metres) and normals: means
+    of a grid of 10×10 cells.
     """
     size = views.images.shape[1]
     chroma = views.images.mean(axis=(1, 2)) @ np.asarray(retention.CHROMA).T
@@ -102,48 +104,55 @@ def _cells(values: np.ndarray) -> np.ndarray:
 
 
 class Kept(NamedTuple):
-    """What reconstructions keep: rows of claims, values of single images, the pictures."""
+    """What pictures keep: rows of claims, and the measures of single images."""
 
     rows: list[dict[str, Any]]
     images: list[dict[str, Any]]
-    pictures: dict[str, np.ndarray]  # encoder -> uint8 [N, H, W, 3]
 
 
-def reconstruction_claims(
-    group: str,
-    encoders: Sequence[Encoder],
+def invert(
+    encoder: Encoder,
     layer: str,
     views: SceneSet,
     *,
     key: Array,
     recipe: Recipe,
     progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """[N, H, W, 3] uint8 RGB, whose descriptors are the scenes'."""
+    tap, space = encoder.tap(layer), encoder.preprocessing
+    targets = descriptors(tap, views.images, space)
+    done = engine.invert(tap, targets, key=key, recipe=recipe, progress=progress)
+    return np.asarray(space.to_image(done.image))
+
+
+def reconstruction_claims(
+    group: str, layer: str, views: SceneSet, pictures: Mapping[str, np.ndarray]
 ) -> Kept:
-    """Inverts the layer of both encoders and measures what came back."""
-    pictures, measured = {}, []
-    for encoder in encoders:
-        tap, space = encoder.tap(layer), encoder.preprocessing
-        targets = descriptors(tap, views.images, space)
-        done = engine.invert(tap, targets, key=key, recipe=recipe, progress=progress)
-        made = pictures[encoder.name] = np.asarray(space.to_image(done.image))
-        known = (views.images, views.vanishing, views.sky)
-        measured.append(retention.measures(made, *known))
-    wrong = retention.measures(np.roll(pictures[encoders[0].name], 1, axis=0), *known)
-    rows = claims.table(group, measured[0], wrong, measured[1])
-    named = [*zip([e.name for e in encoders], measured, strict=True), ("wrong image", wrong)]
+    """Measures pictures [N, H, W, 3], uint8 RGB, inverted from a layer of two encoders, by name."""
+    known = (views.images, views.vanishing, views.sky)
+    measured = {name: retention.measures(made, *known) for name, made in pictures.items()}
+    trained, untrained = measured.values()
+    wrong = retention.measures(np.roll(next(iter(pictures.values())), 1, axis=0), *known)
     images = [
         {"images": group, "number": number, "picture": name}
         | {measure: float(values[number]) for measure, values in found.items()}
-        for name, found in named
+        for name, found in (measured | {"wrong image": wrong}).items()
         for number in range(len(views))
     ]
-    return Kept([row | {"layer": layer} for row in rows], images, pictures)
+    rows = claims.table(group, trained, wrong, untrained)
+    return Kept([row | {"layer": layer} for row in rows], images)
 
 
 def probe_claims(
-    group: str, encoders: Sequence[Encoder], layer: str, train: SceneSet, test: SceneSet
+    group: str, encoders: Sequence[Encoder], layer: str, views: SceneSet
 ) -> list[dict[str, Any]]:
-    """Fits linear probes of a layer of both encoders on scenes, and scores them on others."""
+    """Linear probes of a layer of both: fitted on two thirds of the scenes, scored on one."""
+    split = 2 * len(views) // 3
+    train, test = (
+        SceneSet(*(column[part] for column in views))
+        for part in (slice(None, split), slice(split, None))
+    )
     wanted, truth = quantities(train), quantities(test)
     scores: list[Mapping[str, probes.Score]] = []
     for encoder in encoders:

@@ -70,7 +70,9 @@ def draw(keys: Array, config: scenes.ViewConfig) -> dict[str, scenes.Scene]:
     parts, fresh, view_key, photo_key, other_key = _split(keys)
 
     def build(world_keys: SceneKeys) -> scenes.Scene:
-        return _first_view(scenes.scenes_from_keys(world_keys, view_key, photo_key, config=config))
+        return scenes.first_view(
+            scenes.scenes_from_keys(world_keys, view_key, photo_key, config=config)
+        )
 
     original = build(parts)
     made = {name: build(parts._replace(**{name: getattr(fresh, name)})) for name in _SWAPS}
@@ -84,18 +86,6 @@ def draw(keys: Array, config: scenes.ViewConfig) -> dict[str, scenes.Scene]:
     if "clutter" in available(config):
         made["clutter"] = original._replace(world=_uncluttered(original.world))
     return {"original": original} | {name: made[name] for name in available(config)}
-
-
-@jax.jit
-def _first_view(scene: scenes.Scene) -> scenes.Scene:
-    def first(tree):
-        return jax.tree.map(lambda x: x[:, :1], tree)
-
-    return scene._replace(
-        cameras=first(scene.cameras),
-        visible=first(scene.visible),
-        developments=first(scene.developments),
-    )
 
 
 @jax.jit

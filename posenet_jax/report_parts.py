@@ -26,7 +26,6 @@ Rows = Sequence[Mapping[str, Any]]
 LAYERS = ("fc5", "conv4")
 SAMPLES = 10
 SHOWN = 6
-_RESAMPLINGS = 1000
 # Measure -> its control, another image's; a rank's is chance.
 _MEASURES = {
     "relative_loss": "other_relative_loss",
@@ -193,13 +192,6 @@ def decoders(out: Path, encoder: Encoder, originals: np.ndarray, key: Array) -> 
     return Section(title, [_picture(path, caption)])
 
 
-def median_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """(median, low, high) of values [N]: its interval of 95 % by 1,000 resamplings."""
-    rows = np.random.default_rng(seed).integers(0, len(values), (_RESAMPLINGS, len(values)))
-    low, high = np.percentile(np.median(values[rows], axis=1), (2.5, 97.5))
-    return float(np.median(values)), float(low), float(high)
-
-
 def fidelity_rows(made: Sequence[Inverted]) -> list[dict[str, Any]]:
     """One row a set, encoder, layer and measure: medians with intervals, beside the control's."""
     rows = []
@@ -208,7 +200,7 @@ def fidelity_rows(made: Sequence[Inverted]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"images": one.images, "encoder": one.encoder}
             row |= {"layer": one.layer, "count": len(one.originals), "measure": measure}
             for name, values in (("", one.measures[measure]), ("other_", one.measures[control])):
-                found = median_interval(np.asarray(values, np.float64))
+                found = fidelity.interval(np.asarray(values, np.float64), np.median)
                 ends = (f"{name}median", f"{name}low", f"{name}high")
                 row |= dict(zip(ends, found, strict=True))
             rows.append(row)

@@ -44,7 +44,7 @@ def test_what_is_there_is_read_and_what_is_not_is_not():
         probes.score(features[:4], shown[:4], features, shown)
 
 
-def test_a_score_is_sklearns_r2_of_one_target():
+def test_a_score_is_r2_of_one_target():
     """1 − Σ(ŷ−y)² / Σ(ȳ−y)², ȳ the training mean."""
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(60, 4)), rng.normal(size=(60, 1))

@@ -9,19 +9,11 @@ from scipy.spatial.transform import Rotation
 from posenet_jax import interventions, scenes
 from posenet_jax.scenes import cars, city, solids
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
 SCENES = 6
 CONFIG = scenes.SceneConfig(height=32, width=32, rays=1)
 CLUTTER = [scenes.Semantic.CAR, scenes.Semantic.TREE, scenes.Semantic.POLE]
 CAMERA = ("yaw", "pitch", "roll", "translation")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiling():
-    """Compiling is what takes time here; the programs are the same, only slower."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

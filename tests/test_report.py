@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from quick_process import QUICK
 
-from posenet_jax import report_closing, report_page, report_parts
+from posenet_jax import fidelity, report_closing, report_page, report_parts
 from posenet_jax.image_files import png
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def test_claims_join_their_intervals():
 
 
 def test_the_median_lies_in_its_interval():
-    middle, low, high = report_parts.median_interval(np.arange(31.0))
+    middle, low, high = fidelity.interval(np.arange(31.0), np.median)
     assert low < middle == 15.0 < high
 
 

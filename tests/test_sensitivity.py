@@ -16,21 +16,13 @@ from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.weights import PoseScale, init_params, random_encoder
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
 SIZE, COUNT, BATCH = 64, 5, 4
 SPACE = Preprocessing(means=(104.0, 117.0, 123.0), size=SIZE)
 # Without a sensor's noise, drawing it anew changes nothing at all.
 QUIET = scenes.SceneConfig(
     height=SIZE, width=SIZE, rays=1, development=scenes.DevelopmentConfig(noise=0.0)
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiling():
-    """Compiling is what takes time here; the programs are the same, only slower."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,20 @@ def sample_scenes(keys: Array, config: ViewConfig) -> Scene:
     return scenes_from_keys(*_split(keys), config=config)
 
 
+@jax.jit
+def first_view(scene: Scene) -> Scene:
+    """The scenes with one view each, the first of the two; leading axis B."""
+
+    def first(tree):
+        return jax.tree.map(lambda x: x[:, :1], tree)
+
+    return scene._replace(
+        cameras=first(scene.cameras),
+        visible=first(scene.visible),
+        developments=first(scene.developments),
+    )
+
+
 def _directions(camera: Camera, config: ViewConfig) -> raycast.Vector:
     rays = raycast.image_rays(config, camera.field_of_view)
     return raycast.to_world(camera.rotation, rays)
