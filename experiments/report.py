@@ -42,12 +42,17 @@ from posenet_jax.errors import InputError
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of photographs to invert as well.")
-_CLAIMS = flags.DEFINE_string("claims", None, "claims.csv of measure_retention, to be included.")
+_CLAIMS = flags.DEFINE_string(
+    "claims", None, "claims.csv of measure_retention, on more scenes, instead of this run's own."
+)
 _SCENES = flags.DEFINE_integer(
     "scenes", 24, "Streets, and photographs at most; half as many cars and rooms.", lower_bound=2
 )
 _PAIRS = flags.DEFINE_integer(
     "pairs", 128, "Scenes for sensitivity, and pairs for surgery.", lower_bound=4
+)
+_PROBE = flags.DEFINE_integer(
+    "probe_scenes", 768, "Streets for linear probes: two thirds fit, the rest test.", lower_bound=12
 )
 _STEPS = flags.DEFINE_integer(
     "steps", recipes.CALIBRATED.steps, "Steps of recipe calibrated.", lower_bound=1
@@ -84,6 +89,7 @@ def _photographs(encoder: weights.Encoder) -> tuple[dict[str, np.ndarray], list[
 
 
 def _claims() -> list[dict[str, str]]:
+    """Those given, none if they are to be measured."""
     if not _CLAIMS.value:
         return []
     try:
@@ -96,16 +102,26 @@ def _claims() -> list[dict[str, str]]:
     return rows
 
 
-def _rendered(key: jax.Array, atlas: scenes.Atlas, mesh: Mesh, size: int) -> dict[str, np.ndarray]:
-    """Images of each kind; of streets ten at least, for the samples."""
-    images = {}
+def _rendered(
+    key: jax.Array, atlas: scenes.Atlas, mesh: Mesh, size: int
+) -> dict[str, findings.SceneSet]:
+    """Scenes of each kind; of streets ten at least, for the samples."""
+    views = {}
     for number, (group, kind) in enumerate(tqdm(_KINDS.items(), desc="rendering", unit="kind")):
         count = _SCENES.value if group == "streets" else max(2, _SCENES.value // 2)
         least = max(count, parts.SAMPLES) if group == "streets" else count
         config, own = findings.configured(kind, size), jax.random.fold_in(key, number)
-        views = findings.scene_set(own, atlas, config, mesh, least, batch=_BATCH * mesh.size)
-        images[group] = views.images
-    return images
+        views[group] = findings.scene_set(own, atlas, config, mesh, least, batch=_BATCH * mesh.size)
+    return views
+
+
+def _measured_claims(made, views, encoders, known) -> list[dict]:
+    """Of the pictures inverted from fc5, and of probes of it on `known` streets."""
+    rows = []
+    for group, kind in _KINDS.items():
+        pictures = {one.encoder: one.made.image for one in made[group] if one.layer == "fc5"}
+        rows += findings.reconstruction_claims(kind, "fc5", views[group], pictures).rows
+    return rows + findings.probe_claims("cities", encoders, "fc5", known)
 
 
 def _inverted(sets, encoders, key, judge) -> dict[str, list[parts.Inverted]]:
@@ -159,16 +175,17 @@ def main() -> int:
     photos, names, failures = _photographs(encoders[0])
     out = reporting.prepare_output(_OUT.value)
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
-    keys = jax.random.split(jax.random.key(_SEED.value), 6)
+    keys = jax.random.split(jax.random.key(_SEED.value), 7)
     _, atlas, _ = pairs.facade_atlases(None, keys[0], mesh)
     size = encoders[0].preprocessing.size
     drawn = _rendered(keys[1], atlas, mesh, size)
     sections = [
-        parts.samples(out, drawn["streets"]),
+        parts.samples(out, drawn["streets"].images),
         parts.hyperparameters(out, dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)),
     ]
-    streets = drawn["streets"][: _SCENES.value]
-    made = _inverted(drawn | {"streets": streets} | photos, encoders, keys[2], judge)
+    drawn["streets"] = findings.SceneSet(*(column[: _SCENES.value] for column in drawn["streets"]))
+    originals = {group: views.images for group, views in drawn.items()}
+    made = _inverted(originals | photos, encoders, keys[2], judge)
     shown = {
         group: parts.inversions(
             out, *_TITLES[group], group_made, row_labels=names if group == "photographs" else None
@@ -176,12 +193,18 @@ def main() -> int:
         for group, group_made in made.items()
     }
     sections += [shown[group] for group in ("streets", "photographs") if group in shown]
-    sections.append(parts.decoders(out, encoders[0], streets, keys[3]))
+    sections.append(parts.decoders(out, encoders[0], originals["streets"], keys[3]))
     sections += [shown["rooms"], shown["cars"]]
     sections.append(parts.fidelity_table(out, [one for group in made.values() for one in group]))
     config = findings.configured("cities", size)
     sections.append(_sensitivity(out, encoders, atlas, config, keys[4], mesh))
     sections.append(_surgery(out, encoders[0], atlas, config, keys[5], mesh))
+    if not claims:
+        known = findings.scene_set(
+            keys[6], atlas, config, mesh, _PROBE.value, batch=_BATCH * mesh.size
+        )
+        claims = _measured_claims(made, drawn, encoders, known)
+        reporting.write_csv(out / "claims.csv", claims)
     sections.append(report_closing.claims_section(claims))
     record = reporting.run_record(
         flags.FLAGS.flag_values_dict(),
