@@ -17,6 +17,7 @@ from posenet_jax.decoder_evaluation import ImageSet
 from posenet_jax.decoder_training import DecoderConfig, DecoderState
 from posenet_jax.decoding import Decoder
 from posenet_jax.errors import InputError
+from posenet_jax.weights import Tap
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 NETWORK = flags.DEFINE_enum("network", "mirror", list(NETWORKS), "Which decoder.")
@@ -60,13 +61,14 @@ def run(
     data: DecoderInputs,
     first: DecoderState,
     *,
+    comparator: Tap | None = None,
     judge: Callable[[Decoder, ImageSet], dict[str, float]] = lambda decoder, images: {},
     watch: Callable[[Path], None] = lambda workdir: None,
 ) -> tuple[Path, dict[str, float]]:
     """Trains, or resumes, and writes what the scripts say; returns (folder, controls' errors).
 
-    judge: further figures of a decoder on a set. watch: called after every line of metrics.csv;
-    what it raises ends the run.
+    comparator: of a game's losses. judge: further figures of a decoder on a set. watch: called
+    after every line of metrics.csv; what it raises ends the run.
     """
     workdir = reporting.prepare_output(WORKDIR.value)
     controls = _controls(data)
@@ -75,13 +77,13 @@ def run(
         workdir / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
     )
     everywhere = NamedSharding(data.mesh, PartitionSpec())
-    first, tap, scale, rate = jax.device_put(
-        (first, data.tap, data.scale, jnp.float32(LEARNING_RATE.value)), everywhere
+    first, tap, scale, rate, other = jax.device_put(
+        (first, data.tap, data.scale, jnp.float32(LEARNING_RATE.value), comparator), everywhere
     )
 
     def step(state, batch):
         return decoder_training.train_step(
-            state, batch, tap, scale, rate, config=config, mesh=data.mesh
+            state, batch, tap, scale, rate, other, config=config, mesh=data.mesh
         )
 
     def evaluate(state: DecoderState) -> dict[str, float]:

@@ -1,15 +1,22 @@
 """Measures the report's claims: what do reconstructions keep, and what can be read off the layer?
 
     python -m experiments.measure_retention --out=runs/retention
+    python -m experiments.measure_retention --beside=squeezenet/features \\
+        --photos=photographs=FOLDER --out=runs/retention
 
 Streets, cars and rooms are rendered, encoded and inverted with a trained and an untrained network
 (the control), and compared with the originals: colour, texture, edges toward the main vanishing
-point, verticals, the skyline (`posenet_jax.retention` says how). Linear probes, fitted on other
+point, verticals, the skyline (`posenet_jax.retention` says how). Photographs likewise, but for the
+skyline; their vanishing points are estimated from their edges. Linear probes, fitted on other
 scenes than they are scored on, say what can be read off the layer.
 
 Writes claims.csv (a row a claim: value, interval of 95 % over images, the same for a wrong image
 and for the untrained network, verdict), images.csv (every image's measures), claims.png, a grid of
-pictures for each kind of scene, and run.json.
+pictures for each kind of image, and run.json. With --beside, all of it for another network too, and
+comparison.csv: what the first keeps more of than the second.
+
+Exit code: 0; 1 if some images could not be read (they are named, the others are done); 2 if nothing
+could be done.
 """
 
 import dataclasses
@@ -22,8 +29,19 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from experiments import runtime
-from posenet_jax import analysis_figures, findings, pairs, recipes, reporting, scenes, weights
+from posenet_jax import (
+    analysis_figures,
+    claims,
+    findings,
+    image_files,
+    pairs,
+    recipes,
+    reporting,
+    scenes,
+    weights,
+)
 from posenet_jax.errors import InputError
+from posenet_jax.findings import Network, SceneSet
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -31,8 +49,20 @@ _CONTROL = flags.DEFINE_string(
     "control", "streetnet-random-0", "Encoder to compare with: the same with random weights."
 )
 _LAYER = flags.DEFINE_string("layer", "fc5", "Layer to invert and to probe.")
+_BESIDE = flags.DEFINE_string(
+    "beside", None, "ENCODER/LAYER of another network to measure and compare, and its layer."
+)
+_BESIDE_CONTROL = flags.DEFINE_string(
+    "beside_control", "squeezenet-random-0", "The same as --beside's network with random weights."
+)
 _KINDS = flags.DEFINE_list("kinds", list(scenes.CONFIGS), "Kinds of scenes to invert.")
-_IMAGES = flags.DEFINE_integer("images", 48, "Scenes of each kind to invert.", lower_bound=2)
+_PHOTOS = flags.DEFINE_list(
+    "photos", [], "NAME=FOLDER of photographs to invert as well, several after commas."
+)
+_IMAGES = flags.DEFINE_integer(
+    "images", 48, "Scenes of each kind to invert; photographs of each folder at most.",
+    lower_bound=2,
+)  # fmt: skip
 _PROBE = flags.DEFINE_integer(
     "probe_scenes", 1024, "Streets to fit probes on; half as many others test them.", lower_bound=8
 )
@@ -49,72 +79,134 @@ _FACADES = flags.DEFINE_string(
 _SHOWN = 12
 
 
+def _networks() -> list[Network]:
+    """The one, and the other where one is given."""
+    named = [(_ENCODER.value, _LAYER.value, _CONTROL.value)]
+    if _BESIDE.value:
+        name, separator, layer = _BESIDE.value.rpartition("/")
+        if not separator:
+            raise InputError(f"--beside takes ENCODER/LAYER, received {_BESIDE.value!r}")
+        named.append((name, layer, _BESIDE_CONTROL.value))
+    found = []
+    for name, layer, control in named:
+        network = Network(weights.load_encoder(name), weights.load_encoder(control), layer)
+        if network.trained.name == network.untrained.name:
+            raise InputError(f"the control must be another encoder than {name!r}")
+        if type(network.trained.module) is not type(network.untrained.module):
+            raise InputError(f"{control!r} is of another architecture than {name!r}")
+        network.trained.tap(layer)
+        found.append(network)
+    return found
+
+
+def _photographs(space) -> tuple[dict[str, SceneSet], int]:
+    """({name: photographs}, how many could not be read)."""
+    sets, failures = {}, 0
+    for item in _PHOTOS.value:
+        name, separator, folder = item.partition("=")
+        if not separator or name in _KINDS.value:
+            raise InputError(f"--photos takes NAME=FOLDER with a new name, received {item!r}")
+        paths = image_files.find_images(folder)
+        chosen = np.linspace(0, len(paths) - 1, min(_IMAGES.value, len(paths))).astype(int)
+        read = image_files.read_images([paths[i] for i in chosen], space)
+        for failure in read.failures:
+            print(f"left out: {failure}", file=sys.stderr)
+        if len(read.images) < 2:
+            raise InputError(f"{folder} has {len(read.images)} readable images, two are needed")
+        failures += len(read.failures)
+        sets[name] = findings.photograph_set(np.stack(read.images))
+    return sets, failures
+
+
 def main() -> int:
     """Measures, writes and prints."""
-    encoders = [weights.load_encoder(name) for name in (_ENCODER.value, _CONTROL.value)]
-    if encoders[0].name == encoders[1].name:
-        raise InputError(f"--control must be another encoder than {encoders[0].name!r}")
+    networks = _networks()
     for kind in _KINDS.value:
         if kind not in scenes.CONFIGS:
             choice = ", ".join(scenes.CONFIGS)
             raise InputError(f"no kind of scene {kind!r}; there are {choice}")
-    for encoder in encoders:
-        encoder.tap(_LAYER.value)
+    space = networks[0].trained.preprocessing
+    groups, failures = _photographs(space)
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     out = reporting.prepare_output(_OUT.value)
     atlas_key, scene_key, probe_key, start_key = jax.random.split(jax.random.key(_SEED.value), 4)
     _, atlas, skipped = pairs.facade_atlases(_FACADES.value, atlas_key, mesh)
     for name in skipped:
         print(f"left out: {name}", file=sys.stderr)
-    size = encoders[0].preprocessing.size
+    rendered = {
+        kind: findings.scene_set(
+            scene_key, atlas, findings.configured(kind, space.size), mesh, _IMAGES.value
+        )
+        for kind in _KINDS.value
+    }
+    groups = rendered | groups
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
-    rows, images = [], []
-    work = len(_KINDS.value) * len(encoders) * _IMAGES.value * _STEPS.value
+    rows, images, compared = [], [], []
+    work = 2 * len(networks) * sum(map(len, groups.values())) * _STEPS.value
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
-        for kind in _KINDS.value:
-            config = findings.configured(kind, size)
-            views = findings.scene_set(scene_key, atlas, config, mesh, _IMAGES.value)
-            pictures = {
-                encoder.name: findings.invert(
-                    encoder,
-                    _LAYER.value,
-                    views,
-                    key=start_key,
-                    recipe=recipe,
-                    progress=bar.update,
-                )
-                for encoder in encoders
-            }
-            kept = findings.reconstruction_claims(kind, _LAYER.value, views, pictures)
-            rows += kept.rows
-            images += kept.images
-            shown = {"original": views.images} | pictures
-            columns = {name: made[:_SHOWN] for name, made in shown.items()}
-            title = f"Rendered {kind}, inverted from {_LAYER.value}"
-            reporting.image_grid(out / f"{kind}.png", columns, title=title)
-    config = findings.configured("cities", size)
+        for group, views in groups.items():
+            columns, kept = {"original": views.images}, []
+            for network in networks:
+                pictures = {
+                    encoder.name: findings.invert(
+                        encoder, network.layer, views,
+                        key=start_key, recipe=recipe, progress=bar.update,
+                    )
+                    for encoder in (network.trained, network.untrained)
+                }  # fmt: skip
+                found = findings.reconstruction_claims(group, network.layer, views, pictures)
+                name, control = pictures
+                for picture, measured in (
+                    (name, found.trained),
+                    (f"{name}, wrong image", found.wrong),
+                    (control, found.untrained),
+                ):
+                    images += findings.image_rows(group, picture, measured)
+                rows += found.rows
+                kept.append((found.trained, found.untrained))
+                columns |= pictures
+            if len(kept) == 2:
+                compared += claims.comparison(group, *kept)
+            columns = {name: made[:_SHOWN] for name, made in columns.items()}
+            what = "Rendered" if group in rendered else "Photographs:"
+            layers = " and ".join(network.layer for network in networks)
+            title = f"{what} {group}, inverted from {layers}"
+            reporting.image_grid(out / f"{group}.png", columns, title=title)
+    config = findings.configured("cities", space.size)
     count = _PROBE.value + _PROBE.value // 2
     known = findings.scene_set(probe_key, atlas, config, mesh, count)
-    rows += findings.probe_claims("cities", encoders, _LAYER.value, known)
+    for network in networks:
+        both = (network.trained, network.untrained)
+        rows += findings.probe_claims("cities", both, network.layer, known)
     reporting.write_csv(out / "claims.csv", rows)
     reporting.write_csv(out / "images.csv", images)
-    analysis_figures.claims_figure(out / "claims.png", rows)
-    fingerprints = {encoder.name: encoder.fingerprint for encoder in encoders}
-    record = {"weights": fingerprints, "facades_left_out": len(skipped)}
+    if compared:
+        reporting.write_csv(out / "comparison.csv", compared)
+    first = [row for row in rows if row["encoder"] == networks[0].trained.name]
+    analysis_figures.claims_figure(out / "claims.png", first)
+    encoders = [encoder for one in networks for encoder in (one.trained, one.untrained)]
+    record = {
+        "weights": {encoder.name: encoder.fingerprint for encoder in encoders},
+        "facades_left_out": len(skipped),
+        "photographs_left_out": failures,
+    }
     flag_values = flags.FLAGS.flag_values_dict()
     reporting.write_json(out / "run.json", reporting.run_record(flag_values, record))
     _print(rows)
+    for row in compared:
+        print(f"{row['images']}: {row['measure']}: {row['verdict']} than beside")
     print(f"wrote {out}/claims.csv, claims.png, images.csv, run.json and a grid a kind")
-    return 1 if skipped else 0
+    return 1 if skipped or failures else 0
 
 
 def _print(rows: list[dict]) -> None:
     for row in rows:
         value, wrong, untrained = (
-            f"{row[f'{of}value']:.2f} [{row[f'{of}low']:.2f}, {row[f'{of}high']:.2f}]"
-            for of in ("", "wrong_image_", "untrained_")
+            f"{row[f'{part}value']:.2f} [{row[f'{part}low']:.2f}, {row[f'{part}high']:.2f}]"
+            for part in ("", "wrong_image_", "untrained_")
         )
-        print(f"{row['images']}: {row['claim']} ({row['measure']}): {row['verdict']}")
+        of = f"{row['encoder']}, {row['images']}"
+        print(f"{of}: {row['claim']} ({row['measure']}): {row['verdict']}")
         print(f"    {value}; a wrong image {wrong}; untrained {untrained}")
 
 

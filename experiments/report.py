@@ -183,7 +183,7 @@ def main() -> int:
         parts.samples(out, drawn["streets"].images),
         parts.hyperparameters(out, dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)),
     ]
-    drawn["streets"] = findings.SceneSet(*(column[: _SCENES.value] for column in drawn["streets"]))
+    drawn["streets"] = drawn["streets"].take(slice(_SCENES.value))
     originals = {group: views.images for group, views in drawn.items()}
     made = _inverted(originals | photos, encoders, keys[2], judge)
     shown = {

@@ -5,8 +5,8 @@
 
 Begins with the decoder trained by train_decoder. Losses of the generator: --image_weight × squared
 error of the mean over --draws of the noise (1 = from black to white) + --descriptor_weight ×
-‖φ - φ0‖² / ‖φ0‖² + --feature_weight × the same at other taps, of the means + --adversarial_weight ×
-hinge loss of a discriminator that sees the descriptor too.
+‖φ - φ0‖² / ‖φ0‖² + --feature_weight × the same at other taps, and in a --comparator, of the means +
+--adversarial_weight × hinge loss of a discriminator that sees the descriptor too.
 
 Writes what train_decoder writes, and to metrics.csv the health of the game: the discriminator's
 accuracy on real and made images, both gradients' norms, its loss, loss_ratio (its cross-entropy by
@@ -22,7 +22,7 @@ from posenet_jax.adversarial import Game
 from posenet_jax.collapse import collapse
 from posenet_jax.decoder_evaluation import ImageSet
 from posenet_jax.decoder_figures import health_figure, read_metrics
-from posenet_jax.errors import Collapsed
+from posenet_jax.errors import Collapsed, InputError
 from posenet_jax.reconstruction import measures
 
 flags.set_default(decoder_run.LEARNING_RATE, 2e-4)
@@ -39,6 +39,11 @@ _IMAGE = flags.DEFINE_float("image_weight", _DEFAULT.image, "Of the squared erro
 _DESCRIPTOR = flags.DEFINE_float("descriptor_weight", _DEFAULT.descriptor, "Of the descriptor.")
 _FEATURES = flags.DEFINE_float("feature_weight", _DEFAULT.features, "Of other taps.")
 _TAPS = flags.DEFINE_list("feature_taps", list(_DEFAULT.layers), "Which taps.")
+_COMPARATOR = flags.DEFINE_string(
+    "comparator",
+    None,
+    "ENCODER/LAYER whose features are compared besides, such as squeezenet/fire5.",
+)
 _ADVERSARIAL = flags.DEFINE_float("adversarial_weight", _DEFAULT.adversarial, "Of the game.")
 _NOISE = flags.DEFINE_integer(
     "noise", _DEFAULT.noise, "Numbers drawn beside a descriptor.", lower_bound=1
@@ -71,6 +76,15 @@ def _game() -> Game:
     )
 
 
+def _comparator() -> weights.Tap | None:
+    if not _COMPARATOR.value:
+        return None
+    name, separator, layer = _COMPARATOR.value.rpartition("/")
+    if not separator:
+        raise InputError(f"--comparator takes ENCODER/LAYER, received {_COMPARATOR.value!r}")
+    return weights.load_encoder(name).tap(layer)
+
+
 def main() -> int:
     """Trains, or resumes, and writes the generator with its figures; returns the exit code."""
     game = _game()
@@ -85,7 +99,7 @@ def main() -> int:
         begin = decoding.decoder_for(data.encoder, layer, _DECODER.value)
         first = decoder_training.begun_with(first, begin)
         data = data._replace(scale=begin.descriptor_scale)
-    judge = weights.load_encoder(_JUDGE.value)
+    judge, comparator = weights.load_encoder(_JUDGE.value), _comparator()
 
     def figures(decoder: decoding.Decoder, images: ImageSet) -> dict[str, float]:
         draws = np.stack([decoder_evaluation.pictures(decoder, images, draw) for draw in (0, 1)])
@@ -103,7 +117,9 @@ def main() -> int:
         if sentence:
             raise Collapsed(sentence)
 
-    workdir, _ = decoder_run.run(config, data, first, judge=figures, watch=watch)
+    workdir, _ = decoder_run.run(
+        config, data, first, comparator=comparator, judge=figures, watch=watch
+    )
     health_figure(workdir / "health.png", workdir / "metrics.csv")
     print(f"wrote {workdir / 'decoder.safetensors'}, decoder.json, health.png and samples/")
     return 0

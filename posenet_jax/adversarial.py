@@ -1,10 +1,11 @@
 """The game of adversarial training: what generator and discriminator are trained on.
 
 After Dosovitskiy & Brox (2016): an image loss, a loss in the features of a comparator, here the
-encoder itself, and an adversarial loss. With noise beside the descriptor there are several images
-of each: the generator then draws from those that the descriptor allows, and no single one has to
-be the original. What is compared pixel by pixel is therefore the mean over draws (Ohayon et al.
-2021); only the descriptor, which all of them share, is compared image by image.
+encoder itself and, where one is given, another network, and an adversarial loss. With noise beside
+the descriptor there are several images of each: the generator then draws from those that the
+descriptor allows, and no single one has to be the original. What is compared pixel by pixel is
+therefore the mean over draws (Ohayon et al. 2021); only the descriptor, which all of them share, is
+compared image by image.
 
 S draws of B images each, made [S, B, H, W, 3] and wanted [B, H, W, 3], 1 = the full range;
 `conditions` [B, ...] are descriptors as the networks read them.
@@ -105,19 +106,32 @@ def generator_loss(
     opponent: Opponent,
     tap: Tap,
     game: Game,
+    comparator: Tap | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """(weighted sum, its parts). truth: the encoder's taps of the images wanted."""
-    seen: Any = tap.module.apply({"params": tap.params}, made * value_range(tap.preprocessing))
+    """(weighted sum, its parts). truth: the encoder's taps of the images wanted.
+
+    comparator: a layer of another network, whose features are compared as those of `game.layers`.
+    """
+    inside = made * value_range(tap.preprocessing)
+    seen: Any = tap.module.apply({"params": tap.params}, inside)
     off = seen[tap.layer] - truth[tap.layer][None]
     axes = tuple(range(2, off.ndim))
     squares = jnp.sum(jnp.square(truth[tap.layer]), axis=tuple(a - 1 for a in axes))
+    compared = [(seen[layer], truth[layer]) for layer in game.layers]
+    if comparator:
+        original = wanted * value_range(tap.preprocessing)
+        of_both = (
+            comparator(tap.preprocessing.to_space(images, comparator.preprocessing))
+            for images in (inside, original)
+        )
+        compared.append(tuple(of_both))
     parts = {
         "image_loss": mean_error(made, wanted),
         "descriptor_loss": jnp.mean(jnp.sum(jnp.square(off), axis=axes) / squares[None]),
         "feature_loss": sum(
             (
-                mean_error(seen[layer], truth[layer]) / jnp.mean(jnp.square(truth[layer]))
-                for layer in game.layers
+                mean_error(features, right) / jnp.mean(jnp.square(right))
+                for features, right in compared
             ),
             jnp.zeros(()),
         ),

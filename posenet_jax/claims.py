@@ -97,6 +97,42 @@ def table(
     return rows
 
 
+def comparison(
+    group: str, ours: tuple[Measured, Measured], theirs: tuple[Measured, Measured]
+) -> list[dict[str, Any]]:
+    """A row a measure: do inversions of one encoder keep more of it than another's do?
+
+    Each: (trained, the same network untrained), of the same images. The verdict is of two paired
+    differences: of what both keep, and of what training added to either; "more" or "less" where
+    both say so, else "undecided".
+    """
+    rows = []
+    for measure in dict.fromkeys(claim.measure for claim in CLAIMS):
+        (own, random), (other, other_random) = (
+            tuple(_values(measured, measure) for measured in pair) for pair in (ours, theirs)
+        )
+        if not np.isfinite(own - other).any():
+            continue
+        row: dict[str, Any] = {"measure": measure, "images": group}
+        row["count"] = int(np.isfinite(own - other).sum())
+        columns = {
+            "": own,
+            "other_": other,
+            "difference_": own - other,
+            "gain_difference_": (own - random) - (other - other_random),
+        }
+        for name, values in columns.items():
+            mean, low, high = _interval(values)
+            row |= {f"{name}value": mean, f"{name}low": low, f"{name}high": high}
+        lows, highs = (
+            [row[f"{name}{end}"] for name in ("difference_", "gain_difference_")]
+            for end in ("low", "high")
+        )
+        said = "more" if min(lows) > 0 else "less" if max(highs) < 0 else "undecided"
+        rows.append(row | {"verdict": said})
+    return rows
+
+
 def probe_table(
     group: str, count: int, trained: Mapping[str, Score], untrained: Mapping[str, Score]
 ) -> list[dict[str, Any]]:

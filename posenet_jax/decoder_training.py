@@ -114,6 +114,7 @@ def train_step(
     tap: Tap,
     descriptor_scale: Array,
     learning_rate: Array,
+    comparator: Tap | None = None,
     *,
     config: DecoderConfig,
     mesh: Mesh,
@@ -122,10 +123,11 @@ def train_step(
 
     The learning rate is an argument: trials of a search share the program. Each device encodes and
     decodes its own images; what normalises the batch, and the gradients, are means over devices.
+    comparator: of a game, as in `adversarial.generator_loss`.
     """
     module, game = _network(config), config.game
 
-    def on_device(variables, opponent, batch: DecoderBatch, tap: Tap, descriptor_scale):
+    def on_device(variables, opponent, batch: DecoderBatch, tap: Tap, descriptor_scale, other):
         images = jnp.concatenate(batch.images)
         inside = tap.preprocessing.to_network(images)
         truth: Any = tap.module.apply({"params": tap.params}, inside)
@@ -145,7 +147,7 @@ def train_step(
         def objective(made):
             if game:
                 return adversarial.generator_loss(
-                    made, wanted, truth, conditions, opponent, tap, game
+                    made, wanted, truth, conditions, opponent, tap, game, other
                 )
             return adversarial.mean_error(made, wanted), {}
 
@@ -165,10 +167,10 @@ def train_step(
     value, figures, gradients, against, stats, bounds = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(everywhere, everywhere, split, everywhere, everywhere),
+        in_specs=(everywhere, everywhere, split, everywhere, everywhere, everywhere),
         out_specs=everywhere,
         check_vma=False,
-    )(state.variables, state.opponent, batch, tap, descriptor_scale)
+    )(state.variables, state.opponent, batch, tap, descriptor_scale, comparator)
 
     def updates(gradients, opt_state, params):
         found, after = _optimizer(config).update(gradients, opt_state, params, value=value)

@@ -28,7 +28,7 @@ from posenet_jax.weights import (
 
 Array = jax.Array
 
-_BATCH = 64
+_BATCH = 16  # fixed, so that few images do not wait for many or for another program
 _FOLDER = PRETRAINED / "decoders"
 
 

@@ -1,5 +1,7 @@
 """The claims measured: on rendered scenes, where everything is known, an encoder and its control.
 
+On photographs only the image itself is known, and of its vanishing points an estimate.
+
 A scene's first view counts alone, so that no scene is in two sets or twice in one. N scenes of H×W
 pixels. The last of two encoders is the control, the same architecture untrained.
 """
@@ -12,7 +14,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from posenet_jax import claims, engine, interventions, probes, realism, retention, scenes
+from posenet_jax import (
+    claims,
+    engine,
+    interventions,
+    probes,
+    realism,
+    retention,
+    scenes,
+    vanishing,
+)
 from posenet_jax.pairs import over_devices
 from posenet_jax.recipes import Recipe
 from posenet_jax.reconstruction import descriptors
@@ -30,12 +41,22 @@ class SceneSet(NamedTuple):
 
     images: np.ndarray  # [N, H, W, 3] uint8 RGB
     vanishing: np.ndarray  # [N, 2, 3] homogeneous pixels: the main point, the vertical one
-    sky: np.ndarray  # [N, H, W] bool
-    depth: np.ndarray  # [N, H, W] metres, at most 100
-    normals: np.ndarray  # [N, H, W, 3] unit, camera frame; zero for the sky
+    sky: np.ndarray  # [N, H, W] bool; of photographs nowhere
+    depth: np.ndarray | None = None  # [N, H, W] metres, at most 100
+    normals: np.ndarray | None = None  # [N, H, W, 3] unit, camera frame; zero for the sky
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def take(self, rows: slice) -> "SceneSet":
+        """Some of them."""
+        return jax.tree.map(lambda column: column[rows], self)
+
+
+def photograph_set(images: np.ndarray) -> SceneSet:
+    """Photographs [N, H, W, 3] uint8 RGB, with vanishing points as their edges show them."""
+    points = retention.main_vanishing(vanishing.estimates(images), images.shape[1])
+    return SceneSet(images, points, np.zeros(images.shape[:3], bool))
 
 
 def scene_set(
@@ -87,9 +108,10 @@ def quantities(views: SceneSet) -> dict[str, np.ndarray]:
         "mean colour": chroma,
         "texture energy": energy,
         "vanishing point": ray / np.linalg.norm(ray, axis=1, keepdims=True),
-        "depth": _cells(np.log(views.depth)[..., None]),
-        "normals": _cells(views.normals),
     }
+    if views.depth is not None and views.normals is not None:
+        found["depth"] = _cells(np.log(views.depth)[..., None])
+        found["normals"] = _cells(views.normals)
     if views.sky.any():
         columns = views.sky.mean(axis=1).reshape((len(views), _GRID, -1))
         found["skyline"] = columns.mean(axis=2)
@@ -103,11 +125,21 @@ def _cells(values: np.ndarray) -> np.ndarray:
     return cells.mean(axis=(2, 4)).reshape((count, -1))
 
 
+class Network(NamedTuple):
+    """An encoder, its control of the same architecture, and the layer that is looked at."""
+
+    trained: Encoder
+    untrained: Encoder
+    layer: str
+
+
 class Kept(NamedTuple):
-    """What pictures keep: rows of claims, and the measures of single images."""
+    """What pictures keep: rows of claims, and the measures [N] of single images by name."""
 
     rows: list[dict[str, Any]]
-    images: list[dict[str, Any]]
+    trained: Mapping[str, np.ndarray]
+    wrong: Mapping[str, np.ndarray]
+    untrained: Mapping[str, np.ndarray]
 
 
 def invert(
@@ -131,17 +163,23 @@ def reconstruction_claims(
 ) -> Kept:
     """Measures pictures [N, H, W, 3], uint8 RGB, inverted from a layer of two encoders, by name."""
     known = (views.images, views.vanishing, views.sky)
-    measured = {name: retention.measures(made, *known) for name, made in pictures.items()}
-    trained, untrained = measured.values()
-    wrong = retention.measures(np.roll(next(iter(pictures.values())), 1, axis=0), *known)
-    images = [
-        {"images": group, "number": number, "picture": name}
-        | {measure: float(values[number]) for measure, values in found.items()}
-        for name, found in (measured | {"wrong image": wrong}).items()
-        for number in range(len(views))
-    ]
+    (name, made), (_, control) = pictures.items()
+    trained, wrong, untrained = (
+        retention.measures(images, *known) for images in (made, np.roll(made, 1, axis=0), control)
+    )
     rows = claims.table(group, trained, wrong, untrained)
-    return Kept([row | {"layer": layer} for row in rows], images)
+    rows = [row | {"encoder": name, "layer": layer} for row in rows]
+    return Kept(rows, trained, wrong, untrained)
+
+
+def image_rows(group: str, pictures: str, found: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """A row an image of measures [N]. pictures: what they were measured of."""
+    count = len(next(iter(found.values())))
+    return [
+        {"images": group, "number": number, "picture": pictures}
+        | {measure: float(values[number]) for measure, values in found.items()}
+        for number in range(count)
+    ]
 
 
 def probe_claims(
@@ -149,10 +187,7 @@ def probe_claims(
 ) -> list[dict[str, Any]]:
     """Linear probes of a layer of both: fitted on two thirds of the scenes, scored on one."""
     split = 2 * len(views) // 3
-    train, test = (
-        SceneSet(*(column[part] for column in views))
-        for part in (slice(None, split), slice(split, None))
-    )
+    train, test = (views.take(part) for part in (slice(None, split), slice(split, None)))
     wanted, truth = quantities(train), quantities(test)
     scores: list[Mapping[str, probes.Score]] = []
     for encoder in encoders:
@@ -162,7 +197,7 @@ def probe_claims(
             {name: probes.score(known, wanted[name], asked, truth[name]) for name in wanted}
         )
     rows = claims.probe_table(group, len(test), *scores)
-    return [row | {"layer": layer} for row in rows]
+    return [row | {"encoder": encoders[0].name, "layer": layer} for row in rows]
 
 
 def configured(kind: str, size: int) -> scenes.ViewConfig:

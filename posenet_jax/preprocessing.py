@@ -77,6 +77,11 @@ class Preprocessing:
         values = jnp.where(jnp.isnan(x), 0, x) / jnp.float32(self.scale) + self._means_like(x)
         return self._reorder(jnp.clip(jnp.round(values), 0, 255).astype(jnp.uint8))
 
+    def to_space(self, x: Array, other: "Preprocessing") -> Array:
+        """A network-space x [..., H, W, 3] of this record in `other`'s space, not rounded."""
+        values = self._reorder(x / jnp.float32(self.scale) + self._means_like(x))
+        return (other._reorder(values) - other._means_like(x)) * jnp.float32(other.scale)
+
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Image uint8 [size, size, 3] of uint8 [H, W, 3] of any size: resized, not cropped."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:

@@ -19,7 +19,7 @@ from posenet_jax.weights import Encoder, Tap
 
 Array = jax.Array
 
-_BATCH = 64
+_BATCH = 16  # fixed, so that few images do not wait for many or for another program
 
 
 @struct.dataclass

@@ -55,19 +55,24 @@ def gradients(image: Array) -> tuple[Array, Array]:
     return right, down
 
 
-def alignment(right: Array, down: Array, point: Array) -> Array:
-    """|cos| [h, w] of the angle between each pixel's edge and the line from there to a point.
+def alignment(right: Array, down: Array, rows: Array, columns: Array, point: Array) -> Array:
+    """|cos| of the angle between the edge at each place and the line from there to a point.
 
-    An edge runs across its gradient: (-down, right). `gradients` lack the image's outermost pixels,
-    and a pixel's centre is half a pixel in.
+    An edge runs across its gradient: (-down, right). Places are as `places` gives them.
     """
-    height, width = right.shape
-    rows = jnp.broadcast_to(jnp.arange(height)[:, None] + 1.5, right.shape)
-    columns = jnp.broadcast_to(jnp.arange(width)[None, :] + 1.5, right.shape)
     x, y = point[0] - point[2] * columns, point[1] - point[2] * rows
     lengths = jnp.hypot(x, y) * jnp.hypot(right, down)
     cosine = jnp.abs(right * y - down * x) / jnp.maximum(lengths, 1e-12)
     return jnp.where(lengths > 1e-12, cosine, 0.0)
+
+
+def places(height: int, width: int) -> tuple[Array, Array]:
+    """[height, width] each: row and column of what `gradients` gives, in pixels of the image.
+
+    They lack the image's outermost pixels, and a pixel's centre is half a pixel in.
+    """
+    rows, columns = jnp.mgrid[:height, :width]
+    return rows + 1.5, columns + 1.5
 
 
 def edge_energies(image: Array, vanishing: Array) -> dict[str, Array]:
@@ -76,7 +81,8 @@ def edge_energies(image: Array, vanishing: Array) -> dict[str, Array]:
     """
     right, down = gradients(image)
     energy, least = jnp.square(right) + jnp.square(down), jnp.cos(_TOLERANCE)
-    main, vertical = (alignment(right, down, point) for point in vanishing)
+    where = places(*right.shape)
+    main, vertical = (alignment(right, down, *where, point) for point in vanishing)
     toward = (main >= least) & (main >= vertical)
     upright = (vertical >= least) & ~toward
     parts = (toward, upright, ~(toward | upright))

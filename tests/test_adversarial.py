@@ -135,6 +135,19 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     a, b = (np.asarray(x["conv2"], np.float64) for x in (seen, truth))
     product = np.mean((a[0] - b) * (a[1] - b)) / np.mean(b**2)
     assert float(parts["feature_loss"]) == pytest.approx(product, rel=1e-4)
+    other = dataclasses.replace(encoder.preprocessing, means=(9.0, 99.0, 199.0))
+    comparator = dataclasses.replace(random_encoder("compact", seed=5), preprocessing=other)
+    _, more = adversarial.generator_loss(
+        made, wanted, truth, conditions, opponent, tap, GAME, comparator.tap("conv1")
+    )
+    pixels = batch.images[0].astype(np.float64)[..., ::-1]
+    drawn = 255.0 * np.asarray(made, np.float64) + np.asarray(encoder.preprocessing.means)
+    b, a = (
+        np.asarray(comparator.tap("conv1")(jnp.asarray(x - other.means, jnp.float32)), np.float64)
+        for x in (pixels, drawn)
+    )
+    product += np.mean((a[0] - b) * (a[1] - b)) / np.mean(b**2)
+    assert float(more["feature_loss"]) == pytest.approx(product, rel=1e-3)
     weights = {"image": 10.0, "descriptor": 1.0, "feature": 1.0, "adversarial": 0.3}
     total = sum(weight * float(parts[f"{name}_loss"]) for name, weight in weights.items())
     assert float(loss) == pytest.approx(total, rel=1e-5)

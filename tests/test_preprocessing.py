@@ -61,6 +61,16 @@ def test_network_space_is_scaled_and_mean_subtracted_channel_by_channel(record):
         np.testing.assert_allclose(x[..., channel], plane, rtol=1e-5, atol=2e-5 * record.scale)
 
 
+def test_an_image_of_one_space_is_the_same_in_another():
+    image = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
+    one = Preprocessing(means=(10.0, 20.0, 30.0))
+    other = Preprocessing(means=(1.0, 2.0, 3.0), channel_order="RGB", scale=0.25)
+    moved = one.to_space(one.to_network(image), other)
+    np.testing.assert_allclose(moved, other.to_network(image), atol=1e-5)
+    back = other.to_space(moved, one)
+    np.testing.assert_allclose(back, one.to_network(image), atol=1e-4)
+
+
 def test_zero_is_the_mean_colour():
     record = Preprocessing(means=(10.0, 20.0, 30.0))
     assert record.to_image(jnp.zeros((1, 1, 3))).ravel().tolist() == [30, 20, 10]
