@@ -81,21 +81,18 @@ _SHOWN = 12
 
 def _networks() -> list[Network]:
     """The one, and the other where one is given."""
-    named = [(_ENCODER.value, _LAYER.value, _CONTROL.value)]
+    named = [(f"{_ENCODER.value}/{_LAYER.value}", _CONTROL.value)]
     if _BESIDE.value:
-        name, separator, layer = _BESIDE.value.rpartition("/")
-        if not separator:
-            raise InputError(f"--beside takes ENCODER/LAYER, received {_BESIDE.value!r}")
-        named.append((name, layer, _BESIDE_CONTROL.value))
+        named.append((_BESIDE.value, _BESIDE_CONTROL.value))
     found = []
-    for name, layer, control in named:
-        network = Network(weights.load_encoder(name), weights.load_encoder(control), layer)
-        if network.trained.name == network.untrained.name:
-            raise InputError(f"the control must be another encoder than {name!r}")
-        if type(network.trained.module) is not type(network.untrained.module):
-            raise InputError(f"{control!r} is of another architecture than {name!r}")
-        network.trained.tap(layer)
-        found.append(network)
+    for of, control in named:
+        trained, layer = weights.encoder_and_layer(of)
+        untrained = weights.load_encoder(control)
+        if trained.name == untrained.name:
+            raise InputError(f"the control must be another encoder than {trained.name!r}")
+        if type(trained.module) is not type(untrained.module):
+            raise InputError(f"{control!r} is of another architecture than {trained.name!r}")
+        found.append(Network(trained, untrained, layer))
     return found
 
 

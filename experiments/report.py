@@ -30,6 +30,7 @@ from posenet_jax import (
     pairs,
     recipes,
     report_closing,
+    report_decoders,
     report_page,
     reporting,
     scenes,
@@ -45,6 +46,9 @@ _PHOTOS = flags.DEFINE_string("photos", None, "Folder of photographs to invert a
 _CLAIMS = flags.DEFINE_string(
     "claims", None, "claims.csv of measure_retention, on more scenes, instead of this run's own."
 )
+_BESIDE = flags.DEFINE_list(
+    "beside", [], "ENCODER/LAYER, several after commas, inverted besides: squeezenet/features."
+)
 _SCENES = flags.DEFINE_integer(
     "scenes", 24, "Streets, and photographs at most; half as many cars and rooms.", lower_bound=2
 )
@@ -56,6 +60,9 @@ _PROBE = flags.DEFINE_integer(
 )
 _STEPS = flags.DEFINE_integer(
     "steps", recipes.CALIBRATED.steps, "Steps of recipe calibrated.", lower_bound=1
+)
+_BATCHES = flags.DEFINE_integer(
+    "batches", 400, "Batches of the decoder that learns eight streets by heart.", lower_bound=1
 )
 _SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides scenes and noise: not one of training's.")
 _ENCODERS = ("streetnet", "streetnet-random-0")
@@ -115,19 +122,47 @@ def _rendered(
     return views
 
 
+def _known(
+    key: jax.Array, atlas: scenes.Atlas, mesh: Mesh, size: int
+) -> dict[str, findings.SceneSet]:
+    """Further scenes of each kind, to know from; most of streets, of which probes are fitted."""
+    return {
+        group: findings.scene_set(
+            jax.random.fold_in(key, number), atlas, findings.configured(kind, size), mesh,
+            _PROBE.value if group == "streets" else max(2, _PROBE.value // 8),
+            batch=_BATCH * mesh.size,
+        )
+        for number, (group, kind) in enumerate(_KINDS.items())
+    }  # fmt: skip
+
+
+def _floors(sets, known, encoder, judge) -> list[parts.Inverted]:
+    """Of photographs nothing but the rendered streets is known."""
+    return [
+        floor
+        for group, images in sets.items()
+        for layer in parts.LAYERS
+        for floor in parts.floors(
+            group, encoder, layer, images, known.get(group, known["streets"]).images, judge=judge
+        )
+    ]
+
+
 def _measured_claims(made, views, encoders, known) -> list[dict]:
     """Of the pictures inverted from fc5, and of probes of it on `known` streets."""
     rows = []
-    for group, kind in _KINDS.items():
-        pictures = {one.encoder: one.made.image for one in made[group] if one.layer == "fc5"}
-        rows += findings.reconstruction_claims(kind, "fc5", views[group], pictures).rows
+    names = [encoder.name for encoder in encoders]
+    for group, views_of in views.items():
+        of_fc5 = {one.encoder: one.pictures for one in made[group] if one.layer == "fc5"}
+        pictures, kind = {name: of_fc5[name] for name in names}, _KINDS.get(group, group)
+        rows += findings.reconstruction_claims(kind, "fc5", views_of, pictures).rows
     return rows + findings.probe_claims("cities", encoders, "fc5", known)
 
 
-def _inverted(sets, encoders, key, judge) -> dict[str, list[parts.Inverted]]:
+def _inverted(sets, encoders, beside, key, judge) -> dict[str, list[parts.Inverted]]:
     """Group -> of every encoder and layer."""
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
-    runs = [(encoder, layer) for encoder in encoders for layer in parts.LAYERS]
+    runs = [(encoder, layer) for encoder in encoders for layer in parts.LAYERS] + beside
     work = sum(len(images) for images in sets.values()) * len(runs) * recipe.steps
     with tqdm(total=work, desc="inverting", unit="image·step", mininterval=1.0) as bar:
         return {
@@ -146,6 +181,13 @@ def _inverted(sets, encoders, key, judge) -> dict[str, list[parts.Inverted]]:
             ]
             for group, images in sets.items()
         }
+
+
+def _learning(out, encoder, streets) -> report_page.Section:
+    with tqdm(total=_BATCHES.value, desc="learning by heart", unit="batch") as bar:
+        return report_decoders.learning(
+            out, encoder, streets, steps=_BATCHES.value, seed=_SEED.value, progress=bar.update
+        )
 
 
 def _sensitivity(out, encoders, atlas, config, key, mesh) -> report_page.Section:
@@ -172,6 +214,7 @@ def main() -> int:
     """Makes the page and returns the exit code."""
     encoders = [weights.load_encoder(name) for name in _ENCODERS]
     judge, claims = weights.load_encoder("judge"), _claims()
+    beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     photos, names, failures = _photographs(encoders[0])
     out = reporting.prepare_output(_OUT.value)
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
@@ -185,7 +228,7 @@ def main() -> int:
     ]
     drawn["streets"] = drawn["streets"].take(slice(_SCENES.value))
     originals = {group: views.images for group, views in drawn.items()}
-    made = _inverted(originals | photos, encoders, keys[2], judge)
+    made = _inverted(originals | photos, encoders, beside, keys[2], judge)
     shown = {
         group: parts.inversions(
             out, *_TITLES[group], group_made, row_labels=names if group == "photographs" else None
@@ -193,23 +236,28 @@ def main() -> int:
         for group, group_made in made.items()
     }
     sections += [shown[group] for group in ("streets", "photographs") if group in shown]
-    sections.append(parts.decoders(out, encoders[0], originals["streets"], keys[3]))
+    sections.append(_learning(out, encoders[0], originals["streets"]))
+    sections.append(report_decoders.decoders(out, encoders[0], originals["streets"], keys[3]))
     sections += [shown["rooms"], shown["cars"]]
-    sections.append(parts.fidelity_table(out, [one for group in made.values() for one in group]))
+    known = _known(keys[6], atlas, mesh, size)
+    floors = _floors(originals | photos, known, encoders[0], judge)
+    inverted = [one for group in made.values() for one in group]
+    sections.append(parts.fidelity_table(out, [*inverted, *floors]))
     config = findings.configured("cities", size)
     sections.append(_sensitivity(out, encoders, atlas, config, keys[4], mesh))
     sections.append(_surgery(out, encoders[0], atlas, config, keys[5], mesh))
     if not claims:
-        known = findings.scene_set(
-            keys[6], atlas, config, mesh, _PROBE.value, batch=_BATCH * mesh.size
-        )
-        claims = _measured_claims(made, drawn, encoders, known)
+        views = drawn | {name: findings.photograph_set(images) for name, images in photos.items()}
+        claims = _measured_claims(made, views, encoders, known["streets"])
         reporting.write_csv(out / "claims.csv", claims)
     sections.append(report_closing.claims_section(claims))
     record = reporting.run_record(
         flags.FLAGS.flag_values_dict(),
         {
-            "weights": {one.name: one.fingerprint for one in [*encoders, judge]},
+            "weights": {
+                one.name: one.fingerprint
+                for one in [*encoders, judge, *(encoder for encoder, _ in beside)]
+            },
             "command": shlex.join(["python", "-m", "experiments.report", *sys.argv[1:]]),
             "photographs_left_out": failures,
         },

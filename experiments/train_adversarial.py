@@ -22,7 +22,7 @@ from posenet_jax.adversarial import Game
 from posenet_jax.collapse import collapse
 from posenet_jax.decoder_evaluation import ImageSet
 from posenet_jax.decoder_figures import health_figure, read_metrics
-from posenet_jax.errors import Collapsed, InputError
+from posenet_jax.errors import Collapsed
 from posenet_jax.reconstruction import measures
 
 flags.set_default(decoder_run.LEARNING_RATE, 2e-4)
@@ -79,10 +79,8 @@ def _game() -> Game:
 def _comparator() -> weights.Tap | None:
     if not _COMPARATOR.value:
         return None
-    name, separator, layer = _COMPARATOR.value.rpartition("/")
-    if not separator:
-        raise InputError(f"--comparator takes ENCODER/LAYER, received {_COMPARATOR.value!r}")
-    return weights.load_encoder(name).tap(layer)
+    encoder, layer = weights.encoder_and_layer(_COMPARATOR.value)
+    return encoder.tap(layer)
 
 
 def main() -> int:

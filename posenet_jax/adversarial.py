@@ -120,11 +120,11 @@ def generator_loss(
     compared = [(seen[layer], truth[layer]) for layer in game.layers]
     if comparator:
         original = wanted * value_range(tap.preprocessing)
-        of_both = (
+        features, right = (
             comparator(tap.preprocessing.to_space(images, comparator.preprocessing))
             for images in (inside, original)
         )
-        compared.append(tuple(of_both))
+        compared.append((features, right))
     parts = {
         "image_loss": mean_error(made, wanted),
         "descriptor_loss": jnp.mean(jnp.sum(jnp.square(off), axis=axes) / squares[None]),

@@ -12,11 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posenet_jax import analysis_figures, decoding, fidelity, metrics, recipes, reporting
+from posenet_jax import (
+    analysis_figures,
+    decoder_evaluation,
+    fidelity,
+    metrics,
+    recipes,
+    reporting,
+)
 from posenet_jax import sensitivity as profile
 from posenet_jax import surgery as operating
 from posenet_jax.recipes import Recipe
-from posenet_jax.reconstruction import Reconstruction, descriptors, reconstruct
+from posenet_jax.reconstruction import descriptors, reconstruct
 from posenet_jax.report_page import Picture, Section, Table, Text, interval
 from posenet_jax.weights import Encoder
 
@@ -54,13 +61,13 @@ _TABLE_2 = (
 
 
 class Inverted(NamedTuple):
-    """A set of images inverted from one layer of one encoder."""
+    """A set of images inverted from one layer of one encoder, or what stands in their place."""
 
     images: str  # what they are of
     encoder: str
     layer: str
     originals: np.ndarray
-    made: Reconstruction
+    pictures: np.ndarray
     measures: dict[str, np.ndarray]  # [N] each, controls among them
 
 
@@ -77,14 +84,51 @@ def invert(
 ) -> Inverted:
     """Inverts and measures. progress: called with the number of steps done, of one image each."""
     made = reconstruct(encoder, layer, originals, key=key, recipe=recipe, progress=progress)
+    found = _measures(encoder, layer, originals, made.image, judge)
+    found["relative_loss"] = np.asarray(made.result.relative_loss)
+    return Inverted(images, encoder.name, layer, originals, made.image, found)
+
+
+def floors(
+    images: str,
+    encoder: Encoder,
+    layer: str,
+    originals: np.ndarray,
+    known: np.ndarray,
+    *,
+    judge: Encoder,
+) -> list[Inverted]:
+    """What knowing less scores: the mean of other images [M, H, W, 3], and that of them whose
+    descriptor is nearest.
+    """
+    asked, others = (
+        decoder_evaluation.described(encoder.tap(layer), x, []) for x in (originals, known)
+    )
+    mean = np.round(known.mean(axis=0)).astype(np.uint8)
+    pictures = {
+        f"mean of {len(known)} others": np.broadcast_to(mean, originals.shape),
+        f"nearest of {len(known)} others": known[
+            decoder_evaluation.nearest_neighbours(others, asked)
+        ],
+    }
+    return [
+        Inverted(
+            images, name, layer, originals, made, _measures(encoder, layer, originals, made, judge)
+        )
+        for name, made in pictures.items()
+    ]
+
+
+def _measures(
+    encoder: Encoder, layer: str, originals: np.ndarray, pictures: np.ndarray, judge: Encoder
+) -> dict[str, np.ndarray]:
     tap = encoder.tap(layer)
     targets = descriptors(tap, originals, encoder.preprocessing)
-    found = fidelity.measures(encoder, tap, targets, made.image, originals, judge.tap("fc5"))
-    count = len(originals)
-    found["relative_loss"] = np.asarray(made.result.relative_loss)
-    found["chance_rank"] = np.full(count, (count + 1) / 2)
-    found["other_psnr"] = _other_psnr(made.image, originals)
-    return Inverted(images, encoder.name, layer, originals, made, found)
+    found = fidelity.measures(encoder, tap, targets, pictures, originals, judge.tap("fc5"))
+    found["relative_loss"] = found["picture_relative_loss"]
+    found["chance_rank"] = np.full(len(originals), (len(originals) + 1) / 2)
+    found["other_psnr"] = _other_psnr(pictures, originals)
+    return found
 
 
 def _other_psnr(pictures: np.ndarray, originals: np.ndarray) -> np.ndarray:
@@ -103,7 +147,7 @@ def samples(out: Path, images: np.ndarray) -> Section:
         f"{len(images[:SAMPLES])} rendered streets, drawn at random, with invented facades. The "
         "report's are photographs of 3D_Street_View."
     )
-    return Section("Fig. 4: samples", [_picture(out / "figure_4_samples.png", caption)])
+    return Section("Fig. 4: samples", [picture(out / "figure_4_samples.png", caption)])
 
 
 def hyperparameters(out: Path, recipe: Recipe) -> Section:
@@ -153,43 +197,20 @@ def inversions(
     shown = slice(0, SHOWN)
     columns, labels = {"original": made[0].originals[shown]}, {}
     for one in made:
-        control = one.encoder != made[0].encoder
-        heading = f"{one.layer} untrained" if control else one.layer
-        columns[heading] = one.made.image[shown]
+        heading = one.layer
+        if one.encoder != made[0].encoder:
+            control = one.encoder.startswith(f"{made[0].encoder}-random")
+            heading += " untrained" if control else f" {one.encoder}"
+        columns[heading] = one.pictures[shown]
         labels[heading] = [f"{loss:.3f}" for loss in one.measures["relative_loss"][shown]]
     texts = None if row_labels is None else list(row_labels[shown])
     path = out / f"{name}.png"
     reporting.image_grid(path, columns, cell_labels=labels, row_labels=texts)
     encoders = list(dict.fromkeys(one.encoder for one in made))
     caption = f"{words}, inverted from {' and '.join(LAYERS)} of {encoders[0]}"
-    caption += f"; the control is {encoders[1]}" if len(encoders) > 1 else ""
+    caption += f"; beside: {', '.join(encoders[1:])}" if len(encoders) > 1 else ""
     caption += ". Under each image its relative loss (eq. 3; 0 is the same descriptor)."
-    return Section(title, [_picture(path, caption)])
-
-
-def decoders(out: Path, encoder: Encoder, originals: np.ndarray, key: Array) -> Section:
-    """Fig. 7: images made in one pass by all decoders that are bundled for the encoder."""
-    shown = originals[:SHOWN]
-    columns, labels = {"original": shown}, {}
-    space = encoder.preprocessing
-    for layer in LAYERS:
-        targets = descriptors(encoder.tap(layer), shown, space)
-        for name in decoding.bundled(encoder, layer):
-            decoder = decoding.decoder_for(encoder, layer, name)
-            heading = name.removeprefix(f"{encoder.name}-").replace("-adversarial", " adv.")
-            columns[heading] = np.asarray(space.to_image(decoding.decode(decoder, targets, key)))
-            psnr = jax.vmap(metrics.psnr)(jnp.asarray(columns[heading]), jnp.asarray(shown))
-            labels[heading] = [f"{value:.1f} dB" for value in np.asarray(psnr)]
-    title = "Fig. 7: decoders"
-    if len(columns) == 1:
-        return Section(title, [Text(f"No decoders are bundled for encoder {encoder.name}.")])
-    path = out / "figure_7_decoders.png"
-    reporting.image_grid(path, columns, cell_labels=labels)
-    caption = (
-        "Streets decoded from their descriptors in one pass; PSNR under each. An adversarial "
-        "decoder (adv.) reads noise beside the descriptor: one draw is shown."
-    )
-    return Section(title, [_picture(path, caption)])
+    return Section(title, [picture(path, caption)])
 
 
 def fidelity_rows(made: Sequence[Inverted]) -> list[dict[str, Any]]:
@@ -220,7 +241,9 @@ def fidelity_table(out: Path, made: Sequence[Inverted]) -> Section:
         line[row["measure"].replace("_", " ")] = f"{value}; other {other}"
     caption = (
         "Medians over images with bootstrap intervals of 95 %, and after “other” the same of the "
-        "control, another image in the original's place (of ranks: chance). The judge is a network "
+        "control, another image in the original's place (of ranks: chance). Mean and nearest are "
+        "no inversions, but what knowing less scores: the mean of other scenes of the kind, and "
+        "that of them whose descriptor in streetnet is nearest. The judge is a network "
         "that no inversion saw. PSNR in dB. Losses and ranks: low is near; correlation and PSNR: "
         "high is."
     )
@@ -249,7 +272,7 @@ def sensitivity(out: Path, measured: profile.Measured, layer: str = "fc5") -> Se
     count = rows[0]["scenes"]
     caption = f"How far each layer moves when one thing in a street is changed; {count} scenes."
     words = f"The same of {layer} of {encoder}; intervals of 95 % over scenes."
-    return Section("Sensitivity", [_picture(path, caption), Table(table, words)])
+    return Section("Sensitivity", [picture(path, caption), Table(table, words)])
 
 
 def surgery(
@@ -274,7 +297,7 @@ def surgery(
         f"from them, fitted on {len(fitted)} others."
     )
     words = "Some of the same: means with intervals of 95 % over images; angles in degrees."
-    return Section("Surgery", [_picture(path, caption), Table(table, words)])
+    return Section("Surgery", [picture(path, caption), Table(table, words)])
 
 
 def _interval_of(row: Mapping[str, Any], name: str) -> str:
@@ -282,5 +305,6 @@ def _interval_of(row: Mapping[str, Any], name: str) -> str:
     return interval(row[name], row[f"{prefix}low"], row[f"{prefix}high"])
 
 
-def _picture(path: Path, caption: str) -> Picture:
+def picture(path: Path, caption: str) -> Picture:
+    """A PNG file as part of a section."""
     return Picture(path.read_bytes(), caption)

@@ -221,6 +221,19 @@ def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
     return _assemble(path, tensors, metadata)
 
 
+def encoder_and_layer(named: str) -> tuple[Encoder, str]:
+    """What "ENCODER/LAYER" names, the encoder as for `load_encoder`.
+
+    Raises InputError where it is not of that form, or the encoder has no such layer.
+    """
+    name, separator, layer = named.rpartition("/")
+    if not separator:
+        raise InputError(f"expected ENCODER/LAYER, such as streetnet/fc5; received {named!r}")
+    encoder = load_encoder(name)
+    encoder.tap(layer)
+    return encoder, layer
+
+
 def _headless(params: Any, module: nn.Module, space: Preprocessing, name: str) -> Encoder:
     return Encoder(
         params=params,

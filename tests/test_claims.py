@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from quick_process import QUICK
 
 from posenet_jax import claims, probes
@@ -76,6 +77,24 @@ def test_verdicts(kept, above, untrained, said):
     assert claims.verdict(kept, above, untrained) == said
 
 
+def test_more_is_said_only_where_training_added_more_too():
+    rng = np.random.default_rng(5)
+    high, middle, low = (_measured(rng, level) for level in (0.8, 0.5, 0.2))
+    for ours, theirs, said in (
+        ((high, low), (middle, low), "more"),
+        ((middle, low), (high, low), "less"),
+        ((high, middle), (middle, low), "undecided"),  # both gained as much
+        ((high, low), (high, low), "undecided"),
+    ):
+        rows = {row["measure"]: row for row in claims.comparison("cars", ours, theirs)}
+        assert rows["chroma"]["verdict"] == said
+    row = {row["measure"]: row for row in claims.comparison("x", (high, low), (middle, low))}["sky"]
+    assert row["difference_value"] == pytest.approx(0.3, abs=0.03)
+    assert row["difference_high"] - row["difference_low"] == pytest.approx(
+        2 * 1.96 * 0.1 * np.sqrt(2 / 200), rel=0.2
+    )
+
+
 def _measured(rng, level, count=200):
     names = {name for claim in claims.CLAIMS for name in claim.measure.split("-")}
     return {name: level + 0.1 * rng.normal(size=count) for name in names}
@@ -116,14 +135,34 @@ def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
 
     refused = run("--kinds=cities,moons")
     assert refused.returncode == 2 and "no kind of scene 'moons'" in refused.stderr
+    refused = run("--control=squeezenet-random-0")
+    assert refused.returncode == 2 and "another architecture" in refused.stderr
+    rng = np.random.default_rng(0)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(2):
+        coarse = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
+        Image.fromarray(coarse).resize((120, 110)).save(photos / f"{number}.png")
+    (photos / "bad.png").write_text("not a picture")
     flags = "--encoder=compact", "--control=compact-random-0", "--kinds=cities", "--steps=2"
-    done = run(*flags, "--images=2", "--probe_scenes=20")
-    assert done.returncode == 0, done.stderr
+    beside = "--beside=compact/conv4", "--beside_control=compact-random-1", f"--photos=own={photos}"
+    done = run(*flags, *beside, "--images=3", "--probe_scenes=20")
+    assert done.returncode == 1 and "left out: " in done.stderr, done.stderr
+    assert "bad.png" in done.stderr and "Traceback" not in done.stderr
     with (tmp_path / "claims.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["verdict"] for row in rows} <= {"supported", "not supported", "undecided"}
     assert any(row["measure"] == "R² of depth" for row in rows)
     with (tmp_path / "images.csv").open(newline="") as file:
-        pictures = [row["picture"] for row in csv.DictReader(file)]
-    assert pictures == [p for p in ("compact", "compact-random-0", "wrong image") for _ in "ab"]
-    assert (tmp_path / "claims.png").is_file() and (tmp_path / "cities.png").is_file()
+        shown = [(row["images"], row["picture"]) for row in csv.DictReader(file)]
+    names = "compact", "compact, wrong image", "compact-random-0"
+    assert [found for found in shown if found[1] in names] == [
+        (group, name) for group, count in (("cities", 3), ("own", 2)) for name in names
+        for _ in range(count)
+    ]  # fmt: skip
+    with (tmp_path / "comparison.csv").open(newline="") as file:
+        assert {row["images"] for row in csv.DictReader(file)} == {"cities", "own"}
+    of_photographs = [row["measure"] for row in rows if row["images"] == "own"]
+    assert "vanishing_edges" in of_photographs and "sky" not in of_photographs
+    for name in ("claims", "cities", "own"):
+        assert (tmp_path / f"{name}.png").is_file()

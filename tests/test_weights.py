@@ -262,3 +262,8 @@ def test_a_bundled_encoder_is_found_by_its_name(tmp_path, monkeypatch):
     assert load_encoder("mine").name == "mine"
     with pytest.raises(InputError, match="one of mine"):
         load_encoder("theirs")
+    encoder, layer = weights.encoder_and_layer("mine/conv2")
+    assert (encoder.name, layer) == ("mine", "conv2")
+    for wrong, words in (("mine", "expected ENCODER/LAYER"), ("mine/conv9", "no layer 'conv9'")):
+        with pytest.raises(InputError, match=words):
+            weights.encoder_and_layer(wrong)
