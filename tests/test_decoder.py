@@ -7,6 +7,8 @@ import pytest
 
 from posenet_jax.decoder import NETWORKS
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 CASES = [
     ("mirror", (512,)),
     ("deep", (512,)),

@@ -148,6 +148,7 @@ def test_trains_against_a_discriminator_and_compares(images, trained, tmp_path):
     decoder = trained[0] / "decoder.safetensors"
     flags = _train_flags(images, workdir, f"--decoder={decoder}", f"--val_images={images}")[1:]
     flags = *flags, "--steps=4", "--noise=5", "--learning_rate=1e-3", "--evaluate_every=50"
+    flags = "--comparator=compact-random-1/conv1", *flags
     run = _run("train_adversarial", *flags)
     assert run.returncode == 0, run.stderr
     row = _table(workdir / "metrics.csv")[-1]
@@ -168,6 +169,8 @@ def test_trains_against_a_discriminator_and_compares(images, trained, tmp_path):
     assert (out / "draws-generator.png").is_file() and (out / "grid.png").is_file()
     refused = _run("train_adversarial", *flags[:-1], "--feature_taps=conv9", "--steps=5")
     assert refused.returncode == 2 and "no tap 'conv9'" in refused.stderr, refused.stderr
+    refused = _run("train_adversarial", *flags, "--comparator=compact")
+    assert refused.returncode == 2 and "expected ENCODER/LAYER" in refused.stderr, refused.stderr
 
 
 def test_descriptors_extracted_beforehand_train_as_images_do(images, tmp_path):

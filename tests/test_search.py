@@ -18,6 +18,8 @@ from posenet_jax import engine, recipes, reconstruction, search, weights
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.search import STAGES, Range
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -15,6 +15,8 @@ from posenet_jax.errors import InputError, NotFinite
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.training import GAIN, Pairs, TrainConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 SPACE = Preprocessing(means=(104.0, 117.0, 123.0))
 CONFIG = TrainConfig(
     rendered_pairs=8, photo_pairs=0, steps=40, warmup_steps=2, learning_rate=1e-3, ema_decay=0.5
