@@ -52,6 +52,7 @@ _BESIDE = flags.DEFINE_list(
 _SCENES = flags.DEFINE_integer(
     "scenes", 24, "Streets, and photographs at most; half as many cars and rooms.", lower_bound=2
 )
+_BESIDE_STREETS = flags.DEFINE_list("kinds", ["rooms", "cars"], "Kinds of scenes besides streets.")
 _PAIRS = flags.DEFINE_integer(
     "pairs", 128, "Scenes for sensitivity, and pairs for surgery.", lower_bound=4
 )
@@ -73,7 +74,7 @@ _TITLES = {
     "cars": ("figure_10_cars", "Fig. 10: cars inverted", "Rendered cars"),
     "photographs": ("figure_5_photographs", "Fig. 5: photographs", "The user's photographs"),
 }
-_KINDS = {"streets": "cities", "rooms": "indoor", "cars": "cars"}
+_SCENE_KINDS = {"streets": "cities", "rooms": "indoor", "cars": "cars"}
 _INTRODUCTION = (
     "What does the descriptor of a network trained for camera pose keep of a street image? This "
     "page remakes the figures and tables of “The Essence of Pose” (Thatte, Sitzmann, Ruban), with "
@@ -109,12 +110,20 @@ def _claims() -> list[dict[str, str]]:
     return rows
 
 
+def _kinds() -> dict[str, str]:
+    """Group -> kind of scene, streets first."""
+    for group in _BESIDE_STREETS.value:
+        if group not in _SCENE_KINDS:
+            raise InputError(f"no kind {group!r}; there are {', '.join(_SCENE_KINDS)}")
+    return {group: _SCENE_KINDS[group] for group in ["streets", *_BESIDE_STREETS.value]}
+
+
 def _rendered(
     key: jax.Array, atlas: scenes.Atlas, mesh: Mesh, size: int
 ) -> dict[str, findings.SceneSet]:
     """Scenes of each kind; of streets ten at least, for the samples."""
     views = {}
-    for number, (group, kind) in enumerate(tqdm(_KINDS.items(), desc="rendering", unit="kind")):
+    for number, (group, kind) in enumerate(tqdm(_kinds().items(), desc="rendering", unit="kind")):
         count = _SCENES.value if group == "streets" else max(2, _SCENES.value // 2)
         least = max(count, parts.SAMPLES) if group == "streets" else count
         config, own = findings.configured(kind, size), jax.random.fold_in(key, number)
@@ -132,7 +141,7 @@ def _known(
             _PROBE.value if group == "streets" else max(2, _PROBE.value // 8),
             batch=_BATCH * mesh.size,
         )
-        for number, (group, kind) in enumerate(_KINDS.items())
+        for number, (group, kind) in enumerate(_kinds().items())
     }  # fmt: skip
 
 
@@ -154,7 +163,7 @@ def _measured_claims(made, views, encoders, known) -> list[dict]:
     names = [encoder.name for encoder in encoders]
     for group, views_of in views.items():
         of_fc5 = {one.encoder: one.pictures for one in made[group] if one.layer == "fc5"}
-        pictures, kind = {name: of_fc5[name] for name in names}, _KINDS.get(group, group)
+        pictures, kind = {name: of_fc5[name] for name in names}, _SCENE_KINDS.get(group, group)
         rows += findings.reconstruction_claims(kind, "fc5", views_of, pictures).rows
     return rows + findings.probe_claims("cities", encoders, "fc5", known)
 
@@ -214,6 +223,7 @@ def main() -> int:
     """Makes the page and returns the exit code."""
     encoders = [weights.load_encoder(name) for name in _ENCODERS]
     judge, claims = weights.load_encoder("judge"), _claims()
+    _kinds()
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     photos, names, failures = _photographs(encoders[0])
     out = reporting.prepare_output(_OUT.value)
@@ -238,7 +248,7 @@ def main() -> int:
     sections += [shown[group] for group in ("streets", "photographs") if group in shown]
     sections.append(_learning(out, encoders[0], originals["streets"]))
     sections.append(report_decoders.decoders(out, encoders[0], originals["streets"], keys[3]))
-    sections += [shown["rooms"], shown["cars"]]
+    sections += [shown[group] for group in _BESIDE_STREETS.value]
     known = _known(keys[6], atlas, mesh, size)
     floors = _floors(originals | photos, known, encoders[0], judge)
     inverted = [one for group in made.values() for one in group]
@@ -247,7 +257,9 @@ def main() -> int:
     sections.append(_sensitivity(out, encoders, atlas, config, keys[4], mesh))
     sections.append(_surgery(out, encoders[0], atlas, config, keys[5], mesh))
     if not claims:
-        views = drawn | {name: findings.photograph_set(images) for name, images in photos.items()}
+        # A single photograph has no wrong image beside it.
+        several = {group: images for group, images in photos.items() if len(images) > 1}
+        views = drawn | {g: findings.photograph_set(images) for g, images in several.items()}
         claims = _measured_claims(made, views, encoders, known["streets"])
         reporting.write_csv(out / "claims.csv", claims)
     sections.append(report_closing.claims_section(claims))

@@ -1,6 +1,7 @@
 """The report's page: well-formed, escaped, and needing nothing beside it."""
 
 import base64
+import csv
 import io
 import subprocess
 import sys
@@ -104,3 +105,32 @@ def test_claims_that_are_no_table_are_one_sentence(tmp_path, claims):
     done = subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "claims.csv" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_script_makes_the_whole_page(tmp_path):
+    """With numbers as small as they can be; photographs, one of them damaged, and another layer."""
+    rng = np.random.default_rng(0)
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(2):
+        coarse = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
+        Image.fromarray(coarse).resize((120, 110)).save(photos / f"{number}.png")
+    (photos / "zz.png").write_text("not a picture")
+    few = "--scenes=3", "--pairs=4", "--probe_scenes=12", "--steps=2", "--batches=2", "--kinds="
+    flags = *few, "--cpu_devices=1", f"--out={out}", f"--photos={photos}", "--beside=compact/fc5"
+    command = [sys.executable, "-m", "experiments.report"]
+    done = subprocess.run(
+        [*command, *flags], cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550
+    )
+    assert done.returncode == 1 and "zz.png" in done.stderr, done.stderr
+    reader = read((out / "report.html").read_text())
+    figures = "Fig. 4", "Fig. 5", "Figs. 6 and 8", "Fig. 7", "Tables 1 and 2"
+    for figure in (*figures, "Fidelity", "Sensitivity", "Surgery", "Claims"):
+        assert figure in reader.text
+    with (out / "fidelity.csv").open(newline="") as file:
+        seen = {(row["images"], row["encoder"]) for row in csv.DictReader(file)}
+    floors = "mean of 12 others", "nearest of 12 others"
+    networks = "streetnet", "streetnet-random-0", "compact"
+    assert seen == {(g, e) for g in ("streets", "photographs") for e in (*networks, *floors)}
+    with (out / "claims.csv").open(newline="") as file:
+        assert {row["images"] for row in csv.DictReader(file)} == {"cities", "photographs"}
