@@ -28,9 +28,10 @@ def measures(
     """[N] each, those of `reconstruction.measures` among them; `other_…` is a wrong image's score.
 
     mean_squared_error: 1 = from black to white. descriptor_rank: of its original's descriptor,
-    among all, by distance from the picture's; 1 is best. pose_disagreement: degrees between the
-    rotations that the heads predict from the original and from the picture to the next original;
-    only of encoders with heads.
+    among all, by distance from the picture's; 1 is best, and recall_at_1 says where it is.
+    Of encoders with heads, pose_disagreement: degrees between the rotations that they predict from
+    the original and from the picture to the next original; and match_probability: that picture and
+    original show the same place, as the matching head has it.
     """
     psnr, ssim, square = (np.asarray(x) for x in _pixels(pictures, originals))
     seen = descriptors(tap, pictures, tap.preprocessing)
@@ -43,10 +44,11 @@ def measures(
         "pairwise_normalised_error": np.asarray(
             metrics.pairwise_normalised_errors(jnp.asarray(seen), jnp.asarray(targets))
         ),
-        "descriptor_rank": 1 + np.sum(distances < own[:, None], axis=1),
+        "descriptor_rank": (rank := 1 + np.sum(distances < own[:, None], axis=1)),
+        "recall_at_1": (rank == 1).astype(np.float64),
     }
     if encoder.head_params is not None and encoder.pose_scale is not None:
-        found |= _pose_measures(encoder, pictures, originals)
+        found |= _head_measures(encoder, pictures, originals)
     return found | reconstruction_measures(tap, targets, pictures, originals, judge)
 
 
@@ -67,22 +69,29 @@ def _distances(seen: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def _poses(encoder: Encoder, first: Array, second: Array) -> Array:
+def _said(encoder: Encoder, first: Array, second: Array) -> tuple[Array, Array]:
+    """Relative poses [N, 6], and probabilities [N] of a match."""
     assert encoder.pose_scale is not None
-    return encoder.pose_scale.restore(encoder.heads(first, second).pose)
+    heads = encoder.heads(first, second)
+    return encoder.pose_scale.restore(heads.pose), jax.nn.sigmoid(heads.match)
 
 
-def _pose_measures(
+def _head_measures(
     encoder: Encoder, pictures: np.ndarray, originals: np.ndarray
 ) -> dict[str, np.ndarray]:
     tap = encoder.tap("fc5")
     truth, seen = (descriptors(tap, x, tap.preprocessing) for x in (originals, pictures))
     following = np.roll(truth, -1, axis=0)
     host = jax.device_get(encoder)
-    said = [_poses(host, first, following) for first in (truth, seen, np.roll(truth, -2, axis=0))]
+    poses = [
+        _said(host, first, following)[0] for first in (truth, seen, np.roll(truth, -2, axis=0))
+    ]
+    matches = [_said(host, truth, second)[1] for second in (seen, np.roll(seen, -1, axis=0))]
     return {
-        "pose_disagreement": evaluation.rotation_errors(said[1], said[0]),
-        "other_pose_disagreement": evaluation.rotation_errors(said[2], said[0]),
+        "pose_disagreement": evaluation.rotation_errors(poses[1], poses[0]),
+        "other_pose_disagreement": evaluation.rotation_errors(poses[2], poses[0]),
+        "match_probability": np.asarray(matches[0]),
+        "other_match_probability": np.asarray(matches[1]),
     }
 
 

@@ -40,6 +40,9 @@ _MEASURES = {
     "luminance_rank": "chance_rank",
     "psnr": "other_psnr",
     "judge_relative_loss": "other_judge_relative_loss",
+    "descriptor_rank": "chance_rank",
+    "pose_disagreement": "other_pose_disagreement",
+    "match_probability": "other_match_probability",
 }
 # Of Table 1 and 2 of the report, as printed.
 _TABLE_1 = {
@@ -218,6 +221,8 @@ def fidelity_rows(made: Sequence[Inverted]) -> list[dict[str, Any]]:
     rows = []
     for one in made:
         for measure, control in _MEASURES.items():
+            if measure not in one.measures:  # those of heads, of networks without
+                continue
             row: dict[str, Any] = {"images": one.images, "encoder": one.encoder}
             row |= {"layer": one.layer, "count": len(one.originals), "measure": measure}
             for name, values in (("", one.measures[measure]), ("other_", one.measures[control])):
@@ -244,8 +249,9 @@ def fidelity_table(out: Path, made: Sequence[Inverted]) -> Section:
         "control, another image in the original's place (of ranks: chance). Mean and nearest are "
         "no inversions, but what knowing less scores: the mean of other scenes of the kind, and "
         "that of them whose descriptor in streetnet is nearest. The judge is a network "
-        "that no inversion saw. PSNR in dB. Losses and ranks: low is near; correlation and PSNR: "
-        "high is."
+        "that no inversion saw. PSNR in dB; pose disagreement in degrees, between what the heads "
+        "make of picture and original; match probability, of the matching head, that both show "
+        "one place. Losses, ranks and disagreement: low is near; the others: high is."
     )
     return Section("Fidelity", [Table(list(lines.values()), caption)])
 
