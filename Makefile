@@ -37,7 +37,7 @@ report: $(VENV)/demo.stamp
 
 # With ORACLE=1 a missing oracle is a failure, not a skipped test.
 test: $(VENV)/$(if $(filter 1,$(ORACLE)),oracle,test).stamp
-	$(if $(filter 1,$(ORACLE)),POSENET_ORACLE=1) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(if $(filter 1,$(ORACLE)),POSENET_ORACLE=1) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/check.stamp
 	$(BIN)/ruff check .

@@ -28,6 +28,25 @@ def quick_compiling():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+# What takes longest begins, or one worker would idle while the other ends it.
+_LONG = (
+    "test_decoder_scripts.py",
+    "test_adversarial.py",
+    "test_scene_kinds.py",
+    "test_bulk_inversion.py",
+    "test_report.py",
+    "test_scenes.py",
+    "test_claims.py",
+    "test_decoder.py",
+    "test_decoder_training.py",
+    "test_upconvolution.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else 99)
+
+
 _PHOTOS = Path(__file__).parents[1] / "../shared/data/street_photos/val/street"
 
 

@@ -62,7 +62,8 @@ def test_every_linear_map_stretches_nothing_by_more_than_one(shape):
     image = jnp.asarray(rng.uniform(size=(2, 100, 100, 3)), jnp.float32)
     descriptor = jnp.asarray(rng.normal(size=(2, *shape)), jnp.float32)
     network = Discriminator(features=8, projected=4)
-    variables = network.init(jax.random.key(0), image[0], descriptor[0])
+    variables = jax.jit(network.init)(jax.random.key(0), image[0], descriptor[0])
+    apply = jax.jit(network.apply)
 
     @jax.jit
     def iterate(variables):
@@ -80,11 +81,9 @@ def test_every_linear_map_stretches_nothing_by_more_than_one(shape):
         kernel = np.asarray(variables["params"][layer]["kernel"], np.float64)
         largest = np.linalg.svd(kernel.reshape((-1, kernel.shape[-1])), compute_uv=False)[0]
         assert float(kept[f"{layer}/kernel/sigma"]) == pytest.approx(largest, rel=1e-3)
-    alone = network.apply(variables, image[1], descriptor[1])
-    assert float(network.apply(variables, image, descriptor)[1]) == pytest.approx(
-        float(alone), rel=1e-4
-    )
-    assert abs(float(network.apply(variables, image[1], descriptor[0]) - alone)) > 1e-4
+    alone = float(apply(variables, image[1], descriptor[1]))
+    assert float(apply(variables, image, descriptor)[1]) == pytest.approx(alone, rel=1e-4)
+    assert abs(float(apply(variables, image[1], descriptor[0])) - alone) > 1e-4
 
 
 # Losses -----------------------------------------------------------------------------------------
@@ -126,9 +125,11 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     made = jnp.clip(
         wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape)), 0
     )
-    truth, seen = (tap.module.apply({"params": tap.params}, x * 255.0) for x in (wanted, made))
+    apply = jax.jit(lambda x: tap.module.apply({"params": tap.params}, x * 255.0))
+    truth, seen = apply(wanted), apply(made)
     conditions = truth["fc5"] / SCALE
-    loss, parts = adversarial.generator_loss(made, wanted, truth, conditions, opponent, tap, GAME)
+    lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
+    loss, parts = lossy(made, wanted, truth, conditions, opponent, tap, GAME)
     a, b = (np.asarray(x["fc5"], np.float64) for x in (seen, truth))
     ratio = np.linalg.norm(a - b, axis=-1) ** 2 / np.linalg.norm(b, axis=-1) ** 2
     assert float(parts["descriptor_loss"]) == pytest.approx(ratio.mean(), rel=1e-4)
@@ -137,9 +138,8 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     assert float(parts["feature_loss"]) == pytest.approx(product, rel=1e-4)
     other = dataclasses.replace(encoder.preprocessing, means=(9.0, 99.0, 199.0))
     comparator = dataclasses.replace(random_encoder("compact", seed=5), preprocessing=other)
-    _, more = adversarial.generator_loss(
-        made, wanted, truth, conditions, opponent, tap, GAME, comparator.tap("conv1")
-    )
+    both = made, wanted, truth, conditions, opponent, tap, GAME, comparator.tap("conv1")
+    _, more = lossy(*both)
     pixels = batch.images[0].astype(np.float64)[..., ::-1]
     drawn = 255.0 * np.asarray(made, np.float64) + np.asarray(encoder.preprocessing.means)
     b, a = (

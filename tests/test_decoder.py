@@ -21,7 +21,7 @@ CASES = [
 
 def _variables(module, shape):
     """Random everywhere: zeros and ones would hide a mistaken order."""
-    variables = module.init(jax.random.key(0), jnp.zeros(shape))
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros(shape))
     rng = np.random.default_rng(0)
 
     def disturb(path, value):
@@ -53,10 +53,11 @@ def case(torch, request):
 def test_trained_networks_decode_as_pytorchs(case, torch):
     module, variables, peer, descriptors = case
     expected = peer.eval()(_to_torch(torch, descriptors)).detach().permute(0, 2, 3, 1).numpy()
-    decoded = module.apply(variables, descriptors)
+    apply = jax.jit(module.apply)
+    decoded = apply(variables, descriptors)
     assert decoded.shape == (4, 100, 100, 3)
     np.testing.assert_allclose(decoded, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-    alone = module.apply(variables, descriptors[0])
+    alone = apply(variables, descriptors[0])
     np.testing.assert_allclose(alone, decoded[0], rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
@@ -77,7 +78,8 @@ def test_training_gradients_are_pytorchs(case, torch):
     # In float32 a value that rounding moves across a ReLU's kink changes gradients by a percent.
     with jax.enable_x64(True):
         variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
-        (value, stats), (by_params, by_input) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
+        differentiate = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+        (value, stats), (by_params, by_input) = differentiate(
             variables["params"], jnp.asarray(descriptors, jnp.float64)
         )
     inputs = _to_torch(torch, descriptors.astype(np.float64)).requires_grad_()

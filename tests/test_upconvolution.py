@@ -12,13 +12,13 @@ pytestmark = pytest.mark.usefixtures("quick_compiling")
 
 def _check(torch, layer, x, plain, weight_axes):
     """Values, input gradient and weight gradient of a Flax layer and of a plain function."""
-    variables = layer.init(jax.random.key(0), x)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
     bias = np.random.default_rng(1).normal(size=layer.features).astype(np.float32)
     params = {**variables["params"], "bias": jnp.asarray(bias)}
-    y = layer.apply({"params": params}, x)
+    apply = jax.jit(lambda params, x: layer.apply({"params": params}, x))
+    y = apply(params, x)
     cotangent = np.random.default_rng(2).normal(size=y.shape).astype(np.float32)
-    _, pull = jax.vjp(lambda p, x: layer.apply({"params": p}, x), params, x)
-    by_params, by_x = pull(jnp.asarray(cotangent))
+    by_params, by_x = jax.jit(lambda p, x, c: jax.vjp(apply, p, x)[1](c))(params, x, cotangent)
 
     def channels_first(array):
         return torch.tensor(np.asarray(array).transpose(0, 3, 1, 2).astype(np.float64))
@@ -38,7 +38,7 @@ def _check(torch, layer, x, plain, weight_axes):
         assert ours.shape == tuple(theirs.shape)
         scale = float(theirs.abs().max())
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-5 * scale)
-    alone = layer.apply({"params": params}, x[0])
+    alone = apply(params, x[0])
     np.testing.assert_allclose(alone, y[0], rtol=0, atol=1e-5 * float(jnp.abs(y).max()))
 
 
