@@ -28,12 +28,11 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import runtime
+from experiments import photo_sets, runtime
 from posenet_jax import (
     analysis_figures,
     claims,
     findings,
-    image_files,
     pairs,
     recipes,
     reporting,
@@ -41,7 +40,7 @@ from posenet_jax import (
     weights,
 )
 from posenet_jax.errors import InputError
-from posenet_jax.findings import Network, SceneSet
+from posenet_jax.findings import Network
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -96,25 +95,6 @@ def _networks() -> list[Network]:
     return found
 
 
-def _photographs(space) -> tuple[dict[str, SceneSet], int]:
-    """({name: photographs}, how many could not be read)."""
-    sets, failures = {}, 0
-    for item in _PHOTOS.value:
-        name, separator, folder = item.partition("=")
-        if not separator or name in _KINDS.value:
-            raise InputError(f"--photos takes NAME=FOLDER with a new name, received {item!r}")
-        paths = image_files.find_images(folder)
-        chosen = np.linspace(0, len(paths) - 1, min(_IMAGES.value, len(paths))).astype(int)
-        read = image_files.read_images([paths[i] for i in chosen], space)
-        for failure in read.failures:
-            print(f"left out: {failure}", file=sys.stderr)
-        if len(read.images) < 2:
-            raise InputError(f"{folder} has {len(read.images)} readable images, two are needed")
-        failures += len(read.failures)
-        sets[name] = findings.photograph_set(np.stack(read.images))
-    return sets, failures
-
-
 def main() -> int:
     """Measures, writes and prints."""
     networks = _networks()
@@ -123,7 +103,7 @@ def main() -> int:
             choice = ", ".join(scenes.CONFIGS)
             raise InputError(f"no kind of scene {kind!r}; there are {choice}")
     space = networks[0].trained.preprocessing
-    groups, failures = _photographs(space)
+    photographs = photo_sets.read(_PHOTOS.value, space, _IMAGES.value, _KINDS.value)
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     out = reporting.prepare_output(_OUT.value)
     atlas_key, scene_key, probe_key, start_key = jax.random.split(jax.random.key(_SEED.value), 4)
@@ -136,7 +116,10 @@ def main() -> int:
         )
         for kind in _KINDS.value
     }
-    groups = rendered | groups
+    groups = rendered | {
+        name: findings.photograph_set(photos.images) for name, photos in photographs.items()
+    }
+    left_out = sum(photos.left_out for photos in photographs.values())
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
     rows, images, compared = [], [], []
     work = 2 * len(networks) * sum(map(len, groups.values())) * _STEPS.value
@@ -185,7 +168,7 @@ def main() -> int:
     record = {
         "weights": {encoder.name: encoder.fingerprint for encoder in encoders},
         "facades_left_out": len(skipped),
-        "photographs_left_out": failures,
+        "photographs_left_out": left_out,
     }
     flag_values = flags.FLAGS.flag_values_dict()
     reporting.write_json(out / "run.json", reporting.run_record(flag_values, record))
@@ -193,7 +176,7 @@ def main() -> int:
     for row in compared:
         print(f"{row['images']}: {row['measure']}: {row['verdict']} than beside")
     print(f"wrote {out}/claims.csv, claims.png, images.csv, run.json and a grid a kind")
-    return 1 if skipped or failures else 0
+    return 1 if skipped or left_out else 0
 
 
 def _print(rows: list[dict]) -> None:

@@ -1,7 +1,7 @@
 """Remakes the report's figures and tables as one HTML page, with nothing but what is bundled.
 
     python -m experiments.report --out=report
-    python -m experiments.report --out=report --photos=PHOTOS --claims=runs/retention/claims.csv
+    python -m experiments.report --out=report --photos=mine=FOLDER --beside=squeezenet/features
 
 Streets, cars and rooms are rendered, encoded, inverted with the trained and an untrained network,
 decoded, and measured; no data is needed.
@@ -23,10 +23,9 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import runtime
+from experiments import photo_sets, runtime
 from posenet_jax import (
     findings,
-    image_files,
     pairs,
     recipes,
     report_closing,
@@ -42,7 +41,9 @@ from posenet_jax import report_parts as parts
 from posenet_jax.errors import InputError
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_PHOTOS = flags.DEFINE_string("photos", None, "Folder of photographs to invert as well.")
+_PHOTOS = flags.DEFINE_list(
+    "photos", [], "NAME=FOLDER of photographs to invert as well, several after commas."
+)
 _CLAIMS = flags.DEFINE_string(
     "claims", None, "claims.csv of measure_retention, on more scenes, instead of this run's own."
 )
@@ -50,7 +51,10 @@ _BESIDE = flags.DEFINE_list(
     "beside", [], "ENCODER/LAYER, several after commas, inverted besides: squeezenet/features."
 )
 _SCENES = flags.DEFINE_integer(
-    "scenes", 24, "Streets, and photographs at most; half as many cars and rooms.", lower_bound=2
+    "scenes",
+    24,
+    "Streets, and photographs of each folder at most; half as many cars and rooms.",
+    lower_bound=2,
 )
 _BESIDE_STREETS = flags.DEFINE_list("kinds", ["rooms", "cars"], "Kinds of scenes besides streets.")
 _PAIRS = flags.DEFINE_integer(
@@ -72,7 +76,6 @@ _TITLES = {
     "streets": ("figure_5_streets", "Fig. 5: streets inverted", "Rendered streets"),
     "rooms": ("figure_9_rooms", "Fig. 9: rooms inverted", "Rendered rooms"),
     "cars": ("figure_10_cars", "Fig. 10: cars inverted", "Rendered cars"),
-    "photographs": ("figure_5_photographs", "Fig. 5: photographs", "The user's photographs"),
 }
 _SCENE_KINDS = {"streets": "cities", "rooms": "indoor", "cars": "cars"}
 _INTRODUCTION = (
@@ -83,17 +86,10 @@ _INTRODUCTION = (
 )
 
 
-def _photographs(encoder: weights.Encoder) -> tuple[dict[str, np.ndarray], list[str], int]:
-    """({"photographs": images}, names, how many could not be read)."""
-    if not _PHOTOS.value:
-        return {}, [], 0
-    paths = image_files.find_images(_PHOTOS.value)[: _SCENES.value]
-    found = image_files.read_images(paths, encoder.preprocessing)
-    for failure in found.failures:
-        print(f"left out: {failure}", file=sys.stderr)
-    if not found.images:
-        raise InputError(f"none of the {len(paths)} images in {_PHOTOS.value} could be read")
-    return {"photographs": np.stack(found.images)}, found.names, len(found.failures)
+def _titles(group: str) -> tuple[str, str, str]:
+    """File, heading and words of a group's inversions."""
+    photographs = f"photographs_{group}", f"Photographs inverted: {group}", f"Photographs ({group})"
+    return _TITLES.get(group, photographs)
 
 
 def _claims() -> list[dict[str, str]]:
@@ -225,7 +221,10 @@ def main() -> int:
     judge, claims = weights.load_encoder("judge"), _claims()
     _kinds()
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
-    photos, names, failures = _photographs(encoders[0])
+    taken = [*_SCENE_KINDS, *_SCENE_KINDS.values()]
+    photo_set = photo_sets.read(_PHOTOS.value, encoders[0].preprocessing, _SCENES.value, taken)
+    photos = {name: found.images for name, found in photo_set.items()}
+    failures = sum(found.left_out for found in photo_set.values())
     out = reporting.prepare_output(_OUT.value)
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     keys = jax.random.split(jax.random.key(_SEED.value), 7)
@@ -241,11 +240,14 @@ def main() -> int:
     made = _inverted(originals | photos, encoders, beside, keys[2], judge)
     shown = {
         group: parts.inversions(
-            out, *_TITLES[group], group_made, row_labels=names if group == "photographs" else None
+            out,
+            *_titles(group),
+            group_made,
+            row_labels=photo_set[group].names if group in photo_set else None,
         )
         for group, group_made in made.items()
     }
-    sections += [shown[group] for group in ("streets", "photographs") if group in shown]
+    sections += [shown[group] for group in ("streets", *photos)]
     sections.append(_learning(out, encoders[0], originals["streets"]))
     sections.append(report_decoders.decoders(out, encoders[0], originals["streets"], keys[3]))
     sections += [shown[group] for group in _BESIDE_STREETS.value]
@@ -257,9 +259,7 @@ def main() -> int:
     sections.append(_sensitivity(out, encoders, atlas, config, keys[4], mesh))
     sections.append(_surgery(out, encoders[0], atlas, config, keys[5], mesh))
     if not claims:
-        # A single photograph has no wrong image beside it.
-        several = {group: images for group, images in photos.items() if len(images) > 1}
-        views = drawn | {g: findings.photograph_set(images) for g, images in several.items()}
+        views = drawn | {name: findings.photograph_set(images) for name, images in photos.items()}
         claims = _measured_claims(made, views, encoders, known["streets"])
         reporting.write_csv(out / "claims.csv", claims)
     sections.append(report_closing.claims_section(claims))

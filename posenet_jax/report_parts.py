@@ -240,18 +240,20 @@ def fidelity_table(out: Path, made: Sequence[Inverted]) -> Section:
     lines: dict[tuple, dict[str, Any]] = {}
     for row in rows:
         names = {name: row[name] for name in ("images", "encoder", "layer", "count")}
-        line = lines.setdefault(tuple(names.values()), names)
+        none = dict.fromkeys(name.replace("_", " ") for name in _MEASURES)
+        line = lines.setdefault(tuple(names.values()), names | none)
         value = interval(row["median"], row["low"], row["high"])
         other = interval(row["other_median"], row["other_low"], row["other_high"])
         line[row["measure"].replace("_", " ")] = f"{value}; other {other}"
     caption = (
         "Medians over images with bootstrap intervals of 95 %, and after “other” the same of the "
         "control, another image in the original's place (of ranks: chance). Mean and nearest are "
-        "no inversions, but what knowing less scores: the mean of other scenes of the kind, and "
-        "that of them whose descriptor in streetnet is nearest. The judge is a network "
-        "that no inversion saw. PSNR in dB; pose disagreement in degrees, between what the heads "
-        "make of picture and original; match probability, of the matching head, that both show "
-        "one place. Losses, ranks and disagreement: low is near; the others: high is."
+        "no inversions, but what knowing less scores: the mean of other scenes of the kind (beside "
+        "photographs, of rendered streets), and that of them whose descriptor is nearest. The "
+        "judge is a network that no inversion saw. PSNR in dB; pose disagreement in degrees, "
+        "between what the heads make of picture and original; match probability, of the matching "
+        "head, that both show one place. Losses, ranks and disagreement: low is near; the others: "
+        "high is."
     )
     return Section("Fidelity", [Table(list(lines.values()), caption)])
 

@@ -137,6 +137,10 @@ def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
     assert refused.returncode == 2 and "no kind of scene 'moons'" in refused.stderr
     refused = run("--control=squeezenet-random-0")
     assert refused.returncode == 2 and "another architecture" in refused.stderr
+    for wrong, words in (("own", "NAME=FOLDER"), ("own=/nowhere", "/nowhere")):
+        refused = run(f"--photos={wrong}")
+        assert refused.returncode == 2 and words in refused.stderr, refused.stderr
+        assert "Traceback" not in refused.stderr
     rng = np.random.default_rng(0)
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -117,12 +117,19 @@ def test_the_script_makes_the_whole_page(tmp_path):
         Image.fromarray(coarse).resize((120, 110)).save(photos / f"{number}.png")
     (photos / "zz.png").write_text("not a picture")
     few = "--scenes=3", "--pairs=4", "--probe_scenes=12", "--steps=2", "--batches=2", "--kinds="
-    flags = *few, "--cpu_devices=1", f"--out={out}", f"--photos={photos}", "--beside=compact/fc5"
+    flags = (
+        *few,
+        "--cpu_devices=1",
+        f"--out={out}",
+        f"--photos=mine={photos}",
+        "--beside=compact/fc5",
+    )
     command = [sys.executable, "-m", "experiments.report"]
     done = subprocess.run(
         [*command, *flags], cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550
     )
     assert done.returncode == 1 and "zz.png" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     reader = read((out / "report.html").read_text())
     figures = "Fig. 4", "Fig. 5", "Figs. 6 and 8", "Fig. 7", "Tables 1 and 2"
     for figure in (*figures, "Fidelity", "Sensitivity", "Surgery", "Claims"):
@@ -131,6 +138,6 @@ def test_the_script_makes_the_whole_page(tmp_path):
         seen = {(row["images"], row["encoder"]) for row in csv.DictReader(file)}
     floors = "mean of 12 others", "nearest of 12 others"
     networks = "streetnet", "streetnet-random-0", "compact"
-    assert seen == {(g, e) for g in ("streets", "photographs") for e in (*networks, *floors)}
+    assert seen == {(g, e) for g in ("streets", "mine") for e in (*networks, *floors)}
     with (out / "claims.csv").open(newline="") as file:
-        assert {row["images"] for row in csv.DictReader(file)} == {"cities", "photographs"}
+        assert {row["images"] for row in csv.DictReader(file)} == {"cities", "mine"}

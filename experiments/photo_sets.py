@@ -1,0 +1,45 @@
+"""Sets of photographs that a person names: NAME=FOLDER, as scripts with --photos take them."""
+
+import sys
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from posenet_jax import image_files
+from posenet_jax.errors import InputError
+from posenet_jax.preprocessing import Preprocessing
+
+
+class PhotoSet(NamedTuple):
+    """Those of a folder that could be read, spread evenly over it."""
+
+    images: np.ndarray  # [N, H, W, 3] uint8
+    names: list[str]
+    left_out: int
+
+
+def read(
+    named: Sequence[str], space: Preprocessing, most: int, taken: Collection[str]
+) -> dict[str, PhotoSet]:
+    """{name: at most `most` photographs} of every NAME=FOLDER; what cannot be read is named.
+
+    Raises InputError where a name is taken or a folder has fewer than two that can be read: a
+    single one has no wrong image beside it.
+    """
+    sets: dict[str, PhotoSet] = {}
+    for item in named:
+        name, separator, folder = item.partition("=")
+        if not separator or name in taken or name in sets:
+            raise InputError(f"--photos takes NAME=FOLDER with a new name, received {item!r}")
+        if not name.replace("_", "").isalnum():
+            raise InputError(f"a name of photographs has letters, digits and _, unlike {name!r}")
+        paths = image_files.find_images(folder)
+        chosen = np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)
+        found = image_files.read_images([paths[i] for i in chosen], space)
+        for failure in found.failures:
+            print(f"left out: {failure}", file=sys.stderr)
+        if len(found.images) < 2:
+            raise InputError(f"{folder} has {len(found.images)} readable images; two are needed")
+        sets[name] = PhotoSet(np.stack(found.images), found.names, len(found.failures))
+    return sets
