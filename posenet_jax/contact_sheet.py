@@ -42,7 +42,7 @@ def contact_sheet(
         raise ValueError(f"cell labels must be for {list(columns)}; received {unknown}")
     if wrong := [len(texts) for texts in [*rows, *cells.values()] if len(texts) != count]:
         raise ValueError(f"every list of labels must have {count} entries; received {wrong}")
-    page = _page(count, len(stacks), height, width, bool(cells), bool(rows))
+    page = _page(count, len(stacks), height, width, bool(title), bool(cells), bool(rows))
     texts = _headings(page, list(columns), title)
     for j, name in enumerate(columns):
         left = j * page.column_step
@@ -100,7 +100,7 @@ def _magnified_stacks(columns: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     return [images.repeat(times, axis=1).repeat(times, axis=2) for images in stacks]
 
 
-def _page(count: int, columns: int, height: int, width: int, *lines: bool) -> _Page:
+def _page(count: int, columns: int, height: int, width: int, titled: bool, *lines: bool) -> _Page:
     """The page nearest to the wanted proportions with the fewest empty places."""
 
     def candidate(blocks: int) -> _Page:
@@ -110,7 +110,7 @@ def _page(count: int, columns: int, height: int, width: int, *lines: bool) -> _P
             block_width=columns * (width + _GAP) - _GAP,
             column_step=width + _GAP,
             row_step=height + sum(lines) * _LINE + _ROW_GAP,
-            top=_MARGIN + 3 * _LINE,
+            top=_MARGIN + (3 if titled else 1) * _LINE,
         )
 
     def cost(page: _Page) -> float:
