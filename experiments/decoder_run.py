@@ -1,5 +1,6 @@
 """What the scripts that train a decoder share: flags of the run, and the run itself."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def drops() -> tuple[int, ...]:
         raise InputError(f"--drops takes numbers of steps, received {_DROPS.value}") from error
 
 
+def _check_drops(workdir: Path, done: int) -> None:
+    """InputError where a run would go on as if its learning rate had not dropped as it has."""
+    record = workdir / "run.json"
+    if not done or not record.is_file():
+        return
+    before = json.loads(record.read_text(encoding="utf-8"))["flags"]["drops"]
+    past, now = ([drop for drop in of if drop < done] for of in (map(int, before), drops()))
+    if past != now:
+        said = ",".join(map(str, past)) or "no step"
+        raise InputError(
+            f"{workdir}: in the {done} steps done the learning rate has dropped after {said}: "
+            "begin --drops with that, or give another --workdir"
+        )
+
+
 def _controls(data: DecoderInputs) -> dict[str, float]:
     """What knowing less scores on each set."""
     figures = {}
@@ -71,6 +87,8 @@ def run(
     after every line of metrics.csv; what it raises ends the run.
     """
     workdir = reporting.prepare_output(WORKDIR.value)
+    done = training_loop.steps_done(workdir)
+    _check_drops(workdir, done)
     controls = _controls(data)
     record = {"encoder": data.encoder.name, "weights": data.encoder.fingerprint, **controls}
     reporting.write_json(
@@ -107,7 +125,6 @@ def run(
     loop = training_loop.LoopConfig(
         steps=_STEPS.value, evaluate_every=_EVALUATE.value, checkpoint_every=_CHECKPOINT.value
     )
-    done = training_loop.steps_done(workdir)
     with tqdm(
         total=_STEPS.value, initial=done, unit="batch", mininterval=2.0, dynamic_ncols=True
     ) as bar:

@@ -82,6 +82,12 @@ def test_trains_to_a_decoder_with_its_figures_and_controls(images, trained):
             assert shown.size[0] > 100
 
 
+def test_a_run_does_not_forget_that_its_rate_has_dropped(images, trained):
+    run = _run(*_train_flags(images, trained[0], "--steps=9", "--drops=6"))
+    assert run.returncode == 2 and "has dropped after 5" in run.stderr, run.stderr
+    assert _table(trained[0] / "metrics.csv")[-1]["step"] == "8"
+
+
 def test_a_run_killed_and_resumed_ends_on_the_same_bytes(images, trained, tmp_path):
     flags = _train_flags(
         images, tmp_path, "--steps=8", "--drops=5", "--checkpoint_every=2", f"--val_images={images}"
