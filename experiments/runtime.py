@@ -33,7 +33,8 @@ def configure() -> None:
     if _COMPILATION_CACHE.value:
         folder = Path(_COMPILATION_CACHE.value).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        # The many small programs of a script take seconds together.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def run(main: Callable[[], int]) -> None:
