@@ -147,11 +147,11 @@ def main() -> int:
 def _print(summary: dict[str, Any], methods: list[str], count: int) -> None:
     names = dict.fromkeys(name for method in methods for name in summary[method])
     print(f"{count} images; medians, and figures of the set:")
-    print(" " * 30 + "".join(f"{method[-24:]:>26}" for method in methods))
+    print(" " * 30 + "".join(f"{method[-26:]:>28}" for method in methods))
     for name in names:
         values = [summary[method].get(name, np.nan) for method in methods]
         shown = [value["median"] if isinstance(value, dict) else value for value in values]
-        print(f"  {name:28}" + "".join(f"{value:26.4f}" for value in shown))
+        print(f"  {name:28}" + "".join(f"{value:28.4f}" for value in shown))
 
 
 def _write_pictures(folder: Path, pictures: np.ndarray, names: list[str]) -> None:

@@ -12,8 +12,9 @@ scenes than they are scored on, say what can be read off the layer.
 
 Writes claims.csv (a row a claim: value, interval of 95 % over images, the same for a wrong image
 and for the untrained network, verdict), images.csv (every image's measures), claims.png, a grid of
-pictures for each kind of image, and run.json. With --beside, all of it for another network too, and
-comparison.csv: what the first keeps more of than the second.
+pictures for each kind of image, and run.json: with --photos also how far estimated vanishing points
+are off in rendered scenes, where they are known (quartiles, degrees). With --beside, all of it for
+another network too, and comparison.csv: what the first keeps more of than the second.
 
 Exit code: 0; 1 if some images could not be read (they are named, the others are done); 2 if nothing
 could be done.
@@ -49,7 +50,7 @@ _CONTROL = flags.DEFINE_string(
 )
 _LAYER = flags.DEFINE_string("layer", "fc5", "Layer to invert and to probe.")
 _BESIDE = flags.DEFINE_string(
-    "beside", None, "ENCODER/LAYER of another network to measure and compare, and its layer."
+    "beside", None, "ENCODER/LAYER of another network to measure and compare."
 )
 _BESIDE_CONTROL = flags.DEFINE_string(
     "beside_control", "squeezenet-random-0", "The same as --beside's network with random weights."
@@ -162,7 +163,8 @@ def main() -> int:
     reporting.write_csv(out / "images.csv", images)
     if compared:
         reporting.write_csv(out / "comparison.csv", compared)
-    first = [row for row in rows if row["encoder"] == networks[0].trained.name]
+    one = networks[0]
+    first = [r for r in rows if (r["encoder"], r["layer"]) == (one.trained.name, one.layer)]
     analysis_figures.claims_figure(out / "claims.png", first)
     encoders = [encoder for one in networks for encoder in (one.trained, one.untrained)]
     record = {
@@ -170,11 +172,19 @@ def main() -> int:
         "facades_left_out": len(skipped),
         "photographs_left_out": left_out,
     }
+    if photographs:  # how well are their vanishing points known?
+        record["vanishing_point_degrees"] = {
+            kind: {
+                name: np.percentile(angles, (25, 50, 75)).round(1) for name, angles in of.items()
+            }
+            for kind, views in rendered.items()
+            for of in [findings.vanishing_errors(views)]
+        }
     flag_values = flags.FLAGS.flag_values_dict()
     reporting.write_json(out / "run.json", reporting.run_record(flag_values, record))
     _print(rows)
     for row in compared:
-        print(f"{row['images']}: {row['measure']}: {row['verdict']} than beside")
+        print(f"{row['images']}, {row['measure']}: {row['verdict']}, beside {_BESIDE.value}")
     print(f"wrote {out}/claims.csv, claims.png, images.csv, run.json and a grid a kind")
     return 1 if skipped or left_out else 0
 
@@ -185,7 +195,7 @@ def _print(rows: list[dict]) -> None:
             f"{row[f'{part}value']:.2f} [{row[f'{part}low']:.2f}, {row[f'{part}high']:.2f}]"
             for part in ("", "wrong_image_", "untrained_")
         )
-        of = f"{row['encoder']}, {row['images']}"
+        of = f"{row['encoder']} {row['layer']}, {row['images']}"
         print(f"{of}: {row['claim']} ({row['measure']}): {row['verdict']}")
         print(f"    {value}; a wrong image {wrong}; untrained {untrained}")
 

@@ -56,7 +56,7 @@ _SCENES = flags.DEFINE_integer(
     "Streets, and photographs of each folder at most; half as many cars and rooms.",
     lower_bound=2,
 )
-_BESIDE_STREETS = flags.DEFINE_list("kinds", ["rooms", "cars"], "Kinds of scenes besides streets.")
+_KINDS = flags.DEFINE_list("kinds", ["rooms", "cars"], "Kinds of scenes besides streets.")
 _PAIRS = flags.DEFINE_integer(
     "pairs", 128, "Scenes for sensitivity, and pairs for surgery.", lower_bound=4
 )
@@ -108,18 +108,18 @@ def _claims() -> list[dict[str, str]]:
 
 def _kinds() -> dict[str, str]:
     """Group -> kind of scene, streets first."""
-    for group in _BESIDE_STREETS.value:
+    for group in _KINDS.value:
         if group not in _SCENE_KINDS:
             raise InputError(f"no kind {group!r}; there are {', '.join(_SCENE_KINDS)}")
-    return {group: _SCENE_KINDS[group] for group in ["streets", *_BESIDE_STREETS.value]}
+    return {group: _SCENE_KINDS[group] for group in ["streets", *_KINDS.value]}
 
 
 def _rendered(
-    key: jax.Array, atlas: scenes.Atlas, mesh: Mesh, size: int
+    kinds: dict[str, str], key: jax.Array, atlas: scenes.Atlas, mesh: Mesh, size: int
 ) -> dict[str, findings.SceneSet]:
     """Scenes of each kind; of streets ten at least, for the samples."""
     views = {}
-    for number, (group, kind) in enumerate(tqdm(_kinds().items(), desc="rendering", unit="kind")):
+    for number, (group, kind) in enumerate(tqdm(kinds.items(), desc="rendering", unit="kind")):
         count = _SCENES.value if group == "streets" else max(2, _SCENES.value // 2)
         least = max(count, parts.SAMPLES) if group == "streets" else count
         config, own = findings.configured(kind, size), jax.random.fold_in(key, number)
@@ -128,7 +128,7 @@ def _rendered(
 
 
 def _known(
-    key: jax.Array, atlas: scenes.Atlas, mesh: Mesh, size: int
+    kinds: dict[str, str], key: jax.Array, atlas: scenes.Atlas, mesh: Mesh, size: int
 ) -> dict[str, findings.SceneSet]:
     """Further scenes of each kind, to know from; most of streets, of which probes are fitted."""
     return {
@@ -137,7 +137,7 @@ def _known(
             _PROBE.value if group == "streets" else max(2, _PROBE.value // 8),
             batch=_BATCH * mesh.size,
         )
-        for number, (group, kind) in enumerate(_kinds().items())
+        for number, (group, kind) in enumerate(kinds.items())
     }  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def main() -> int:
     """Makes the page and returns the exit code."""
     encoders = [weights.load_encoder(name) for name in _ENCODERS]
     judge, claims = weights.load_encoder("judge"), _claims()
-    _kinds()
+    kinds = _kinds()
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     taken = [*_SCENE_KINDS, *_SCENE_KINDS.values()]
     photo_set = photo_sets.read(_PHOTOS.value, encoders[0].preprocessing, _SCENES.value, taken)
@@ -230,7 +230,7 @@ def main() -> int:
     keys = jax.random.split(jax.random.key(_SEED.value), 7)
     _, atlas, _ = pairs.facade_atlases(None, keys[0], mesh)
     size = encoders[0].preprocessing.size
-    drawn = _rendered(keys[1], atlas, mesh, size)
+    drawn = _rendered(kinds, keys[1], atlas, mesh, size)
     sections = [
         parts.samples(out, drawn["streets"].images),
         parts.hyperparameters(out, dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)),
@@ -250,8 +250,8 @@ def main() -> int:
     sections += [shown[group] for group in ("streets", *photos)]
     sections.append(_learning(out, encoders[0], originals["streets"]))
     sections.append(report_decoders.decoders(out, encoders[0], originals["streets"], keys[3]))
-    sections += [shown[group] for group in _BESIDE_STREETS.value]
-    known = _known(keys[6], atlas, mesh, size)
+    sections += [shown[group] for group in kinds if group != "streets"]
+    known = _known(kinds, keys[6], atlas, mesh, size)
     floors = _floors(originals | photos, known, encoders[0], judge)
     inverted = [one for group in made.values() for one in group]
     sections.append(parts.fidelity_table(out, [*inverted, *floors]))

@@ -63,6 +63,16 @@ def _interval(values: np.ndarray) -> tuple[float, float, float]:
     return fidelity.interval(known) if len(known) else (float("nan"),) * 3
 
 
+def _columns(named: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """NAMEvalue, NAMElow and NAMEhigh of each values [N]."""
+    ends = ("value", "low", "high")
+    return {
+        f"{name}{end}": number
+        for name, values in named.items()
+        for end, number in zip(ends, _interval(values), strict=True)
+    }
+
+
 def verdict(kept: bool, above: tuple[float, float], untrained: tuple[float, float]) -> str:
     """Of intervals of the differences: to a wrong image, and to the untrained network."""
     if not np.isfinite([*above, *untrained]).all():
@@ -89,9 +99,7 @@ def table(
             continue
         row: dict[str, Any] = {"claim": claim.sentence, "measure": claim.measure, "images": group}
         row["count"] = int(np.isfinite(own).sum())
-        for name, values in (("", own), ("wrong_image_", other), ("untrained_", random)):
-            mean, low, high = _interval(values)
-            row |= {f"{name}value": mean, f"{name}low": low, f"{name}high": high}
+        row |= _columns({"": own, "wrong_image_": other, "untrained_": random})
         differences = (_interval(own - other)[1:], _interval(own - random)[1:])
         rows.append(row | {"verdict": verdict(claim.kept, *differences)})
     return rows
@@ -115,15 +123,10 @@ def comparison(
             continue
         row: dict[str, Any] = {"measure": measure, "images": group}
         row["count"] = int(np.isfinite(own - other).sum())
-        columns = {
-            "": own,
-            "other_": other,
-            "difference_": own - other,
-            "gain_difference_": (own - random) - (other - other_random),
-        }
-        for name, values in columns.items():
-            mean, low, high = _interval(values)
-            row |= {f"{name}value": mean, f"{name}low": low, f"{name}high": high}
+        gain = (own - random) - (other - other_random)
+        row |= _columns(
+            {"": own, "other_": other, "difference_": own - other, "gain_difference_": gain}
+        )
         lows, highs = (
             [row[f"{name}{end}"] for name in ("difference_", "gain_difference_")]
             for end in ("low", "high")

@@ -36,7 +36,7 @@ def measures(
     psnr, ssim, square = (np.asarray(x) for x in _pixels(pictures, originals))
     seen = descriptors(tap, pictures, tap.preprocessing)
     distances = _distances(seen, targets)
-    own = np.diagonal(distances)
+    rank = 1 + np.sum(distances < np.diagonal(distances)[:, None], axis=1)
     found = {
         "mean_squared_error": square,
         "psnr": psnr,
@@ -44,7 +44,7 @@ def measures(
         "pairwise_normalised_error": np.asarray(
             metrics.pairwise_normalised_errors(jnp.asarray(seen), jnp.asarray(targets))
         ),
-        "descriptor_rank": (rank := 1 + np.sum(distances < own[:, None], axis=1)),
+        "descriptor_rank": rank,
         "recall_at_1": (rank == 1).astype(np.float64),
     }
     if encoder.head_params is not None and encoder.pose_scale is not None:

@@ -89,6 +89,26 @@ def scene_set(
     return SceneSet(*(np.concatenate(column)[:count] for column in zip(*parts, strict=True)))
 
 
+def main_rays(vanishing_points: np.ndarray, size: int) -> np.ndarray:
+    """[N, 3] unit rays ahead to the main points of [N, 2, 3], focal length one image wide."""
+    main = vanishing_points[:, 0].astype(np.float64)
+    ahead = main * np.sign(np.where(main[:, 2:] == 0, 1.0, main[:, 2:]))
+    offset = ahead[:, :2] - 0.5 * size * ahead[:, 2:]
+    ray = np.concatenate([offset / size, ahead[:, 2:]], axis=1)
+    return ray / np.linalg.norm(ray, axis=1, keepdims=True)
+
+
+def vanishing_errors(views: SceneSet) -> dict[str, np.ndarray]:
+    """Degrees [N] from scenes' main points: of what their edges show, and of the image's centre."""
+    size = views.images.shape[1]
+    truth = main_rays(views.vanishing, size)
+    estimated = main_rays(photograph_set(views.images).vanishing, size)
+    return {
+        name: np.degrees(np.arccos(np.clip(np.abs(np.sum(truth * rays, axis=1)), 0.0, 1.0)))
+        for name, rays in (("estimated", estimated), ("centre", np.array([[0.0, 0.0, 1.0]])))
+    }
+
+
 def quantities(views: SceneSet) -> dict[str, np.ndarray]:
     """[N, K] each: what a linear probe is asked to read off a descriptor.
 
@@ -100,14 +120,10 @@ def quantities(views: SceneSet) -> dict[str, np.ndarray]:
     size = views.images.shape[1]
     chroma = views.images.mean(axis=(1, 2)) @ np.asarray(retention.CHROMA).T
     energy = np.log(1.0 + np.asarray(realism.gradient_energies(views.images)))[:, None]
-    main = views.vanishing[:, 0].astype(np.float64)
-    ahead = main * np.sign(np.where(main[:, 2:] == 0, 1.0, main[:, 2:]))
-    offset = ahead[:, :2] - 0.5 * size * ahead[:, 2:]
-    ray = np.concatenate([offset / size, ahead[:, 2:]], axis=1)
     found = {
         "mean colour": chroma,
         "texture energy": energy,
-        "vanishing point": ray / np.linalg.norm(ray, axis=1, keepdims=True),
+        "vanishing point": main_rays(views.vanishing, size),
     }
     if views.depth is not None and views.normals is not None:
         found["depth"] = _cells(np.log(views.depth)[..., None])

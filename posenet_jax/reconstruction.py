@@ -13,6 +13,7 @@ from flax import struct
 
 from posenet_jax import engine, metrics
 from posenet_jax.decoding import Decoder, decode
+from posenet_jax.errors import InputError
 from posenet_jax.inversion import Status
 from posenet_jax.recipes import Recipe
 from posenet_jax.weights import Encoder, Tap
@@ -43,7 +44,15 @@ def _encode(tap: Tap, images: Array) -> Array:
 
 
 def descriptors(tap: Tap, images: np.ndarray, space: Any) -> np.ndarray:
-    """[N, …] activations at a tap of uint8 RGB images [N, H, W, 3]."""
+    """[N, …] activations at a tap of uint8 RGB images [N, H, W, 3].
+
+    Raises InputError for images of another size than `space` says.
+    """
+    if images.shape[1:3] != (space.size, space.size):
+        size = "×".join(map(str, images.shape[1:3]))
+        raise InputError(
+            f"the encoder reads {space.size}×{space.size} pixels; the images are {size}"
+        )
     parts = []
     for start in range(0, len(images), _BATCH):
         rows = np.minimum(np.arange(start, start + _BATCH), len(images) - 1)

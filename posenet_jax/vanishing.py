@@ -41,7 +41,7 @@ def candidates(size: int) -> np.ndarray:
 def estimate(image: Array, tried: Array) -> Array:
     """[3, 3] the points of `tried` [P, 3, 3] that most edges of uint8 RGB [H, W, 3] run toward."""
     right, down = retention.gradients(image)
-    strength, strongest = jax.lax.top_k(jnp.hypot(right, down).ravel(), _EDGES)
+    strength, strongest = jax.lax.top_k(jnp.hypot(right, down).ravel(), min(_EDGES, right.size))
     rows, columns = (x.ravel()[strongest] for x in retention.places(*right.shape))
     right, down = right.ravel()[strongest], down.ravel()[strongest]
     # Roots, or a few strong edges would decide.

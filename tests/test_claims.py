@@ -1,6 +1,7 @@
 """Linear probes against NumPy and closed forms; verdicts of claims on numbers made to have them."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,9 @@ def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
         (group, name) for group, count in (("cities", 3), ("own", 2)) for name in names
         for _ in range(count)
     ]  # fmt: skip
+    record = json.loads((tmp_path / "run.json").read_text())["vanishing_point_degrees"]
+    quartiles = record["cities"]["estimated"]
+    assert quartiles == sorted(quartiles) and 0 <= quartiles[0] and quartiles[2] <= 90
     with (tmp_path / "comparison.csv").open(newline="") as file:
         assert {row["images"] for row in csv.DictReader(file)} == {"cities", "own"}
     of_photographs = [row["measure"] for row in rows if row["images"] == "own"]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from posenet_jax import metrics, recipes, reconstruction, weights
+from posenet_jax.errors import InputError
 
 
 def _pictures(count, seed):
@@ -46,6 +47,8 @@ def test_descriptors_do_not_depend_on_how_many_are_encoded_together(originals):
     apart = encoder.tap("fc5")(encoder.preprocessing.to_network(originals))
     assert together.shape == (66, 512)
     np.testing.assert_allclose(together[63:], apart, rtol=1e-4, atol=1e-3)
+    with pytest.raises(InputError, match="reads 100×100 pixels; the images are 90×100"):
+        reconstruction.descriptors(encoder.tap("fc5"), many[:, :90], encoder.preprocessing)
 
 
 def test_the_picture_is_encoded_anew(made, originals):
