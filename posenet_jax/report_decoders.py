@@ -1,7 +1,7 @@
 """The report's page on decoders: its Figures 6, 7 and 8, remade.
 
 Figures 6 and 8 are of a decoder trained here, for some hundred batches of the page's own streets;
-Figure 7 is of those that are bundled, which saw photographs for twenty thousand.
+Figure 7 is of those that are bundled, trained at length and on photographs too.
 Images are uint8 RGB [N, H, W, 3].
 """
 
@@ -45,16 +45,18 @@ def learned_by_heart(
     others: ImageSet,
     *,
     steps: int,
+    drop: int,
     seed: int,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Decoder, list[dict[str, Any]]]:
     """A decoder of fc5 trained on the same few images at every step, and its losses by step.
 
-    others: looked at now and then, never trained on. progress: called with the steps done.
+    others: looked at now and then, never trained on. drop: step after which the learning rate is
+    divided by ten. progress: called with the steps done.
     """
     count = len(images.images)
     mesh = Mesh(np.asarray(jax.devices()[: math.gcd(count, len(jax.devices()))]), (AXIS,))
-    config = DecoderConfig(drops=(round(_LAST * steps),))
+    config = DecoderConfig(drops=(drop,))
     scale = jnp.asarray(np.sqrt(np.mean(np.square(images.descriptors))), jnp.float32)
     shape = decoding.descriptor_shape(encoder, "fc5")
     state = decoder_training.init_state(config, shape, seed)
@@ -68,6 +70,7 @@ def learned_by_heart(
         state, figures = decoder_training.train_step(
             state, batch, tap, on_devices, rate, config=config, mesh=mesh
         )
+        # Waits: of two steps under way at once, collectives on CPU devices may block each other.
         row = {"step": step, "loss": float(figures["loss"])}
         if step % max(1, steps // _LOOKS) == 0 or step == steps:
             average = jax.device_get(state.average)
@@ -97,13 +100,13 @@ def learning(
         decoder_evaluation.described(tap, part, [f"{i}" for i in range(len(part))])
         for part in (originals[:count], originals[count:])
     )
+    drop = round(_LAST * steps)
     decoder, rows = learned_by_heart(
-        encoder, images, others, steps=steps, seed=seed, progress=progress
+        encoder, images, others, steps=steps, drop=drop, seed=seed, progress=progress
     )
     made = decoder_evaluation.pictures(decoder, images)
-    psnr = np.asarray(jax.vmap(metrics.psnr)(jnp.asarray(made), jnp.asarray(images.images)))
     columns = {"original": images.images, "decoded": made}
-    labels = {"decoded": [f"{value:.1f} dB" for value in psnr]}
+    labels = {"decoded": _decibels(made, images.images)}
     reporting.image_grid(out / "figure_6_overfit.png", columns, cell_labels=labels)
     reporting.write_csv(out / "figure_8_training.csv", rows)
     controls = {
@@ -112,17 +115,16 @@ def learning(
             images, others
         ).mean(),
     }
-    drop = round(_LAST * steps)
     path = out / "figure_8_training.png"
     decoder_figures.curve_figure(path, out / "figure_8_training.csv", controls, (drop,))
     overfit = (
         f"{count} streets after {steps} batches of nothing else: can the network express them at "
-        f"all? PSNR under each. The report's Figure 6; training of the full length is in docs/."
+        "all? PSNR under each. The report's Figure 6; training of the full length is in docs/."
     )
     curve = (
         f"Losses of the same training; the learning rate drops at {drop}. Validation is on "
-        f"{len(others.images)} other streets, beside their mean image (dashed) and the nearest of "
-        f"the {count} (dotted): so few teach nothing about others. The report's Figure 8."
+        f"{len(others.images)} other streets; dashed: what the mean of the {count} scores on them, "
+        f"dotted: the nearest of the {count} by descriptor. The report's Figure 8."
     )
     pictures = [picture(out / "figure_6_overfit.png", overfit), picture(path, curve)]
     return Section("Figs. 6 and 8: learning by heart", pictures)
@@ -139,8 +141,7 @@ def decoders(out: Path, encoder: Encoder, originals: np.ndarray, key: Array) -> 
             decoder = decoding.decoder_for(encoder, layer, name)
             heading = name.removeprefix(f"{encoder.name}-").replace("-adversarial", " adv.")
             columns[heading] = np.asarray(space.to_image(decoding.decode(decoder, targets, key)))
-            psnr = jax.vmap(metrics.psnr)(jnp.asarray(columns[heading]), jnp.asarray(shown))
-            labels[heading] = [f"{value:.1f} dB" for value in np.asarray(psnr)]
+            labels[heading] = _decibels(columns[heading], shown)
     title = "Fig. 7: decoders"
     if len(columns) == 1:
         return Section(title, [Text(f"No decoders are bundled for encoder {encoder.name}.")])
@@ -151,3 +152,8 @@ def decoders(out: Path, encoder: Encoder, originals: np.ndarray, key: Array) -> 
         "decoder (adv.) reads noise beside the descriptor: one draw is shown."
     )
     return Section(title, [picture(path, caption)])
+
+
+def _decibels(pictures: np.ndarray, originals: np.ndarray) -> list[str]:
+    psnr = jax.vmap(metrics.psnr)(jnp.asarray(pictures), jnp.asarray(originals))
+    return [f"{value:.1f} dB" for value in np.asarray(psnr)]
