@@ -33,15 +33,21 @@ def on_every_device(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-@functools.partial(jax.jit, static_argnames=("count", "config"))
-def _sample_scenes(key: Array, count: int, config: scenes.ViewConfig):
+@functools.partial(jax.jit, static_argnames=("count", "config", "sharding"))
+def _sample_scenes(key: Array, count: int, config: scenes.ViewConfig, sharding: NamedSharding):
     city_key, view_key, photo_key = jax.random.split(key, 3)
-    cities = jnp.repeat(jax.random.split(city_key, count // 2), 2)
+    # Each device samples its own scenes: left to itself, one samples all.
+    cities, views, photos = jax.lax.with_sharding_constraint(
+        (
+            jnp.repeat(jax.random.split(city_key, count // 2), 2),
+            jax.random.split(view_key, count),
+            jax.random.split(photo_key, count),
+        ),
+        sharding,
+    )
     keys: SceneKeys = jax.vmap(scene_keys)(cities)
     one = functools.partial(scenes.scene_from_keys, config=config)
-    return jax.vmap(one)(
-        keys, jax.random.split(view_key, count), jax.random.split(photo_key, count)
-    )
+    return jax.lax.with_sharding_constraint(jax.vmap(one)(keys, views, photos), sharding)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,8 +60,7 @@ class RenderedPairs:
     mesh: Mesh
 
     def scenes(self, key: Array) -> scenes.Scene:
-        sampled = _sample_scenes(key, self.count, self.config)
-        return jax.device_put(sampled, over_devices(self.mesh))
+        return _sample_scenes(key, self.count, self.config, over_devices(self.mesh))
 
     def __call__(self, key: Array) -> Pairs:
         views = scenes.render_scenes(self.scenes(key), self.atlas, self.config)
