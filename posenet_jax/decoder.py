@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 from flax import linen as nn
 
+from posenet_jax.layers import UnitStrideConv
 from posenet_jax.upconvolution import UpsampledConv, UpsampledConvTranspose
 
 Array = jax.Array
@@ -52,9 +53,8 @@ class Mirror(nn.Module):
         def normalised(x: Array, layer: str) -> Array:
             return _Normalised(self.axis_name, name=f"{layer}_norm")(x, train)
 
-        def conv(features: int, name: str) -> nn.Conv:
-            init = nn.initializers.he_normal()
-            return nn.Conv(features, (3, 3), padding=1, kernel_init=init, name=name)
+        def conv(features: int, name: str) -> UnitStrideConv:
+            return UnitStrideConv(features, 3, padding=1, name=name)
 
         x = normalised(self._eight_by_eight(descriptor, normalised), "up4")
         for number in range(self.extra):

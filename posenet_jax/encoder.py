@@ -15,8 +15,7 @@ from flax import struct
 
 from posenet_jax.layers import (
     FewChannelConv,
-    FewPositionsConv,
-    GroupedConv,
+    UnitStrideConv,
     local_response_norm,
     max_pool,
 )
@@ -63,10 +62,10 @@ class StreetNet(nn.Module):
         taps = {}
         x = taps["conv1"] = nn.relu(_conv(96, 7, stride=3, name="conv1")(images))
         x = local_response_norm(max_pool(x), alpha=self.lrn_alpha)
-        x = taps["conv2"] = nn.relu(GroupedConv(128, 5, padding=2, name="conv2")(x))
+        x = taps["conv2"] = nn.relu(UnitStrideConv(128, 5, padding=2, groups=2, name="conv2")(x))
         x = local_response_norm(max_pool(x), alpha=self.lrn_alpha)
-        x = taps["conv3"] = nn.relu(_conv(256, 3, padding=1, name="conv3")(x))
-        x = taps["conv4"] = nn.relu(FewPositionsConv(256, 3, name="conv4")(x))
+        x = taps["conv3"] = nn.relu(UnitStrideConv(256, 3, padding=1, name="conv3")(x))
+        x = taps["conv4"] = nn.relu(UnitStrideConv(256, 3, name="conv4")(x))
         taps["fc5_linear"] = _descriptor(max_pool(x), self.descriptor_size)
         taps["fc5"] = nn.relu(taps["fc5_linear"])
         return taps

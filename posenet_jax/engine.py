@@ -199,7 +199,7 @@ class _Slots:
         mesh: Mesh,
     ) -> None:
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._encode = jax.device_put(_as_pytree(encode), NamedSharding(mesh, PartitionSpec()))
+        self._encode = jax.device_put(_prepared(encode), NamedSharding(mesh, PartitionSpec()))
         self._recipe, self._key = recipe, key
         self._begin = functools.partial(slot_programs.begin, space=space, mesh=mesh)
         self._advance = functools.partial(slot_programs.advance, mesh=mesh, chunk=chunk)
@@ -305,8 +305,13 @@ def _space(encode: Encode) -> Preprocessing:
     return getattr(encode, "preprocessing", CUSTOMARY)
 
 
-def _as_pytree(encode: Encode) -> Any:
-    """A callable that `jit` takes as an argument: a pytree as it is, a function wrapped."""
+def _prepared(encode: Encode) -> Any:
+    """What `jit` takes as an argument: a pytree as it is, a function wrapped.
+
+    A `Tap`, or whatever else has a method `prepared`, as that makes it: quick to call many times.
+    """
+    if hasattr(encode, "prepared"):
+        return encode.prepared()
     plain = jax.tree_util.all_leaves([encode])
     return jax.tree_util.Partial(encode) if plain else encode
 

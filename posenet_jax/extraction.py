@@ -155,7 +155,7 @@ def _extract_shards(
     report: Callable[[str], None] | None,
 ) -> float:
     """Goes through the pending shards; the share of time in which the devices waited."""
-    tap = jax.device_put(tap, NamedSharding(mesh, PartitionSpec()))
+    tap = jax.device_put(tap.prepared(), NamedSharding(mesh, PartitionSpec()))
     run = functools.partial(encode, tap, mesh=mesh, dtype=config.dtype)
     wait = DeviceWait()
     done = _Accumulator()

@@ -13,6 +13,8 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from posenet_jax import winograd
+
 Array = jax.Array
 
 
@@ -61,17 +63,13 @@ def local_response_norm(
     return x * root * jnp.sqrt(root)
 
 
-class GroupedConv(nn.Module):
-    """Stride-1 convolution whose groups see disjoint channels; kernel [k, k, C/groups, features].
-
-    Each group is a convolution of its own: XLA's CPU backend runs one grouped convolution five to
-    fifteen times slower than its parts.
-    """
+class UnitStrideConv(nn.Module):
+    """Stride-1 convolution, its groups of disjoint channels; kernel [k, k, C/groups, features]."""
 
     features: int
     kernel_size: int
-    padding: int
-    groups: int = 2
+    padding: int = 0
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -79,53 +77,49 @@ class GroupedConv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, channels, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        batch = x.reshape((-1, *x.shape[-3:]))
-        parts = [
-            lax.conv_general_dilated(
-                inputs,
-                weights,
-                window_strides=(1, 1),
-                padding=[(self.padding, self.padding)] * 2,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
-            for inputs, weights in zip(
-                jnp.split(batch, self.groups, axis=-1),
-                jnp.split(kernel, self.groups, axis=-1),
-                strict=True,
-            )
-        ]
-        y = jnp.concatenate(parts, axis=-1) + bias.reshape((1, 1, 1, -1))
-        return y.reshape((*x.shape[:-3], *y.shape[1:]))
+        if self.has_variable("evaluated", "kernel"):
+            values: Array = self.get_variable("evaluated", "kernel")
+            y = winograd.convolve(x, values, self.padding, self.groups)
+        else:
+            y = convolve(x, kernel, self.padding, self.groups)
+        if self._to_evaluate(kernel):
+            self.put_variable("evaluated", "kernel", winograd.evaluated(kernel))
+        return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+    def _to_evaluate(self, kernel: Array) -> bool:
+        asked = self.is_mutable_collection("evaluated") and not self.is_initializing()
+        return asked and has_winograd(len(kernel))
 
 
-def shifted_product(x: Array, kernel: Array) -> Array:
-    """Stride-1 convolution without padding, as one matrix product of the shifted images.
+def has_winograd(size: int) -> bool:
+    """Whether kernels of this size are convolved in Winograd's form: on a CPU."""
+    return jax.default_backend() == "cpu" and size in winograd.SIZES
 
-    That of its input gradient is then no larger, where a convolution's gradient also runs over the
-    margin, in 8×8 images three quarters more positions.
+
+def convolve(x: Array, kernel: Array, padding: int = 0, groups: int = 1) -> Array:
+    """Stride-1 convolution, [..., H + 2·padding - k + 1, …, features].
+
+    On a CPU in Winograd's form where there is one: products are what takes the time there. GPU and
+    TPU have libraries that choose for themselves.
     """
-    height, width = (side - len(kernel) + 1 for side in x.shape[-3:-1])
-    shifted = [
-        x[..., down : down + height, right : right + width, :]
-        for down in range(len(kernel))
-        for right in range(len(kernel))
+    if has_winograd(len(kernel)):
+        return winograd.convolve(x, winograd.evaluated(kernel), padding, groups)
+    batch = x.reshape((-1, *x.shape[-3:]))
+    # One grouped convolution is five to fifteen times slower than its parts in XLA's CPU backend.
+    parts = [
+        lax.conv_general_dilated(
+            inputs,
+            weights,
+            window_strides=(1, 1),
+            padding=[(padding, padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        for inputs, weights in zip(
+            jnp.split(batch, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True
+        )
     ]
-    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape((-1, kernel.shape[-1]))
-
-
-class FewPositionsConv(nn.Module):
-    """Stride-1 convolution without padding of small, deep images; kernel [k, k, C, features]."""
-
-    features: int
-    kernel_size: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        size, channels = self.kernel_size, x.shape[-1]
-        shape = (size, size, channels, self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return shifted_product(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    y = jnp.concatenate(parts, axis=-1)
+    return y.reshape((*x.shape[:-3], *y.shape[1:]))
 
 
 class FewChannelConv(nn.Module):

@@ -17,6 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from posenet_jax import winograd
+from posenet_jax.layers import convolve, has_winograd
+
 Array = jax.Array
 Initializer = nn.initializers.Initializer
 
@@ -34,16 +37,10 @@ class UpsampledConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel, bias = _parameters(self, x.shape[-1], nn.initializers.he_normal())
-        phases, first = _repeat_phases(kernel, self.repeat)
+        phases = _repeat_phases(kernel, self.repeat)
         reach = len(phases)
-        y = jax.lax.conv_general_dilated(
-            x.reshape((-1, *x.shape[-3:])),
-            phases.reshape((reach, reach, x.shape[-1], -1)),
-            window_strides=(1, 1),
-            padding=[(-first, first + reach - 1)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return _deal_out(y.reshape((*x.shape[:-1], -1)), self.repeat) + _like(bias, x)
+        y = convolve(x, phases.reshape((reach, reach, x.shape[-1], -1)), padding=reach // 2)
+        return _deal_out(y, self.repeat) + _like(bias, x)
 
 
 class UpsampledConvTranspose(nn.Module):
@@ -63,6 +60,8 @@ class UpsampledConvTranspose(nn.Module):
     def __call__(self, x: Array) -> Array:
         kernel, bias = _parameters(self, x.shape[-1], self.kernel_init)
         factor = self.stride * self.repeat
+        if factor == 1 and has_winograd(len(kernel)):
+            return winograd.convolve_transpose(x, winograd.evaluated(kernel)) + _like(bias, x)
         phases = _stride_phases(kernel, self.repeat, self.stride)
         # Not one loop with what follows: each pixel's index would be worked out for every tap.
         y = _deal_out(jax.lax.optimization_barrier(_laid_on(x, phases)), factor)
@@ -83,11 +82,12 @@ def _like(bias: Array, x: Array) -> Array:
     return bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _repeat_phases(kernel: Array, repeat: int) -> tuple[Array, int]:
-    """([D, D, C, s, s, features], first): each phase's taps on D×D pixels, from offset `first` on.
+def _repeat_phases(kernel: Array, repeat: int) -> Array:
+    """[D, D, C, s, s, features]: each phase's taps on D×D pixels about each pixel.
 
     With s = repeat, pixel i becomes pixels s·i to s·i + s - 1. Output pixel s·q + r sees, by tap t,
-    pixel s·q + r + t - k // 2 of them: pixel q + ⌊(r + t - k // 2) / s⌋ of the image.
+    pixel s·q + r + t - k // 2 of them: pixel q + ⌊(r + t - k // 2) / s⌋ of the
+    image. Over all phases that reaches as far back as on.
     """
     size = len(kernel)
     offsets = (np.arange(repeat)[:, None] + np.arange(size) - size // 2) // repeat
@@ -98,7 +98,7 @@ def _repeat_phases(kernel: Array, repeat: int) -> tuple[Array, int]:
         for place in range(reach)
         for phase in range(repeat)
     ]
-    return _grouped(_summed(kernel, rows), repeat), first
+    return _grouped(_summed(kernel, rows), repeat)
 
 
 def _stride_phases(kernel: Array, repeat: int, stride: int) -> Array:

@@ -44,11 +44,25 @@ class Tap:
     module: nn.Module = struct.field(pytree_node=False)
     layer: str = struct.field(pytree_node=False)
     preprocessing: Preprocessing = struct.field(pytree_node=False)
+    evaluated: Any = struct.field(default_factory=dict)
 
     def __call__(self, image: Array) -> Array:
         """[..., H, W, 3] mean-subtracted image → the tap's activations."""
-        taps: Any = self.module.apply({"params": self.params}, image)
+        variables = {"params": self.params, "evaluated": self.evaluated}
+        taps: Any = self.module.apply(variables, image)
         return taps[self.layer]
+
+    def prepared(self) -> "Tap":
+        """The same function, with all that depends on the weights alone worked out beforehand."""
+        return self.replace(evaluated=_evaluated(self))  # type: ignore[attr-defined]
+
+
+@jax.jit
+def _evaluated(tap: Tap) -> Any:
+    size = tap.preprocessing.size
+    image = jnp.zeros((size, size, 3))
+    _, variables = tap.module.apply({"params": tap.params}, image, mutable=["evaluated"])
+    return variables.get("evaluated", {})
 
 
 @struct.dataclass
