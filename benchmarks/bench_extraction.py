@@ -118,7 +118,8 @@ def measure_rates(encoder) -> list[dict]:
     """A line for each measurement of each round."""
     mesh = Mesh(np.asarray(jax.local_devices()), ("images",))
     tap = jax.device_put(
-        encoder.tap(_LAYER.value), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        encoder.tap(_LAYER.value).prepared(),
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()),
     )
     batch = _BATCH.value or mesh.size * (32 if jax.default_backend() == "cpu" else 256)
     generated = Generated(_COUNT.value, encoder.preprocessing.size)

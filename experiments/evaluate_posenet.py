@@ -33,7 +33,7 @@ _FACADES = flags.DEFINE_string(
     "Folder of facade photographs, of which the last tenth by name, which training leaves out, is "
     "used; invented ones if not given.",
 )
-_PAIRS = flags.DEFINE_integer("pairs", 2048, "Rendered pairs, a multiple of 64.", lower_bound=64)
+_PAIRS = flags.DEFINE_integer("pairs", 8192, "Rendered pairs, a multiple of 64.", lower_bound=64)
 _MAX_ANGLE = flags.DEFINE_float(
     "max_angle", 120.0, "Largest angle at the target between the two views, degrees."
 )

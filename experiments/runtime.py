@@ -3,8 +3,6 @@
 The library never touches JAX's global configuration; the scripts do it here.
 """
 
-import contextlib
-import ctypes
 import os
 import sys
 from collections.abc import Callable
@@ -29,8 +27,7 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 
 
 def configure() -> None:
-    """Devices, memory, compilation cache; call it before anything asks JAX for a device."""
-    _keep_freed_memory()
+    """Devices and compilation cache; call it before anything asks JAX for a device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or cores or 1)
     if _COMPILATION_CACHE.value:
@@ -38,20 +35,6 @@ def configure() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # The many small programs of a script take seconds together.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc keep what is freed, up to 2 GiB.
-
-    XLA's CPU client allocates a program's buffers anew at every call. Given back to the kernel and
-    mapped again, page by page, tens of megabytes cost a third of an inversion's step.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
-    # Other C libraries have no mallopt.
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 2**30)
-        mallopt(trim_threshold, 2**31 - 1)
 
 
 def run(main: Callable[[], int]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from posenet_jax.figures import new_figure, save_figure
 from posenet_jax.search import Range, Stage
@@ -40,6 +41,8 @@ def loss_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.ndarray
             axes.plot(x[printed], y[printed], "o", mfc="none", mec="C3", ms=7)
             if numbers.scale != "linear":
                 axes.set_xscale("log")
+                # Where a search has narrowed to less than a decade these would overlap.
+                axes.xaxis.set_minor_formatter(NullFormatter())
             if i == rows - 1:
                 axes.set_xlabel(_axis_label(name, numbers), fontsize=9)
             if not j:

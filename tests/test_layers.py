@@ -13,6 +13,8 @@ from posenet_jax.layers import (
     pooled_size,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 # Of the largest value: sums of up to 1,200 float32 products, in another order than PyTorch's.
 TOLERANCE = 5e-6
 
@@ -44,6 +46,25 @@ def assert_close(ours, oracle, tolerance: float = TOLERANCE) -> None:
     ours, oracle = np.asarray(ours), np.asarray(oracle)
     assert ours.dtype == np.float32 and ours.shape == oracle.shape
     np.testing.assert_allclose(ours, oracle, rtol=0, atol=tolerance * np.abs(oracle).max())
+
+
+def parameters(layer, x: np.ndarray):
+    """Random, with biases that matter."""
+    params = jax.jit(layer.init)(jax.random.key(0), x)["params"]
+    return params | {"bias": jnp.asarray(normal(layer.features, seed=2))}
+
+
+def apply(layer, params, x: np.ndarray):
+    return jax.jit(lambda params, x: layer.apply({"params": params}, x))(params, x)
+
+
+def gradients(layer, params, x: np.ndarray, cotangent: np.ndarray):
+    """By the parameters and by x."""
+
+    def pull(params, x, cotangent):
+        return jax.vjp(lambda p, x: layer.apply({"params": p}, x), params, x)[1](cotangent)
+
+    return jax.jit(pull)(params, x, cotangent)
 
 
 def normalised_by_hand(x: np.ndarray) -> np.ndarray:
@@ -92,7 +113,7 @@ def test_pooling_and_its_gradient_agree_with_torch(torch, F, window, stride, siz
 @pytest.mark.parametrize("size", [3, 6, 7, 8, 9, 32])
 def test_pooling_takes_the_maximum_of_every_window(size):
     x = distinct(size, size + 1, 3)
-    np.testing.assert_array_equal(max_pool(x), pooled_by_hand(x, 3, 2))
+    np.testing.assert_array_equal(jax.jit(max_pool)(x), pooled_by_hand(x, 3, 2))
 
 
 def test_the_overhanging_window_sees_only_what_is_inside():
@@ -116,7 +137,7 @@ def test_pooling_takes_any_batch():
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
 def test_normalisation_is_the_formula_to_its_edges(channels, scale):
     x = normal(3, 2, channels, scale=scale)
-    assert_close(local_response_norm(x), normalised_by_hand(x), 1e-6)
+    assert_close(jax.jit(local_response_norm)(x), normalised_by_hand(x), 1e-6)
 
 
 def test_normalisation_and_its_gradient_agree_with_torch(torch, F):
@@ -148,15 +169,14 @@ def grouped(request):
     """A layer, its parameters with biases that matter, and an input [2, 9, 8, 12]."""
     layer = UnitStrideConv(10, request.param, padding=2, groups=2)
     x = normal(2, 9, 8, 12)
-    params = layer.init(jax.random.key(0), x)["params"]
-    return layer, params | {"bias": jnp.asarray(normal(10, seed=2))}, x
+    return layer, parameters(layer, x), x
 
 
 def test_groups_and_their_gradients_agree_with_torch(torch, F, grouped):
     layer, params, x = grouped
-    ours, pull = jax.vjp(lambda p, x: layer.apply({"params": p}, x), params, jnp.asarray(x))
+    ours = apply(layer, params, x)
     cotangent = normal(*ours.shape, seed=1)
-    ours_params, ours_input = pull(jnp.asarray(cotangent))
+    ours_params, ours_input = gradients(layer, params, x, cotangent)
 
     kernel = np.asarray(params["kernel"]).transpose(3, 2, 0, 1).copy()
     weight = torch.from_numpy(kernel).requires_grad_(True)
@@ -175,16 +195,16 @@ def test_a_group_sees_its_own_channels_only(grouped):
     layer, params, x = grouped
     changed = x.copy()
     changed[..., :6] += 1.0
-    before, after = (layer.apply({"params": params}, v) for v in (x, changed))
+    before, after = (apply(layer, params, v) for v in (x, changed))
     np.testing.assert_array_equal(before[..., 5:], after[..., 5:])
     assert np.abs(np.asarray(before - after)[..., :5]).min() > 0
 
 
 def test_grouped_convolution_takes_one_image_or_a_batch_of_batches(grouped):
     layer, params, x = grouped
-    batch = layer.apply({"params": params}, x)
-    assert_close(layer.apply({"params": params}, x[1]), batch[1])
-    assert layer.apply({"params": params}, x[None]).shape == (1, *batch.shape)
+    batch = apply(layer, params, x)
+    assert_close(apply(layer, params, x[1]), batch[1])
+    assert apply(layer, params, x[None]).shape == (1, *batch.shape)
 
 
 # Convolution of blocks -------------------------------------------------------------------
@@ -194,10 +214,10 @@ def test_grouped_convolution_takes_one_image_or_a_batch_of_batches(grouped):
 @pytest.mark.parametrize("sides", [(12, 10), (13, 11), (12, 9)])
 def test_blocks_and_their_gradients_agree_with_torch(torch, F, size, sides):
     layer, x = FewChannelConv(5, size), normal(2, *sides, 3)
-    params = layer.init(jax.random.key(0), x)["params"] | {"bias": jnp.asarray(normal(5, seed=2))}
-    ours, pull = jax.vjp(lambda p, x: layer.apply({"params": p}, x), params, jnp.asarray(x))
+    params = parameters(layer, x)
+    ours = apply(layer, params, x)
     cotangent = normal(*ours.shape, seed=1)
-    ours_params, ours_input = pull(jnp.asarray(cotangent))
+    ours_params, ours_input = gradients(layer, params, x, cotangent)
 
     kernel = np.asarray(params["kernel"]).transpose(3, 2, 0, 1).copy()
     weight = torch.from_numpy(kernel).requires_grad_(True)
@@ -214,7 +234,7 @@ def test_blocks_and_their_gradients_agree_with_torch(torch, F, size, sides):
 
 def test_blocks_take_one_image_or_a_batch_of_batches():
     layer, x = FewChannelConv(5, 3), normal(2, 6, 6, 3)
-    params = layer.init(jax.random.key(0), x)
-    batch = layer.apply(params, x)
-    assert_close(layer.apply(params, x[1]), batch[1])
-    assert layer.apply(params, x[None]).shape == (1, *batch.shape)
+    params = parameters(layer, x)
+    batch = apply(layer, params, x)
+    assert_close(apply(layer, params, x[1]), batch[1])
+    assert apply(layer, params, x[None]).shape == (1, *batch.shape)
