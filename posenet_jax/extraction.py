@@ -46,7 +46,7 @@ _IN_FLIGHT = 2
 class ExtractionConfig:
     """How to extract.
 
-    batch_size: images together, a multiple of the devices; 0: 32 for each on a CPU, else 256, or
+    batch_size: images together, a multiple of the devices; 0: 16 for each on a CPU, else 256, or
         that of the run that is resumed.
     shard_size: images a file, a multiple of batch_size; 0: for about 8 MiB, 4096 at most.
     threads: that read and decode; 0: one a core, 16 at most.
@@ -295,7 +295,7 @@ def _identity(
 
 
 def _default_sizes(identity: dict[str, Any], devices: int) -> dict[str, int]:
-    batch = identity["batch_size"] or devices * (32 if jax.default_backend() == "cpu" else 256)
+    batch = identity["batch_size"] or devices * (16 if jax.default_backend() == "cpu" else 256)
     row_bytes = int(np.prod(identity["shape"])) * np.dtype(identity["dtype"]).itemsize
     fitting = min(_LARGEST_SHARD, _SHARD_BYTES // row_bytes) // batch * batch
     return {"batch_size": batch, "shard_size": max(batch, fitting)}

@@ -86,6 +86,8 @@ class Preprocessing:
         """Image uint8 [size, size, 3] of uint8 [H, W, 3] of any size: resized, not cropped."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
             _refuse("image", "uint8 [H, W, 3]", f"{image.dtype} {list(image.shape)}")
+        if image.shape[:2] == (self.size, self.size):
+            return image.copy()
         source = Image.fromarray(np.ascontiguousarray(image))
         return np.array(source.resize((self.size, self.size), _FILTERS[self.resize_filter]))
 
