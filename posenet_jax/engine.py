@@ -147,7 +147,9 @@ def run(
 
     encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
     `jax.tree_util.Partial`), its arrays are arguments of the compiled program; a plain function is
-    compiled in, and its identity decides whether a second call compiles again.
+    compiled in, and its identity decides whether a second call compiles again. If it has a method
+    `prepared`, as a `Tap` has, what that returns is used: what depends on the weights alone is
+    then worked out once, and not in every step.
     recipe: its static choices hold for all jobs; its numbers for those without a recipe of their
     own.
     space: the images' size and colours; a `Tap` carries its own, and where nothing is said it is

@@ -76,3 +76,16 @@ def test_upsampled_transposed_convolution_is_pytorchs(torch, side, size, stride,
 
     layer = UpsampledConvTranspose(6, size, stride, repeat)
     _check(torch, layer, _image(side, 4), plain, (2, 3, 0, 1))
+
+
+def test_forms_of_other_backends_are_pytorchs(torch, monkeypatch):
+    for module in ("layers", "upconvolution"):
+        monkeypatch.setattr(f"posenet_jax.{module}.has_winograd", lambda size: False)
+    functional = torch.nn.functional
+
+    def upsampled(x, weight, bias):
+        return functional.conv2d(functional.interpolate(x, scale_factor=2), weight, bias, padding=2)
+
+    _check(torch, UpsampledConv(6, 5), _image(4, 4), upsampled, (3, 2, 0, 1))
+    transposed = functional.conv_transpose2d
+    _check(torch, UpsampledConvTranspose(6, 3), _image(4, 4), transposed, (2, 3, 0, 1))
