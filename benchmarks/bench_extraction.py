@@ -121,7 +121,7 @@ def measure_rates(encoder) -> list[dict]:
         encoder.tap(_LAYER.value).prepared(),
         jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()),
     )
-    batch = _BATCH.value or mesh.size * (16 if jax.default_backend() == "cpu" else 256)
+    batch = _BATCH.value or extraction.default_batch(mesh.size)
     generated = Generated(_COUNT.value, encoder.preprocessing.size)
     extract(encoder, Generated(batch, encoder.preprocessing.size))  # compiles
     lines = []

@@ -294,8 +294,13 @@ def _identity(
     }
 
 
+def default_batch(devices: int) -> int:
+    """Images together where nothing is said: on a CPU as many as its caches hold."""
+    return devices * (16 if jax.default_backend() == "cpu" else 256)
+
+
 def _default_sizes(identity: dict[str, Any], devices: int) -> dict[str, int]:
-    batch = identity["batch_size"] or devices * (16 if jax.default_backend() == "cpu" else 256)
+    batch = identity["batch_size"] or default_batch(devices)
     row_bytes = int(np.prod(identity["shape"])) * np.dtype(identity["dtype"]).itemsize
     fitting = min(_LARGEST_SHARD, _SHARD_BYTES // row_bytes) // batch * batch
     return {"batch_size": batch, "shard_size": max(batch, fitting)}

@@ -82,13 +82,10 @@ class UnitStrideConv(nn.Module):
             y = winograd.convolve(x, values, self.padding, self.groups)
         else:
             y = convolve(x, kernel, self.padding, self.groups)
-        if self._to_evaluate(kernel):
+        asked = self.is_mutable_collection("evaluated") and not self.is_initializing()
+        if asked and has_winograd(self.kernel_size):
             self.put_variable("evaluated", "kernel", winograd.evaluated(kernel))
         return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
-
-    def _to_evaluate(self, kernel: Array) -> bool:
-        asked = self.is_mutable_collection("evaluated") and not self.is_initializing()
-        return asked and has_winograd(len(kernel))
 
 
 def has_winograd(size: int) -> bool:

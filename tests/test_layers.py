@@ -207,7 +207,7 @@ def test_grouped_convolution_takes_one_image_or_a_batch_of_batches(grouped):
     assert apply(layer, params, x[None]).shape == (1, *batch.shape)
 
 
-# Convolution of blocks -------------------------------------------------------------------
+# Convolution of blocks -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 4, 7])

@@ -158,10 +158,13 @@ def test_resize_agrees_with_pillow_and_keeps_flat_colours_and_the_full_frame(nam
     record = Preprocessing(means=MEANS, size=50, resize_filter=name)
     image = noise(64, 96, 3)
     resampling = {"area": "BOX"}.get(name, name.upper())
-    direct = Image.fromarray(image).resize((50, 50), Image.Resampling[resampling])
-    np.testing.assert_array_equal(record.resize(image), np.asarray(direct))
+    direct = np.asarray(Image.fromarray(image).resize((50, 50), Image.Resampling[resampling]))
+    np.testing.assert_array_equal(record.resize(image), direct)
     flat = np.full((640, 33, 3), (7, 130, 255), np.uint8)
     assert (record.resize(flat) == flat[0, 0]).all()
+    same = record.resize(direct)
+    np.testing.assert_array_equal(same, direct)
+    assert not np.shares_memory(same, direct)
     halves = np.zeros((200, 300, 3), np.uint8)
     halves[:, 150:] = 255
     assert record.resize(halves)[:, :24].max() < 60 and record.resize(halves)[:, 26:].min() > 195
