@@ -89,8 +89,11 @@ class UnitStrideConv(nn.Module):
 
 
 def has_winograd(size: int) -> bool:
-    """Whether kernels of this size are convolved in Winograd's form: on a CPU."""
-    return jax.default_backend() == "cpu" and size in winograd.SIZES
+    """Whether kernels of this size are convolved in Winograd's form: on a CPU, by a program that
+    is optimised (without, its sums cost more than the products they save, and long to compile).
+    """
+    optimised = not jax.config.read("jax_disable_most_optimizations")
+    return optimised and jax.default_backend() == "cpu" and size in winograd.SIZES
 
 
 def convolve(x: Array, kernel: Array, padding: int = 0, groups: int = 1) -> Array:

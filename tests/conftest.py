@@ -4,14 +4,24 @@ Set before the first JAX call of any test. Warnings are turned into errors in py
 What is compiled once serves all processes of the session, scripts among them, and the next session.
 """
 
+import gc
 import os
 from pathlib import Path
 
-# A third of LLVM's time, for programs that run as fast; scripts inherit it.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# Half of the time that compiling takes, for programs that run as fast; scripts inherit it.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+)
+
+# Each of the processes that share the cores has one thread of what is not XLA's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import pytest
+
+gc.freeze()
+gc.set_threshold(20_000)
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -22,13 +32,16 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-@pytest.fixture(scope="module")
-def quick_compiling():
-    """Where compiling is what takes time: the programs are the same, only slower."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+@pytest.fixture(scope="module", autouse=True)
+def compiling(request):
+    """Files marked `quick_compiling` run slower programs, of plain convolutions.
+
+    JAX's cache of programs does not know of the setting: none may be used on the other side of it.
+    """
+    quick = request.node.get_closest_marker("quick_compiling") is not None
+    if quick != jax.config.read("jax_disable_most_optimizations"):
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", quick)
 
 
 # What takes longest begins, or one worker would idle while the other ends it.
@@ -46,8 +59,20 @@ _LONG = (
 )
 
 
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "quick_compiling: for files whose time compiling takes, not running"
+    )
+
+
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else 99)
+    """Those marked alike together, so that a process changes from one to the other once."""
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("quick_compiling") is not None,
+            _LONG.index(item.path.name) if item.path.name in _LONG else 99,
+        )
+    )
 
 
 _PHOTOS = Path(__file__).parents[1] / "../shared/data/street_photos/val/street"

@@ -7,8 +7,6 @@ import pytest
 
 from posenet_jax.decoder import NETWORKS
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 CASES = [
     ("mirror", (512,)),
     ("deep", (512,)),

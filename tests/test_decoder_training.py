@@ -15,7 +15,7 @@ from posenet_jax.decoder_training import AXIS, DecoderBatch, DecoderConfig
 from posenet_jax.errors import InputError
 from posenet_jax.weights import random_encoder
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
+pytestmark = pytest.mark.quick_compiling
 
 CONFIG = DecoderConfig(ema_decay=0.5)
 BATCH = 8
@@ -23,7 +23,7 @@ BATCH = 8
 
 @pytest.fixture(scope="module")
 def encoder():
-    return random_encoder()
+    return random_encoder("compact")
 
 
 @pytest.fixture(scope="module")

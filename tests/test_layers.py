@@ -13,8 +13,6 @@ from posenet_jax.layers import (
     pooled_size,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 # Of the largest value: sums of up to 1,200 float32 products, in another order than PyTorch's.
 TOLERANCE = 5e-6
 

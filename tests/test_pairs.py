@@ -10,7 +10,7 @@ from PIL import Image
 from posenet_jax import pairs, scenes, training
 from posenet_jax.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
+pytestmark = pytest.mark.quick_compiling
 
 CONFIG = scenes.SceneConfig(height=24, width=24, rays=1)
 

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +11,14 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from quick_process import QUICK
 from scipy import stats
 
 from posenet_jax import engine, recipes, reconstruction, search, weights
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.search import STAGES, Range
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
+pytestmark = pytest.mark.quick_compiling
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,9 +112,7 @@ def _search(photographs, workdir, *options):
     command = [sys.executable, "-m", "experiments.search_inversion", "--stage=2"]
     command += [f"--images={photographs}", f"--workdir={workdir}", "--limit=2", "--steps=6"]
     command += ["--encoder=compact-random-0", "--judge=compact-random-1", "--slots=4", *options]
-    cache = photographs.parent / "cache"  # of the tests together
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True)
 
 
 def _rows(workdir):

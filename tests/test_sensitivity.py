@@ -16,7 +16,7 @@ from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.weights import PoseScale, init_params, random_encoder
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
+pytestmark = pytest.mark.quick_compiling
 SIZE, COUNT, BATCH = 64, 5, 4
 SPACE = Preprocessing(means=(104.0, 117.0, 123.0), size=SIZE)
 # Without a sensor's noise, drawing it anew changes nothing at all.
@@ -104,7 +104,7 @@ def test_a_scene_does_not_depend_on_its_batch(encoders, measured):
     for layer in sensitivity.LAYERS:
         for name in interventions.AMOUNTS:
             one, two = (x.values[layer][name][:2] for x in (measured.displacements[0], other))
-            np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-6)
 
 
 def test_encoders_of_another_size_are_refused(encoders):

@@ -7,8 +7,6 @@ import pytest
 
 from posenet_jax.upconvolution import UpsampledConv, UpsampledConvTranspose
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 def _check(torch, layer, x, plain, weight_axes):
     """Values, input gradient and weight gradient of a Flax layer and of a plain function."""

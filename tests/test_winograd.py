@@ -11,8 +11,6 @@ from scipy.signal import correlate
 from posenet_jax import weights, winograd
 from posenet_jax.layers import UnitStrideConv
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 # Of the largest value, by kernel size: more points round more.
 TOLERANCE = {3: 2e-6, 5: 8e-6}
 
