@@ -20,6 +20,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import pytest
 
+from posenet_jax import layers, upconvolution, winograd
+
 gc.freeze()
 gc.set_threshold(20_000)
 
@@ -57,6 +59,16 @@ _LONG = (
     "test_decoder_training.py",
     "test_upconvolution.py",
 )
+
+
+@pytest.fixture(scope="module")
+def winograd_forms():
+    """The forms of optimised programs in quickly compiled ones too, for files that test them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (layers, upconvolution):
+            patch.setattr(module, "has_winograd", lambda size: size in winograd.SIZES)
+        yield
+    jax.clear_caches()
 
 
 def pytest_configure(config):

@@ -7,6 +7,8 @@ import pytest
 
 from posenet_jax.decoder import NETWORKS
 
+pytestmark = [pytest.mark.quick_compiling, pytest.mark.usefixtures("winograd_forms")]
+
 CASES = [
     ("mirror", (512,)),
     ("deep", (512,)),

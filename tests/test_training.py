@@ -19,7 +19,13 @@ pytestmark = pytest.mark.quick_compiling
 
 SPACE = Preprocessing(means=(104.0, 117.0, 123.0))
 CONFIG = TrainConfig(
-    rendered_pairs=8, photo_pairs=0, steps=40, warmup_steps=2, learning_rate=1e-3, ema_decay=0.5
+    architecture="compact",
+    rendered_pairs=8,
+    photo_pairs=0,
+    steps=28,
+    warmup_steps=2,
+    learning_rate=1e-3,
+    ema_decay=0.5,
 )
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from posenet_jax.upconvolution import UpsampledConv, UpsampledConvTranspose
 
+pytestmark = [pytest.mark.quick_compiling, pytest.mark.usefixtures("winograd_forms")]
+
 
 def _check(torch, layer, x, plain, weight_axes):
     """Values, input gradient and weight gradient of a Flax layer and of a plain function."""
