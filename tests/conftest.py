@@ -8,7 +8,8 @@ import gc
 import os
 from pathlib import Path
 
-# Half of the time that compiling takes, for programs that run as fast; scripts inherit it.
+# Tests are 30 % shorter so; scripts inherit it. A person's programs come from the newer emitters and
+# may round otherwise.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 )
@@ -64,6 +65,7 @@ _LONG = (
 @pytest.fixture(scope="module")
 def winograd_forms():
     """The forms of optimised programs in quickly compiled ones too, for files that test them."""
+    jax.clear_caches()  # of plain forms, which would stand in for those to be tested
     with pytest.MonkeyPatch.context() as patch:
         for module in (layers, upconvolution):
             patch.setattr(module, "has_winograd", lambda size: size in winograd.SIZES)
