@@ -8,8 +8,8 @@ import gc
 import os
 from pathlib import Path
 
-# Tests are 30 % shorter so; scripts inherit it. A person's programs come from the newer emitters and
-# may round otherwise.
+# Tests are 30 % shorter so; scripts inherit it. What a person runs comes from the newer emitters
+# and may round otherwise.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 )
