@@ -2,23 +2,17 @@
 
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import script_process
 from PIL import Image
-from quick_process import QUICK
 
 from posenet_jax import sensitivity
 
-ROOT = Path(__file__).parents[1]
-
 
 def run(script, *flags):
-    command = [sys.executable, "-m", f"experiments.{script}", "--cpu_devices=2", *flags]
-    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550)
+    return script_process.run(script, "--cpu_devices=2", *flags)
 
 
 def rows_of(path):

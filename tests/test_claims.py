@@ -2,20 +2,15 @@
 
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import script_process
 from PIL import Image
-from quick_process import QUICK
 
 from posenet_jax import claims, probes
 from posenet_jax.errors import InputError
 from posenet_jax.probes import Score
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_ridge_is_least_squares_with_rows_of_its_own():
@@ -129,10 +124,7 @@ def test_probed_claims():
 
 def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
     def run(*flags):
-        command = [sys.executable, "-m", "experiments.measure_retention", f"--out={tmp_path}"]
-        return subprocess.run(
-            [*command, *flags], cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550
-        )
+        return script_process.run("measure_retention", f"--out={tmp_path}", *flags)
 
     refused = run("--kinds=cities,moons")
     assert refused.returncode == 2 and "no kind of scene 'moons'" in refused.stderr

@@ -2,21 +2,11 @@
 
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import script_process
 from PIL import Image
-from quick_process import QUICK
-
-ROOT = Path(__file__).parents[1]
-
-
-def script(name: str, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", f"experiments.{name}", *flags]
-    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +26,7 @@ def folder(tmp_path_factory):
 def test_taps_of_their_own_names_are_inverted(folder, tmp_path, encoder, layers):
     out = tmp_path / "out"
     flags = (f"--images={folder}", f"--encoder={encoder}", f"--layer={layers}", "--steps=30")
-    run = script("invert", *flags, f"--out={out}")
+    run = script_process.run("invert", *flags, f"--out={out}")
     assert run.returncode == 0, run.stderr
     with (out / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -48,7 +38,9 @@ def test_taps_of_their_own_names_are_inverted(folder, tmp_path, encoder, layers)
 def test_bulk_inversion_with_a_pose_network_for_judge(folder, tmp_path):
     out = tmp_path / "out"
     flags = ("--encoder=squeezenet-random-0", "--layer=fire9", "--judge=streetnet-random-1")
-    run = script("bulk_invert", f"--images={folder}", *flags, "--steps=5", f"--out={out}")
+    run = script_process.run(
+        "bulk_invert", f"--images={folder}", *flags, "--steps=5", f"--out={out}"
+    )
     assert run.returncode == 0, run.stderr
     with (out / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -67,7 +59,7 @@ def test_bulk_inversion_with_a_pose_network_for_judge(folder, tmp_path):
 )
 def test_where_it_cannot_serve_one_sentence_says_so(folder, tmp_path, name, flags, said):
     flags = (f"--images={folder}", "--encoder=squeezenet-random-0", *flags)
-    run = script(name, *flags, f"--out={tmp_path / 'out'}")
+    run = script_process.run(name, *flags, f"--out={tmp_path / 'out'}")
     assert run.returncode == 2
     assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1
     assert said in run.stderr and not (tmp_path / "out").exists()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import script_process
 from PIL import Image
-from quick_process import QUICK
 from safetensors.numpy import load_file
+from script_process import QUICK
 
 from posenet_jax import decoding, weights
 from posenet_jax.image_files import read_images
@@ -22,14 +23,8 @@ ENCODER = "compact"
 COUNT = 6
 
 
-def _command(script, *flags):
-    return [sys.executable, "-m", f"experiments.{script}", f"--encoder={ENCODER}", *map(str, flags)]
-
-
 def _run(script, *flags):
-    return subprocess.run(
-        _command(script, *flags), cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550
-    )
+    return script_process.run(script, f"--encoder={ENCODER}", *flags)
 
 
 def _train_flags(images, workdir, *flags):
@@ -93,7 +88,7 @@ def test_a_run_killed_and_resumed_ends_on_the_same_bytes(images, trained, tmp_pa
         images, tmp_path, "--steps=8", "--drops=5", "--checkpoint_every=2", f"--val_images={images}"
     )
     process = subprocess.Popen(
-        _command(*flags),
+        [sys.executable, "-m", f"experiments.{flags[0]}", f"--encoder={ENCODER}", *flags[1:]],
         cwd=ROOT,
         env=QUICK,
         stdout=subprocess.DEVNULL,

@@ -3,28 +3,22 @@
 import csv
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import script_process
 from PIL import Image
-from quick_process import QUICK
 from scipy.spatial.transform import Rotation
 
 from posenet_jax import weights
 from posenet_jax.encoder import Compact
 from posenet_jax.weights import PoseScale
 
-ROOT = Path(__file__).parents[1]
-
 
 def _evaluate(*flags):
-    command = [sys.executable, "-m", "experiments.evaluate_posenet", "--pairs=64", *flags]
-    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550)
+    return script_process.run("evaluate_posenet", "--pairs=64", *flags)
 
 
 @pytest.fixture(scope="module")

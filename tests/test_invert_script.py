@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import script_process
 from PIL import Image
 
 from posenet_jax import weights
@@ -20,8 +21,7 @@ COLUMNS = (
 
 
 def _invert(*flags, encoder="streetnet-random-0"):
-    command = [sys.executable, "-m", "experiments.invert", f"--encoder={encoder}", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return script_process.run("invert", f"--encoder={encoder}", *flags, quick=False)
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +140,7 @@ def test_steps_below_one(folder, tmp_path):
 
 
 def test_help_explains_the_flags():
-    run = subprocess.run(
-        [sys.executable, "-m", "experiments.invert", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    run = script_process.run("invert", "--help")
     assert "Folder, glob or file of images" in run.stdout
 
 

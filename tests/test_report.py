@@ -3,22 +3,18 @@
 import base64
 import csv
 import io
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
+import script_process
 from PIL import Image
-from quick_process import QUICK
 
 from posenet_jax import fidelity, report_closing, report_page, report_parts
 from posenet_jax.image_files import png
 
-ROOT = Path(__file__).parents[1]
-_VOID = {"meta", "img", "br"}
 _EVIL = "<script>alert('&')</script>"
+_VOID = {"meta", "img", "br"}
 
 
 class Reader(HTMLParser):
@@ -101,8 +97,7 @@ def test_hyper_parameters_are_written(tmp_path):
 def test_claims_that_are_no_table_are_one_sentence(tmp_path, claims):
     (tmp_path / "claims.csv").write_text(claims)
     flags = [f"--out={tmp_path / 'out'}", f"--claims={tmp_path / 'claims.csv'}"]
-    command = [sys.executable, "-m", "experiments.report", "--cpu_devices=2", *flags]
-    done = subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=120)
+    done = script_process.run("report", "--cpu_devices=2", *flags)
     assert done.returncode == 2 and "claims.csv" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
@@ -124,10 +119,7 @@ def test_the_script_makes_the_whole_page(tmp_path):
         f"--photos=mine={photos}",
         "--beside=compact/fc5",
     )
-    command = [sys.executable, "-m", "experiments.report"]
-    done = subprocess.run(
-        [*command, *flags], cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550
-    )
+    done = script_process.run("report", *flags)
     assert done.returncode == 1 and "zz.png" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     reader = read((out / "report.html").read_text())

@@ -3,15 +3,12 @@
 import csv
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import script_process
 from PIL import Image
-from quick_process import QUICK
 from scipy import stats
 
 from posenet_jax import engine, recipes, reconstruction, search, weights
@@ -19,8 +16,6 @@ from posenet_jax.data.sources import NamedImage
 from posenet_jax.search import STAGES, Range
 
 pytestmark = pytest.mark.quick_compiling
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_numbers_are_drawn_from_their_distributions():
@@ -109,10 +104,10 @@ def photographs(tmp_path_factory):
 
 
 def _search(photographs, workdir, *options):
-    command = [sys.executable, "-m", "experiments.search_inversion", "--stage=2"]
-    command += [f"--images={photographs}", f"--workdir={workdir}", "--limit=2", "--steps=6"]
-    command += ["--encoder=compact-random-0", "--judge=compact-random-1", "--slots=4", *options]
-    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True)
+    few = "--stage=2", "--limit=2", "--steps=6", "--slots=4"
+    networks = "--encoder=compact-random-0", "--judge=compact-random-1"
+    folders = f"--images={photographs}", f"--workdir={workdir}"
+    return script_process.run("search_inversion", *few, *networks, *folders, *options)
 
 
 def _rows(workdir):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import script_process
 import street_view_files as files
 import tensorflow_datasets as tfds
 from jax.sharding import Mesh
@@ -453,8 +454,7 @@ def test_the_fingerprint_is_that_of_the_content(rendered, tmp_path):
 
 
 def _command(*arguments):
-    command = [sys.executable, "-m", "experiments.build_dataset", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return script_process.run("build_dataset", *arguments, quick=False)
 
 
 def test_the_command_goes_on_past_damaged_files_and_says_so(photographs, tmp_path):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from quick_process import QUICK
+from script_process import QUICK
 
 TOUR = Path(__file__).parents[1] / "docs" / "tour.py"
 

@@ -2,33 +2,18 @@
 
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import script_process
 from PIL import Image
-from quick_process import QUICK
 
 from posenet_jax import weights
 
-ROOT = Path(__file__).parents[1]
-
 
 def _train(workdir, *flags):
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.train_posenet",
-        f"--workdir={workdir}",
-        "--steps=2",
-        "--rendered_pairs=4",
-        "--photo_pairs=4",
-        "--held_out_pairs=4",
-        *flags,
-    ]
-    return subprocess.run(command, cwd=ROOT, env=QUICK, capture_output=True, text=True, timeout=550)
+    few = "--steps=2", "--rendered_pairs=4", "--photo_pairs=4", "--held_out_pairs=4"
+    return script_process.run("train_posenet", f"--workdir={workdir}", *few, *flags)
 
 
 def test_trains_from_nothing_to_weights_that_load(tmp_path):
