@@ -4,6 +4,7 @@ A batch is a function of the step alone, so that a run killed and resumed sees w
 one would have seen.
 """
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -125,34 +126,33 @@ def train(
     """
     manager = checkpoint_manager(workdir, config)
     start, state = restore_latest(manager, state)
-    log = MetricLog(workdir, start)
-    figures: dict[str, float] = {}
-    clock, since = time.monotonic(), start
-    for done in range(start + 1, config.steps + 1):
-        state, metrics = step(state, batch(done - 1))
-        if jax.default_backend() == "cpu":
-            # CPU devices are threads of one pool: two programs in flight whose devices wait for
-            # one another can block it for ever.
-            jax.block_until_ready(state)
-        logged = done % config.log_every == 0 or done == config.steps
-        if logged or manager.should_save(done):  # no checkpoint of numbers gone bad
-            loss = float(metrics["loss"])
-            if not math.isfinite(loss):
-                manager.wait_until_finished()
-                raise NotFinite(f"the loss is {loss} at step {done}; {workdir} is kept")
-        if logged:
-            values = {name: float(value) for name, value in metrics.items()}
-            now = time.monotonic()
-            values["steps_per_second"] = (done - since) / (now - clock)
-            clock, since = now, done
-            if done % config.evaluate_every == 0 or done == config.steps:
-                values |= evaluate(state)
-                clock = time.monotonic()
-            log.write(done, values)
-            figures = {**figures, **values}
-        manager.save(done, args=ocp.args.StandardSave(state), force=done == config.steps)
-        yield done, figures, state
+    with contextlib.closing(MetricLog(workdir, start)) as log:
+        figures: dict[str, float] = {}
+        clock, since = time.monotonic(), start
+        for done in range(start + 1, config.steps + 1):
+            state, metrics = step(state, batch(done - 1))
+            if jax.default_backend() == "cpu":
+                # CPU devices are threads of one pool: two programs in flight whose devices wait for
+                # one another can block it for ever.
+                jax.block_until_ready(state)
+            logged = done % config.log_every == 0 or done == config.steps
+            if logged or manager.should_save(done):  # no checkpoint of numbers gone bad
+                loss = float(metrics["loss"])
+                if not math.isfinite(loss):
+                    manager.wait_until_finished()
+                    raise NotFinite(f"the loss is {loss} at step {done}; {workdir} is kept")
+            if logged:
+                values = {name: float(value) for name, value in metrics.items()}
+                now = time.monotonic()
+                values["steps_per_second"] = (done - since) / (now - clock)
+                clock, since = now, done
+                if done % config.evaluate_every == 0 or done == config.steps:
+                    values |= evaluate(state)
+                    clock = time.monotonic()
+                log.write(done, values)
+                figures = {**figures, **values}
+            manager.save(done, args=ocp.args.StandardSave(state), force=done == config.steps)
+            yield done, figures, state
     if start >= config.steps:
         yield start, evaluate(state), state
     manager.wait_until_finished()
-    log.close()
