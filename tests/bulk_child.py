@@ -2,7 +2,7 @@
 
 Prints a line whenever the slots have been looked at.
 
-python tests/bulk_child.py IMAGES OUT STEPS CACHE
+python -m bulk_child IMAGES OUT STEPS
 """
 
 import dataclasses
@@ -17,9 +17,7 @@ from posenet_jax import bulk_inversion, recipes, weights  # noqa: E402
 from posenet_jax.data.sources import FolderImages  # noqa: E402
 
 
-def main(images: str, out: str, steps: str, cache: str) -> None:
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+def main(images: str, out: str, steps: str) -> None:
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=int(steps))
     config = bulk_inversion.BulkConfig(
         restarts=2, slots=4, batch_size=2, shard_size=4, pictures=True

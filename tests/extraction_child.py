@@ -2,7 +2,7 @@
 
 Prints a line for every batch.
 
-python tests/extraction_child.py IMAGES OUT FORMAT SECONDS
+python -m extraction_child IMAGES OUT FORMAT SECONDS
 """
 
 import functools

@@ -8,14 +8,13 @@ import os
 import random
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import script_process
 import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from PIL import Image
@@ -36,7 +35,6 @@ from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.errors import InputError
 from posenet_jax.inversion_shards import InvertedImage, picture_files
 
-ROOT = Path(__file__).parents[1]
 COUNT = 11
 STEPS = 12
 RECIPE = dataclasses.replace(recipes.CALIBRATED, steps=STEPS)
@@ -301,27 +299,18 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(
     out, moments = tmp_path / "killed", random.Random(5)
 
     def start():
-        return subprocess.Popen(
-            [sys.executable, "tests/bulk_child.py", folder, out, f"{STEPS}", tmp_path / "cache"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return script_process.start("bulk_child", folder, out, STEPS, quick=False)
 
     unfinished = 0
     for kill in range(KILLS):
         process = start()
-        assert process.stdout is not None
         # The later ones find less to do.
-        for _ in range(moments.randint(0, max(1, 6 - 6 * kill // KILLS))):
-            process.stdout.readline()
+        process.wait_for_lines(moments.randint(0, max(1, 6 - 6 * kill // KILLS)))
         process.kill()
-        process.communicate()
         unfinished += not (out / "manifest.json").exists()
     assert unfinished
-    _, errors = (process := start()).communicate(timeout=300)
-    assert process.returncode == 0, errors
+    last = start().end()
+    assert last.returncode == 0, last.stderr
     assert _content(out) == _content(whole)
 
 
@@ -431,13 +420,7 @@ def _free_port() -> int:
 
 
 def _script(*flags):
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.bulk_invert", *map(str, flags)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return script_process.start("experiments.bulk_invert", *flags)
 
 
 def test_two_processes_joined_by_jax_and_a_third_that_finds_all_done(damaged, tmp_path):
@@ -455,21 +438,19 @@ def test_two_processes_joined_by_jax_and_a_third_that_finds_all_done(damaged, tm
     ]
     flags_of_all = [*flags, f"--coordinator=localhost:{_free_port()}", "--process_count=2"]
     shares = [_script(*flags_of_all, f"--process_index={index}") for index in (0, 1)]
-    ends = [(*share.communicate(timeout=300), share.returncode) for share in shares]
-    assert {code for *_, code in ends} <= {0, 1}, ends
-    assert any("all shards done; " in output for output, *_ in ends)
+    ends = [share.end() for share in shares]
+    assert {end.returncode for end in ends} <= {0, 1}, ends
+    assert any("all shards done; " in end.stdout for end in ends)
     assert [row["image"] for row in _rows(tmp_path)] == [
         f"{i:02d}.png" for i in range(COUNT) if f"{i:02d}.png" not in bad
     ]
     assert json.loads((tmp_path / "run.json").read_text())["processes"] == 2
-    third = _script(*flags)
-    output, errors = third.communicate(timeout=300)
-    assert third.returncode == 1 and "0 of them in" in output, errors
-    assert "median, and the value" in output and "Traceback" not in errors
-    assert sum("left out: " in line for line in errors.splitlines()) == len(bad)
+    third = _script(*flags).end()
+    assert third.returncode == 1 and "0 of them in" in third.stdout, third.stderr
+    assert "median, and the value" in third.stdout and "Traceback" not in third.stderr
+    assert sum("left out: " in line for line in third.stderr.splitlines()) == len(bad)
 
 
 def test_the_script_wants_one_source(tmp_path):
-    script = _script(f"--out={tmp_path}", "--images=a", "--descriptors=b")
-    _, errors = script.communicate(timeout=120)
-    assert script.returncode == 2 and "give one of --images" in errors
+    refused = _script(f"--out={tmp_path}", "--images=a", "--descriptors=b").end()
+    assert refused.returncode == 2 and "give one of --images" in refused.stderr

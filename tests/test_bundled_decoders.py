@@ -1,13 +1,12 @@
 """The decoders in the package: that they load, fit, and give back more than the mean image."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import script_process
 
 from posenet_jax import decoder_evaluation, decoding, image_files, metrics
 from posenet_jax.weights import PRETRAINED, load_encoder
@@ -49,9 +48,9 @@ def test_it_gives_back_more_than_the_mean_image_or_a_wrong_one(name):
 def test_the_script_begins_with_the_bundled_decoders_picture(tmp_path):
     def rows(recipe):
         out = tmp_path / recipe
-        command = [sys.executable, "-m", "experiments.invert", f"--images={DEMO}", "--layer=fc5"]
-        flags = [f"--recipe={recipe}", "--steps=20", f"--out={out}"]
-        subprocess.run([*command, *flags], cwd=ROOT, check=True, capture_output=True, timeout=300)
+        flags = f"--images={DEMO}", "--layer=fc5", f"--recipe={recipe}", "--steps=20"
+        run = script_process.run("invert", *flags, f"--out={out}", quick=False)
+        assert run.returncode == 0, run.stderr
         with (out / "results.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 

@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 import script_process
 from PIL import Image
 from safetensors.numpy import load_file
-from script_process import QUICK
 
 from posenet_jax import decoding, weights
 from posenet_jax.image_files import read_images
@@ -87,19 +84,13 @@ def test_a_run_killed_and_resumed_ends_on_the_same_bytes(images, trained, tmp_pa
     flags = _train_flags(
         images, tmp_path, "--steps=8", "--drops=5", "--checkpoint_every=2", f"--val_images={images}"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"experiments.{flags[0]}", f"--encoder={ENCODER}", *flags[1:]],
-        cwd=ROOT,
-        env=QUICK,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    script, *rest = flags
+    process = script_process.start(f"experiments.{script}", f"--encoder={ENCODER}", *rest)
     deadline = time.monotonic() + 300
     while not (tmp_path / "checkpoints" / "2").is_dir():
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.at_work and time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
-    process.wait()
     assert not (tmp_path / "decoder.safetensors").exists()
     run = _run(*flags)
     assert run.returncode == 0, run.stderr

@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import script_process
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
@@ -21,7 +20,6 @@ from posenet_jax import extraction, weights
 from posenet_jax.data.sources import FolderImages, NamedImage
 from posenet_jax.errors import ImageError, InputError
 
-ROOT = Path(__file__).parents[1]
 COUNT = 29
 SMALL = {"batch_size": 4, "shard_size": 8}
 FORMATS = ["array_record", "safetensors"]
@@ -221,29 +219,20 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(encoder, dama
     out, moments = tmp_path / "killed", random.Random(3)
 
     def start(seconds):
-        command = [sys.executable, "tests/extraction_child.py", folder, out, "array_record"]
-        return subprocess.Popen(
-            [*command, seconds],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        arguments = folder, out, "array_record", seconds
+        return script_process.start("extraction_child", *arguments, quick=False)
 
     unfinished = 0
     for _ in range(3):
-        process = start("0.3")
-        assert process.stdout is not None
-        for _ in range(moments.randint(1, 3)):
-            process.stdout.readline()
+        process = start(0.3)
+        process.wait_for_lines(moments.randint(1, 3))
         time.sleep(moments.uniform(0.0, 0.2))
         process.kill()
-        process.communicate()
         unfinished += not (out / "manifest.json").exists()
     # On a busy machine the last kill may come after the end.
     assert unfinished
-    _, errors = (process := start("0")).communicate(timeout=120)
-    assert process.returncode == 0, errors
+    last = start(0.0).end()
+    assert last.returncode == 0, last.stderr
     assert _content(out) == _content(tmp_path / "whole")
 
 
@@ -373,16 +362,8 @@ def test_an_error_that_is_no_fault_of_an_image_stops_the_run(encoder, tmp_path):
 
 
 def _start_script(*flags):
-    command = [sys.executable, "-m", "experiments.extract_descriptors", *flags]
-    command += ["--encoder=compact-random-0", "--cpu_devices=2"]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def _end(run):
-    output, errors = run.communicate(timeout=120)
-    return run.returncode, output, errors
+    encoder = "--encoder=compact-random-0", "--cpu_devices=2"
+    return script_process.start("experiments.extract_descriptors", *flags, *encoder, quick=False)
 
 
 def test_two_scripts_at_once_and_damaged_files_named_also_by_a_third(encoder, damaged, tmp_path):
@@ -392,8 +373,8 @@ def test_two_scripts_at_once_and_damaged_files_named_also_by_a_third(encoder, da
     shares = [
         _start_script(*flags, "--process_count=2", f"--process_index={index}") for index in (0, 1)
     ]
-    ends = [_end(share) for share in shares]
-    assert {code for code, *_ in ends} <= {0, 1}, ends
+    ends = [share.end() for share in shares]
+    assert {end.returncode for end in ends} <= {0, 1}, ends
     _extract(encoder, folder, tmp_path / "alone")
     shared = _content(out)
     record = json.loads(shared.pop("run.json"))
@@ -402,19 +383,19 @@ def test_two_scripts_at_once_and_damaged_files_named_also_by_a_third(encoder, da
     left_out = json.loads(shared["manifest.json"])["left_out"]
     assert [failure["name"] for failure in left_out] == list(bad)
 
-    code, output, errors = _end(_start_script(*flags))
-    assert code == 1 and f"{COUNT - 2} of {COUNT} images" in output, errors
-    lines = [line for line in errors.splitlines() if "left out: " in line]
+    third = _start_script(*flags).end()
+    assert third.returncode == 1, third.stderr
+    assert f"{COUNT - 2} of {COUNT} images" in third.stdout
+    lines = [line for line in third.stderr.splitlines() if "left out: " in line]
     assert [name in line for name, line in zip(bad, lines, strict=True)] == [True, True]
-    assert "Traceback" not in errors
+    assert "Traceback" not in third.stderr
 
 
 def test_the_script_exits_with_zero_or_one_sentence(folder, tmp_path):
-    code, output, errors = _end(
-        _start_script(f"--images={folder}", f"--out={tmp_path}/a", "--limit=5")
-    )
-    assert code == 0 and "5 of 5 images" in output, errors
+    run = _start_script(f"--images={folder}", f"--out={tmp_path}/a", "--limit=5").end()
+    assert run.returncode == 0 and "5 of 5 images" in run.stdout, run.stderr
     assert list(extraction.read_descriptors(tmp_path / "a").names) == _names(folder)[:5]
-    code, _, errors = _end(_start_script(f"--dataset={folder}", f"--out={tmp_path}/b"))
-    assert code == 2 and len(errors.splitlines()) == 1 and "no data set" in errors, errors
+    refused = _start_script(f"--dataset={folder}", f"--out={tmp_path}/b").end()
+    assert refused.returncode == 2 and "no data set" in refused.stderr, refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
     assert not (tmp_path / "b").exists()
