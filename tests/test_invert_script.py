@@ -140,7 +140,8 @@ def test_steps_below_one(folder, tmp_path):
 
 
 def test_help_explains_the_flags():
-    run = script_process.run("invert", "--help")
+    command = [sys.executable, "-m", "experiments.invert", "--help"]  # as a person starts it
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert "Folder, glob or file of images" in run.stdout
 
 
