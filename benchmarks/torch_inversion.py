@@ -125,7 +125,8 @@ def calibrated(
     for step in range(steps):
         decay = 0.5 * (1.0 + math.cos(math.pi * step / recipe.steps))
         share = recipe.final_rate + (1.0 - recipe.final_rate) * decay
-        optimiser.param_groups[0]["lr"] = recipe.learning_rate * share
+        rise = min(1.0, (step + 1) / max(recipe.warmup, 1))
+        optimiser.param_groups[0]["lr"] = recipe.learning_rate * rise * share
         optimiser.zero_grad(set_to_none=True)
         descriptors = network(weights, images)[layer]
         calibrated_loss(images, descriptors, targets, recipe).sum().backward()

@@ -102,11 +102,12 @@ def loss(image: Array, descriptor: Array, target: Array, recipe: Recipe) -> Arra
 
 def learning_rate(steps: Array, recipe: Recipe) -> Array:
     """The rate of the step after `steps` of them."""
+    full = recipe.learning_rate * jnp.minimum(1.0, (steps + 1) / jnp.maximum(recipe.warmup, 1))
     if recipe.schedule == "constant":
-        return jnp.asarray(recipe.learning_rate)
+        return full
     share = jnp.clip(steps / recipe.steps, 0.0, 1.0)
     decay = 0.5 * (1.0 + jnp.cos(jnp.pi * share))
-    return recipe.learning_rate * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
+    return full * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
 
 
 def _move(state: State, gradient: Array, recipe: Recipe) -> tuple[Array, Any]:

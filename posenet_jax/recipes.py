@@ -33,9 +33,11 @@ class Recipe:
     encoder's scale nor the image's size matters. The same holds for l6_weight.
 
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
-    its steps end there. final_rate: the last step's learning rate as a share of the first's
-    (`cosine`). start: what the first image is, noise or an image given, a decoder's, with noise
-    added. start_deviation: standard deviation of the noise, in grey levels.
+    its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
+    at a full first step all pixels move alike, and units of a steep encoder may fall silent for
+    good. final_rate: the last step's learning rate as a share of the full one (`cosine`). start:
+    what the first image is, noise or an image given, a decoder's, with noise added.
+    start_deviation: standard deviation of the noise, in grey levels.
 
     Raises ValueError, naming the option and the value received.
     """
@@ -47,6 +49,7 @@ class Recipe:
     tv_weight: float = 4.00e-6
     l6_weight: float = 1.95e-15
     clip_percentile: float = 21.40
+    warmup: int = 0
     final_rate: float = 1.0
     start_deviation: float = 10.0
     tolerance: float = 0.08
@@ -91,6 +94,7 @@ CALIBRATED = Recipe(
     learning_rate=40.0,
     tv_weight=0.03,
     l6_weight=0.03,
+    warmup=10,
     final_rate=0.02,
     start_deviation=2.0,
     tolerance=0.05,
@@ -99,7 +103,7 @@ CALIBRATED = Recipe(
     schedule="cosine",
     clipping=False,
 )
-"""The default: eq. 2 made scale-free, with a rate that starts high and decays.
+"""The default: eq. 2 made scale-free, with a rate that soon is high and decays.
 
 `python -m experiments.invert --images=PHOTOS --limit=32 --layer=fc5,conv4` takes about a minute on
 two cores; expect a relative loss near 0.014 at fc5 and 0.020 at conv4.
@@ -112,6 +116,7 @@ WARM = dataclasses.replace(
     start_deviation=0.0,
     learning_rate=8.0,
     l6_weight=0.1,
+    warmup=0,
     steps=120,
 )
 """Calibrated, but begun with a decoder's image, at a rate that does not wipe it out.

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from posenet_jax import inversion, recipes
@@ -75,14 +76,16 @@ def test_the_scale_free_loss_ignores_the_encoders_scale():
     assert float(one) == pytest.approx(float(scaled), rel=1e-5)
 
 
-def test_cosine_rate_runs_from_first_to_last():
-    recipe = recipes.CALIBRATED
-    first = inversion.learning_rate(jnp.array(0), recipe)
-    last = inversion.learning_rate(jnp.array(recipe.steps), recipe)
-    assert float(first) == pytest.approx(recipe.learning_rate)
-    assert float(last) == pytest.approx(recipe.learning_rate * recipe.final_rate, rel=1e-4)
-    middle = inversion.learning_rate(jnp.array(recipe.steps // 2), recipe)
-    assert float(middle) == pytest.approx(0.5 * (float(first) + float(last)), rel=1e-4)
+@pytest.mark.parametrize("warmup", [0, 8])
+def test_the_rate_is_optaxs_cosine_behind_a_linear_rise(warmup):
+    recipe = recipes.CALIBRATED.replace(warmup=warmup)
+    steps = jnp.arange(recipe.steps + 5)
+    cosine = optax.cosine_decay_schedule(recipe.learning_rate, recipe.steps, recipe.final_rate)
+    rise = optax.linear_schedule(1 / max(warmup, 1), 1.0, max(warmup - 1, 0))
+    found = jax.vmap(lambda step: inversion.learning_rate(step, recipe))(steps)
+    np.testing.assert_allclose(found, cosine(steps) * jax.vmap(rise)(steps), rtol=1e-5)
+    constant = inversion.learning_rate(jnp.array(99), recipe.replace(schedule="constant"))
+    assert float(constant) == recipe.learning_rate
 
 
 def test_clipping_leaves_a_fifth_of_the_pixels_at_the_mean():
