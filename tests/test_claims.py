@@ -124,7 +124,8 @@ def test_probed_claims():
 
 def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
     def run(*flags):
-        return script_process.run("measure_retention", f"--out={tmp_path}", *flags)
+        flags = "--cpu_devices=1", f"--out={tmp_path}", *flags
+        return script_process.run("measure_retention", *flags)
 
     refused = run("--kinds=cities,moons")
     assert refused.returncode == 2 and "no kind of scene 'moons'" in refused.stderr

@@ -17,11 +17,13 @@ from posenet_jax.image_files import read_images
 
 ROOT = Path(__file__).parents[1]
 ENCODER = "compact"
+# Programs for one device are a fifth quicker to compile.
+COMMON = f"--encoder={ENCODER}", "--cpu_devices=1"
 COUNT = 6
 
 
 def _run(script, *flags):
-    return script_process.run(script, f"--encoder={ENCODER}", *flags)
+    return script_process.run(script, *COMMON, *flags)
 
 
 def _train_flags(images, workdir, *flags):
@@ -85,7 +87,7 @@ def test_a_run_killed_and_resumed_ends_on_the_same_bytes(images, trained, tmp_pa
         images, tmp_path, "--steps=8", "--drops=5", "--checkpoint_every=2", f"--val_images={images}"
     )
     script, *rest = flags
-    process = script_process.start(f"experiments.{script}", f"--encoder={ENCODER}", *rest)
+    process = script_process.start(f"experiments.{script}", *COMMON, *rest)
     deadline = time.monotonic() + 300
     while not (tmp_path / "checkpoints" / "2").is_dir():
         assert process.at_work and time.monotonic() < deadline

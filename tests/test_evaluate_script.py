@@ -18,7 +18,7 @@ from posenet_jax.weights import PoseScale
 
 
 def _evaluate(*flags):
-    return script_process.run("evaluate_posenet", "--pairs=64", *flags)
+    return script_process.run("evaluate_posenet", "--cpu_devices=1", "--pairs=64", *flags)
 
 
 @pytest.fixture(scope="module")
