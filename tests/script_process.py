@@ -16,9 +16,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# The environment of scripts that are quick to compile, for tests that start them themselves.
-QUICK = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-
 _FORKS = multiprocessing.get_context("forkserver")
 # None of `experiments`: their flags would meet.
 _FORKS.set_forkserver_preload(

@@ -16,7 +16,8 @@ def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path
     moments = random.Random(4)
     for _ in range(4):
         process = script_process.start("training_child", killed, "slowly")
-        process.wait_for_lines(1)  # it has begun
+        process.wait_for_lines(1)
+        assert process.at_work  # it has begun
         time.sleep(moments.uniform(0.0, 0.8))
         process.kill()
     assert not (killed / "final.npy").exists()

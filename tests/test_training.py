@@ -1,6 +1,7 @@
 """Training: units, gradients, learning on a fixed batch, and a loop that resumes exactly."""
 
 import csv
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -212,6 +213,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(tmp_
 
     with pytest.raises(NotFinite, match="step 8"):
         _run(tmp_path / "run", 12, batch=poisoned)
+    # A writer left open speaks up from its thread when the process ends.
+    assert not [t for t in threading.enumerate() if type(t).__module__.startswith("tensorboardX")]
     recovered = _run(tmp_path / "run", 12)
     assert np.all(np.isfinite(recovered["weights"]))
     np.testing.assert_array_equal(recovered["weights"], _run(tmp_path / "other", 12)["weights"])
