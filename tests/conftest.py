@@ -8,10 +8,15 @@ import gc
 import os
 from pathlib import Path
 
+from jaxlib import version
+
 # Tests are 30 % shorter so; scripts inherit it. What a person runs comes from the newer emitters
-# and may round otherwise.
+# and may round otherwise. From 0.11 there are no others, and XLA ends a process over a flag that it
+# does not know.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=1"
+    + (" --xla_cpu_use_fusion_emitters=false" if version.__version_info__ < (0, 11) else ""),
 )
 
 # Each of the processes that share the cores has one thread of what is not XLA's.
