@@ -6,6 +6,8 @@ what other processes used of the cores: where that is much, the ratio means litt
 
     python -m benchmarks.bench_inversion --images=PHOTOS --json=inversion.json
 
+On a GPU both sides work there, with full-precision products, and want larger --batches.
+
 With --images, also the time to bring each of 256 photographs to a relative loss of 0.05: see
 `time_to_quality`.
 """
@@ -136,9 +138,11 @@ def torch_rate(encoder: Encoder, tap: Tap, batch: int, seconds: float) -> float:
     """Image·steps a second of the PyTorch loop, without its first step."""
     steps = torch_steps(encoder, tap, batch)
     next(steps)
+    torch_inversion.wait()
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         next(steps)
+        torch_inversion.wait()
         done += batch
     return done / (time.perf_counter() - start)
 
@@ -172,7 +176,7 @@ def check_agreement(encoder: Encoder, tap: Tap) -> dict[str, float]:
     """How far the two sides' losses are apart. InputError if they do not solve one problem."""
     ours = our_losses(encoder, tap, AGREEMENT_IMAGES, AGREEMENT_STEPS)
     peer = torch_steps(encoder, tap, AGREEMENT_IMAGES)
-    theirs = np.array([next(peer).numpy() for _ in range(AGREEMENT_STEPS)])
+    theirs = np.array([next(peer).cpu().numpy() for _ in range(AGREEMENT_STEPS)])
     apart = np.abs(ours - theirs) / theirs
     # Of the last ten steps: single iterates chatter.
     final = [float(np.median(side[-10:] / side[0])) for side in (ours, theirs)]
@@ -210,15 +214,16 @@ def flops_per_image_step(tap: Tap, size: int) -> float:
 
 def matmul_rate(seconds: float) -> float:
     """FLOP a second of large float32 matrix products: the better of JAX's and PyTorch's."""
-    size, devices = 1536, jax.device_count()
+    peer = torch_inversion.device()
+    size, devices = 1536 if peer.type == "cpu" else 8192, jax.device_count()
     mesh = jax.make_mesh((devices,), ("rows",))
     a = jnp.ones((devices * size, size))
     a = jax.device_put(a, NamedSharding(mesh, PartitionSpec("rows")))
     b = jax.device_put(jnp.ones((size, size)), NamedSharding(mesh, PartitionSpec()))
-    x, y = torch.ones(2 * size, size), torch.ones(size, size)
+    x, y = torch.ones(2 * size, size, device=peer), torch.ones(size, size, device=peer)
     product = jax.jit(jnp.matmul)
     ours = _repetitions(lambda: jax.block_until_ready(product(a, b)), seconds)
-    theirs = _repetitions(lambda: x @ y, seconds)
+    theirs = _repetitions(lambda: (x @ y, torch_inversion.wait()), seconds)
     return 2.0 * size**3 * max(devices * ours, 2 * theirs)
 
 
@@ -287,6 +292,7 @@ def compare(encoder: Encoder, tap: Tap) -> dict:
         "encoder": encoder.name,
         "layer": tap.layer,
         "devices": jax.device_count(),
+        "device_kind": jax.devices()[0].device_kind,
         "torch_threads": torch.get_num_threads(),
         "versions": {p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "torch")},
     }
@@ -322,6 +328,7 @@ def main() -> int:
         )
         return 2
     torch.set_num_threads(_THREADS.value)
+    torch_inversion.full_precision()
     encoder = chosen_encoder()
     record = compare(encoder, encoder.tap(_LAYER.value))
     for name, value in record.items():

@@ -1,4 +1,4 @@
-"""The peer: inversion as a plain batched PyTorch loop, written to run well on a CPU.
+"""The peer: inversion as a plain batched PyTorch loop, written to run well on a CPU, or on JAX's GPU.
 
 Images [B, 3, H, W] channels last in memory, weights frozen, gradients of all images in one backward
 pass. Eager: a person's own loop, not `torch.compile`.
@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
+import jax
 import torch
 
 from benchmarks.torch_networks import NETWORKS, Weights
@@ -17,11 +18,30 @@ Loss = Callable[..., Tensor]
 Threshold = Callable[[Tensor, float], Tensor]
 
 
+def device() -> torch.device:
+    """The GPU, where JAX has one."""
+    return torch.device("cuda" if jax.default_backend() == "gpu" else "cpu")
+
+
+def wait() -> None:
+    """Until a GPU has done what it was given."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def full_precision() -> None:
+    """Products in float32 on a GPU too, where either library would round what it multiplies."""
+    if device().type == "cpu":
+        return
+    jax.config.update("jax_default_matmul_precision", "highest")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
 def freeze(weights: Weights) -> Weights:
     """Weights laid out for channels-last convolutions, without gradients."""
     return {
         name: w.contiguous(memory_format=torch.channels_last) if w.ndim == 4 else w.contiguous()
-        for name, w in weights.items()
+        for name, w in ((name, w.to(device())) for name, w in weights.items())
     }
 
 
@@ -67,13 +87,15 @@ def by_quantile(contribution: Tensor, percentile: float) -> Tensor:
 
 def faster_threshold(pixels: int = 10_000, batch: int = 16) -> Threshold:
     """The quicker of the two on this machine."""
-    contribution = torch.rand(batch, pixels)
+    contribution = torch.rand(batch, pixels, device=device())
 
     def seconds(threshold: Threshold) -> float:
         threshold(contribution, 21.4)
+        wait()
         start = time.perf_counter()
         for _ in range(5):
             threshold(contribution, 21.4)
+        wait()
         return time.perf_counter() - start
 
     return min((by_selection, by_quantile), key=seconds)
@@ -90,7 +112,7 @@ def losses(
 ) -> Iterator[Tensor]:
     """Steps of Table 1 without end; yields the loss [B] of the iterate that each step evaluated."""
     network = NETWORKS[architecture]
-    images = start.clone(memory_format=torch.channels_last).requires_grad_(True)
+    images, targets = _leaf(start), targets.to(device())
     optimiser = torch.optim.Adam(
         [images],
         lr=recipe.learning_rate,
@@ -118,10 +140,10 @@ def calibrated(
 ) -> Tensor:
     """[B] the least relative loss in so many steps of recipe `calibrated`."""
     network = NETWORKS[architecture]
-    images = start.clone(memory_format=torch.channels_last).requires_grad_(True)
+    images, targets = _leaf(start), targets.to(device())
     betas = (recipe.beta1, recipe.beta2)
     optimiser = torch.optim.Adam([images], betas=betas, eps=recipe.epsilon, fused=True)
-    least = torch.full((len(start),), math.inf)
+    least = torch.full((len(start),), math.inf, device=device())
     for step in range(steps):
         decay = 0.5 * (1.0 + math.cos(math.pi * step / recipe.steps))
         share = recipe.final_rate + (1.0 - recipe.final_rate) * decay
@@ -133,7 +155,12 @@ def calibrated(
         optimiser.step()
         with torch.no_grad():
             least = torch.minimum(least, relative_losses(descriptors, targets))
-    return least
+    return least.cpu()
+
+
+def _leaf(start: Tensor) -> Tensor:
+    images = start.to(device()).clone(memory_format=torch.channels_last)
+    return images.requires_grad_(True)
 
 
 @torch.no_grad()
