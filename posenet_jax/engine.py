@@ -211,7 +211,7 @@ class _Slots:
         self._targets: np.ndarray | None = None
         self._size = space.size
         self._images: np.ndarray | None = None  # to start from, once a job has brought one
-        self._state: Any = None
+        self._state = slot_programs.empty(recipe, space, mesh, slots)
         self._on_device: Any = None
 
     @property

@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax import inversion
 from posenet_jax.inversion import State, Status
@@ -26,9 +27,21 @@ def start_key(key: Array, index: Array, restart: Array, starts: Array) -> Array:
     return jnp.where((restart == 0) & (starts == 1), key, other)
 
 
+def empty(recipe: Recipe, space: Preprocessing, mesh: Mesh, slots: int) -> State:
+    """Slots with nothing in them, for `begin` to fill.
+
+    The first are filled by the program that fills others later: two might round the noise each in
+    its own way, and a job's result would depend on when its turn came.
+    """
+    one = jax.eval_shape(lambda key: inversion.init(key, recipe, space), jax.random.key(0))
+    state = jax.tree.map(lambda leaf: np.zeros((slots, *leaf.shape), leaf.dtype), one)
+    state = state.replace(status=np.full(slots, Status.OUT_OF_STEPS, np.int32))
+    return jax.device_put(state, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
+
+
 @functools.partial(jax.jit, static_argnames=("space", "mesh"), donate_argnums=0)
 def begin(
-    state: State | None,
+    state: State,
     key: Array,
     numbers: Array,
     recipe: Recipe,
@@ -37,7 +50,7 @@ def begin(
     space: Preprocessing,
     mesh: Mesh,
 ) -> State:
-    """Slots whose `starts` is not 0 anew, the others as they are; at first, as ended ones."""
+    """Slots whose `starts` is not 0 anew, the others as they are."""
     split = PartitionSpec(mesh.axis_names)
 
     def one(key, numbers, recipe, image):
@@ -47,9 +60,6 @@ def begin(
         axes = (None, 0, 0, None if images is None else 0)
         fresh = jax.vmap(one, axes)(key, numbers, recipe, images)
         new = numbers[:, 2] > 0
-        if state is None:
-            over = jnp.where(new, fresh.status, jnp.int32(Status.OUT_OF_STEPS))
-            return fresh.replace(status=over)
         return jax.tree.map(
             lambda a, b: jnp.where(new.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), fresh, state
         )

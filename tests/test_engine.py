@@ -338,7 +338,7 @@ def test_patience_ends_what_no_longer_falls():
 
 
 def test_refilling_does_not_compile_again():
-    _run(_jobs(3))
+    _run(_jobs(2))  # without
     sizes = slot_programs.advance._cache_size(), slot_programs.begin._cache_size()
     _run(_jobs(9), STOP.replace(learning_rate=1.0, tolerance=0.2))
     assert (slot_programs.advance._cache_size(), slot_programs.begin._cache_size()) == sizes
