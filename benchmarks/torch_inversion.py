@@ -1,4 +1,4 @@
-"""The peer: inversion as a plain batched PyTorch loop, written to run well on a CPU, or on JAX's GPU.
+"""The peer: inversion as a plain batched PyTorch loop, written to run well, where JAX runs.
 
 Images [B, 3, H, W] channels last in memory, weights frozen, gradients of all images in one backward
 pass. Eager: a person's own loop, not `torch.compile`.
