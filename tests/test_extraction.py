@@ -287,6 +287,8 @@ def test_a_folder_of_another_run_is_refused(encoder, folder, tmp_path):
     ],
 )
 def test_options_without_sense(encoder, folder, tmp_path, options, named):
+    if jax.device_count() == 1 and "batch_size" in options:
+        pytest.skip("any number divides over one device")
     with pytest.raises(InputError, match=named):
         _extract(encoder, folder, tmp_path / "out", **options)
     assert not list((tmp_path / "out").glob("*.json"))
