@@ -69,6 +69,7 @@ _PROBE = flags.DEFINE_integer(
 _STEPS = flags.DEFINE_integer(
     "steps", recipes.CALIBRATED.steps, "Steps of recipe calibrated.", lower_bound=1
 )
+_BATCH = flags.DEFINE_integer("batch", 32, "Scenes that a device renders at once.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides the scenes: not one of training's.")
 _FACADES = flags.DEFINE_string(
     "facades",
@@ -111,9 +112,15 @@ def main() -> int:
     _, atlas, skipped = pairs.facade_atlases(_FACADES.value, atlas_key, mesh)
     for name in skipped:
         print(f"left out: {name}", file=sys.stderr)
+    batch = _BATCH.value * mesh.size
     rendered = {
         kind: findings.scene_set(
-            scene_key, atlas, findings.configured(kind, space.size), mesh, _IMAGES.value
+            scene_key,
+            atlas,
+            findings.configured(kind, space.size),
+            mesh,
+            _IMAGES.value,
+            batch=batch,
         )
         for kind in _KINDS.value
     }
@@ -155,7 +162,7 @@ def main() -> int:
             reporting.image_grid(out / f"{group}.png", columns, title=title)
     config = findings.configured("cities", space.size)
     count = _PROBE.value + _PROBE.value // 2
-    known = findings.scene_set(probe_key, atlas, config, mesh, count)
+    known = findings.scene_set(probe_key, atlas, config, mesh, count, batch=batch)
     for network in networks:
         both = (network.trained, network.untrained)
         rows += findings.probe_claims("cities", both, network.layer, known)

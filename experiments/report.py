@@ -69,9 +69,11 @@ _STEPS = flags.DEFINE_integer(
 _BATCHES = flags.DEFINE_integer(
     "batches", 400, "Batches of the decoder that learns eight streets by heart.", lower_bound=1
 )
+_BATCH = flags.DEFINE_integer(
+    "batch", 32, "Scenes that a device renders at once, an even number.", lower_bound=2
+)
 _SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides scenes and noise: not one of training's.")
 _ENCODERS = ("streetnet", "streetnet-random-0")
-_BATCH = 32
 _TITLES = {
     "streets": ("figure_5_streets", "Fig. 5: streets inverted", "Rendered streets"),
     "rooms": ("figure_9_rooms", "Fig. 9: rooms inverted", "Rendered rooms"),
@@ -123,7 +125,8 @@ def _rendered(
         count = _SCENES.value if group == "streets" else max(2, _SCENES.value // 2)
         least = max(count, parts.SAMPLES) if group == "streets" else count
         config, own = findings.configured(kind, size), jax.random.fold_in(key, number)
-        views[group] = findings.scene_set(own, atlas, config, mesh, least, batch=_BATCH * mesh.size)
+        batch = _BATCH.value * mesh.size
+        views[group] = findings.scene_set(own, atlas, config, mesh, least, batch=batch)
     return views
 
 
@@ -135,7 +138,7 @@ def _known(
         group: findings.scene_set(
             jax.random.fold_in(key, number), atlas, findings.configured(kind, size), mesh,
             _PROBE.value if group == "streets" else max(2, _PROBE.value // 8),
-            batch=_BATCH * mesh.size,
+            batch=_BATCH.value * mesh.size,
         )
         for number, (group, kind) in enumerate(kinds.items())
     }  # fmt: skip
@@ -199,14 +202,14 @@ def _sensitivity(out, encoders, atlas, config, key, mesh) -> report_page.Section
     with tqdm(total=_PAIRS.value, desc="sensitivity", unit="scene") as bar:
         found = sensitivity.measure(
             encoders, atlas, config, key=key, mesh=mesh,
-            count=_PAIRS.value, batch=_BATCH * mesh.size, progress=bar.update,
+            count=_PAIRS.value, batch=_BATCH.value * mesh.size, progress=bar.update,
         )  # fmt: skip
     return parts.sensitivity(out, found)
 
 
 def _surgery(out, encoder, atlas, config, key, mesh) -> report_page.Section:
     own, other, noise = jax.random.split(key, 3)
-    source = pairs.RenderedPairs(atlas, config, _BATCH * mesh.size, mesh)
+    source = pairs.RenderedPairs(atlas, config, _BATCH.value * mesh.size, mesh)
     with tqdm(total=2 * _PAIRS.value, desc="surgery", unit="pair") as bar:
         images, fitted = (
             surgery.rendered(encoder, source, key=k, count=_PAIRS.value, progress=bar.update)
@@ -219,6 +222,8 @@ def main() -> int:
     """Makes the page and returns the exit code."""
     encoders = [weights.load_encoder(name) for name in _ENCODERS]
     judge, claims = weights.load_encoder("judge"), _claims()
+    if _BATCH.value % 2:
+        raise InputError(f"--batch must be even, as two pairs share a street, not {_BATCH.value}")
     kinds = _kinds()
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     taken = [*_SCENE_KINDS, *_SCENE_KINDS.values()]

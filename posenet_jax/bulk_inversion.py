@@ -242,7 +242,7 @@ class _Work:
 
 def _columns(recipe: Recipe, images: int) -> Recipe:
     """The recipe with arrays [images], on the host."""
-    return jax.tree.map(np.asarray, recipes.broadcast(recipe, images))
+    return recipes.broadcast(recipe, images)
 
 
 def _recipe_record(recipe: Recipe) -> dict[str, Any]:

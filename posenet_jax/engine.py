@@ -105,7 +105,7 @@ def invert(
     targets = np.asarray(targets)
     _check_targets(encode, targets, space or _space(encode))
     starts = _checked_starts(start, recipe, len(targets), space or _space(encode))
-    columns = jax.tree.map(np.asarray, recipes.broadcast(recipe, len(targets)))
+    columns = recipes.broadcast(recipe, len(targets))
     per_image = [jax.tree.map(lambda x, i=i: x[i], columns) for i in range(len(targets))]
     jobs = (
         Job(i, target, recipe=own, start=begun)

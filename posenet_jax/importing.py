@@ -130,9 +130,9 @@ def _converted(
         array = arrays[weights]
         if order == "OIHW":
             array = _channels_last(array, _image_channels(layer, layers))
-        flat[f"{layer}/kernel"] = jnp.asarray(array)
-        flat[f"{layer}/bias"] = jnp.asarray(arrays[bias])
-    return traverse_util.unflatten_dict(flat, sep="/")
+        flat[f"{layer}/kernel"] = array
+        flat[f"{layer}/bias"] = arrays[bias]
+    return jax.device_put(traverse_util.unflatten_dict(flat, sep="/"))
 
 
 def _image_channels(layer: str, layers: Mapping[str, Shape]) -> int:

@@ -8,7 +8,7 @@ mean-subtracted space, 0-255 units.
 import dataclasses
 from typing import Any, Literal
 
-import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 DATA_TERMS = ("norm", "relative_square")
@@ -129,16 +129,16 @@ RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED,
 
 
 def broadcast(recipe: Recipe, count: int) -> Recipe:
-    """The recipe with every leaf [count]; ValueError names a leaf of another length."""
+    """The recipe with every leaf [count], on the host; ValueError names one of another length."""
     leaves: dict[str, Any] = {}
     for field, value in recipe.__dict__.items():
         if not recipe.__dataclass_fields__[field].metadata.get("pytree_node", True):
             continue
-        array = jnp.asarray(value, jnp.float32)
+        array = np.asarray(value, np.float32)
         if array.ndim > 1 or (array.ndim == 1 and array.shape[0] != count):
             raise ValueError(
                 f"{field} must be a number or one number an image [{count}], received shape "
                 f"{array.shape}"
             )
-        leaves[field] = jnp.broadcast_to(array, (count,))
+        leaves[field] = np.broadcast_to(array, (count,))
     return dataclasses.replace(recipe, **leaves)

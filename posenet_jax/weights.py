@@ -309,5 +309,4 @@ def checked_tree(path: Path, tensors: dict[str, np.ndarray], wanted: Any) -> dic
     """The arrays as a tree; InputError names one that is not finite or not as `wanted` says."""
     shapes = traverse_util.flatten_dict(wanted, sep="/")
     importing.check_arrays(path, tensors, {name: leaf.shape for name, leaf in shapes.items()})
-    flat = {name: jnp.asarray(value) for name, value in tensors.items()}
-    return traverse_util.unflatten_dict(flat, sep="/")
+    return jax.device_put(traverse_util.unflatten_dict(tensors, sep="/"))

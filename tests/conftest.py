@@ -42,11 +42,11 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 @pytest.fixture(scope="module", autouse=True)
 def compiling(request):
-    """Files marked `quick_compiling` run slower programs, of plain convolutions.
+    """Compiling takes longer than running: most files run slower programs, of plain convolutions.
 
     JAX's cache of programs does not know of the setting: none may be used on the other side of it.
     """
-    quick = request.node.get_closest_marker("quick_compiling") is not None
+    quick = request.node.get_closest_marker("optimised") is None
     if quick != jax.config.read("jax_disable_most_optimizations"):
         jax.clear_caches()
         jax.config.update("jax_disable_most_optimizations", quick)
@@ -80,7 +80,7 @@ def winograd_forms():
 
 def pytest_configure(config):
     config.addinivalue_line(
-        "markers", "quick_compiling: for files whose time compiling takes, not running"
+        "markers", "optimised: for files that run long, or compare with a script's every bit"
     )
 
 
@@ -88,7 +88,7 @@ def pytest_collection_modifyitems(items):
     """Those marked alike together, so that a process changes from one to the other once."""
     items.sort(
         key=lambda item: (
-            item.get_closest_marker("quick_compiling") is not None,
+            item.get_closest_marker("optimised") is None,
             _LONG.index(item.path.name) if item.path.name in _LONG else 99,
         )
     )

@@ -17,7 +17,6 @@ from posenet_jax.discriminator import Discriminator
 from posenet_jax.errors import InputError
 from posenet_jax.weights import random_encoder
 
-pytestmark = pytest.mark.quick_compiling
 BATCH, NOISE, SCALE = 4, 3, 20.0
 GAME = Game(noise=NOISE, layers=("conv2",))
 CONFIG = DecoderConfig(network="sharp", game=GAME)

@@ -35,6 +35,8 @@ from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.errors import InputError
 from posenet_jax.inversion_shards import InvertedImage, picture_files
 
+pytestmark = pytest.mark.optimised
+
 COUNT = 11
 STEPS = 12
 RECIPE = dataclasses.replace(recipes.CALIBRATED, steps=STEPS)

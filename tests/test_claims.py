@@ -145,7 +145,7 @@ def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
     (photos / "bad.png").write_text("not a picture")
     flags = "--encoder=compact", "--control=compact-random-0", "--kinds=cities", "--steps=2"
     beside = "--beside=compact/conv4", "--beside_control=compact-random-1", f"--photos=own={photos}"
-    done = run(*flags, *beside, "--images=3", "--probe_scenes=20")
+    done = run(*flags, *beside, "--images=3", "--probe_scenes=20", "--batch=5")
     assert done.returncode == 1 and "left out: " in done.stderr, done.stderr
     assert "bad.png" in done.stderr and "Traceback" not in done.stderr
     with (tmp_path / "claims.csv").open(newline="") as file:

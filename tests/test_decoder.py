@@ -7,7 +7,7 @@ import pytest
 
 from posenet_jax.decoder import NETWORKS
 
-pytestmark = [pytest.mark.quick_compiling, pytest.mark.usefixtures("winograd_forms")]
+pytestmark = pytest.mark.usefixtures("winograd_forms")
 
 CASES = [
     ("mirror", (512,)),

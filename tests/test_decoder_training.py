@@ -15,8 +15,6 @@ from posenet_jax.decoder_training import AXIS, DecoderBatch, DecoderConfig
 from posenet_jax.errors import InputError
 from posenet_jax.weights import random_encoder
 
-pytestmark = pytest.mark.quick_compiling
-
 CONFIG = DecoderConfig(ema_decay=0.5)
 BATCH = 4
 

@@ -14,7 +14,7 @@ import pytest
 from posenet_jax.encoder import ARCHITECTURES, TAPS, SiameseHeads
 from posenet_jax.weights import init_params
 
-pytestmark = [pytest.mark.quick_compiling, pytest.mark.usefixtures("winograd_forms")]
+pytestmark = pytest.mark.usefixtures("winograd_forms")
 
 FORWARD = 1e-5
 GRADIENT = 2e-5

@@ -9,7 +9,6 @@ from scipy.spatial.transform import Rotation
 from posenet_jax import interventions, scenes
 from posenet_jax.scenes import cars, city, solids
 
-pytestmark = pytest.mark.quick_compiling
 SCENES = 6
 CONFIG = scenes.SceneConfig(height=32, width=32, rays=1)
 CLUTTER = [scenes.Semantic.CAR, scenes.Semantic.TREE, scenes.Semantic.POLE]

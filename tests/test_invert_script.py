@@ -14,6 +14,8 @@ from PIL import Image
 
 from posenet_jax import weights
 
+pytestmark = pytest.mark.optimised
+
 ROOT = Path(__file__).parents[1]
 COLUMNS = (
     "image,layer,recipe,seed,steps,status,relative_loss,descriptor_error,luminance_correlation"

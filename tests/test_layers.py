@@ -13,7 +13,7 @@ from posenet_jax.layers import (
     pooled_size,
 )
 
-pytestmark = [pytest.mark.quick_compiling, pytest.mark.usefixtures("winograd_forms")]
+pytestmark = pytest.mark.usefixtures("winograd_forms")
 
 # Of the largest value: sums of up to 1,200 float32 products, in another order than PyTorch's.
 TOLERANCE = 5e-6

@@ -10,8 +10,6 @@ from PIL import Image
 from posenet_jax import pairs, scenes, training
 from posenet_jax.errors import InputError
 
-pytestmark = pytest.mark.quick_compiling
-
 CONFIG = scenes.SceneConfig(height=24, width=24, rays=1)
 
 

@@ -7,6 +7,8 @@ import pytest
 from posenet_jax import metrics, recipes, reconstruction, weights
 from posenet_jax.errors import InputError
 
+pytestmark = pytest.mark.optimised
+
 
 def _pictures(count, seed):
     coarse = np.random.default_rng(seed).integers(0, 256, (count, 10, 10, 3))

@@ -9,7 +9,6 @@ from scipy import ndimage, stats
 from posenet_jax import metrics, retention, scenes
 from posenet_jax.scenes.raycast import Camera
 
-pytestmark = pytest.mark.quick_compiling
 SIZE = 64
 
 

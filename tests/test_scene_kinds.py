@@ -14,7 +14,6 @@ from posenet_jax.scenes import bodywork, cars, city, raycast, rooms, shading
 from posenet_jax.scenes import views as pair_views
 from posenet_jax.scenes.solids import SLANTED
 
-pytestmark = pytest.mark.quick_compiling
 SIZE = 32
 SCENES = 6  # of every batch, so that all tests of a kind share its programs
 RAYS = 3000

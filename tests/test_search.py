@@ -15,8 +15,6 @@ from posenet_jax import engine, recipes, reconstruction, search, weights
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.search import STAGES, Range
 
-pytestmark = pytest.mark.quick_compiling
-
 
 def test_numbers_are_drawn_from_their_distributions():
     shares = np.random.default_rng(0).random(4000)

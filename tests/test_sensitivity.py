@@ -16,7 +16,6 @@ from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.weights import PoseScale, init_params, random_encoder
 
-pytestmark = pytest.mark.quick_compiling
 SIZE, COUNT, BATCH = 64, 5, 4
 SPACE = Preprocessing(means=(104.0, 117.0, 123.0), size=SIZE)
 # Without a sensor's noise, drawing it anew changes nothing at all.

@@ -16,8 +16,6 @@ from posenet_jax.errors import InputError, NotFinite
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.training import GAIN, Pairs, TrainConfig
 
-pytestmark = pytest.mark.quick_compiling
-
 SPACE = Preprocessing(means=(104.0, 117.0, 123.0))
 CONFIG = TrainConfig(
     architecture="compact",

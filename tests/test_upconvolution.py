@@ -7,7 +7,7 @@ import pytest
 
 from posenet_jax.upconvolution import UpsampledConv, UpsampledConvTranspose
 
-pytestmark = [pytest.mark.quick_compiling, pytest.mark.usefixtures("winograd_forms")]
+pytestmark = pytest.mark.usefixtures("winograd_forms")
 
 
 def _check(torch, layer, x, plain, weight_axes):

@@ -1,10 +1,13 @@
 """Vanishing points against drawings of lines that run toward known ones."""
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 from scipy.spatial.transform import Rotation
 
 from posenet_jax import retention, vanishing
+
+pytestmark = pytest.mark.optimised
 
 SIZE = 100
 FOCAL = 95.0

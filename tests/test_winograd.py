@@ -11,7 +11,7 @@ from scipy.signal import correlate
 from posenet_jax import weights, winograd
 from posenet_jax.layers import UnitStrideConv
 
-pytestmark = [pytest.mark.quick_compiling, pytest.mark.usefixtures("winograd_forms")]
+pytestmark = pytest.mark.usefixtures("winograd_forms")
 
 # Of the largest value, by kernel size: more points round more.
 TOLERANCE = {3: 2e-6, 5: 8e-6}

@@ -21,6 +21,8 @@ from posenet_jax.scenes import facades, patterns
 
 Array = jax.Array
 
+_BLOCK = 64  # facades drawn together, for which one program serves atlases of many sizes
+
 
 class Material(enum.IntEnum):
     """The atlas's first layers; facades follow."""
@@ -101,21 +103,23 @@ def _layers(pictures: Array) -> Array:
     return jax.lax.map(_layer, pictures.astype(jnp.float32))
 
 
-def _atlas(pictures: Array) -> Atlas:
-    """[N, S, S, 3] facades, 0-255, behind the materials (which are always the same)."""
-    size = pictures.shape[1]
+def _atlas(facade_blocks: Sequence[Array], size: int) -> Atlas:
+    """Blocks of [N, S, S, 3] facades, 0-255, behind the materials (which are always the same)."""
     if size & (size - 1):
         raise ValueError(f"a texture's side must be a power of two, not {size}")
     outside = facades.draw_materials(jax.random.key(0), size)
     inside = patterns.draw_patterns(jax.random.key(1), size)
-    return Atlas(jnp.concatenate([_layers(p) for p in (outside, inside, pictures)]))
+    materials = _layers(jnp.concatenate([outside, inside]))
+    return Atlas(jnp.concatenate([materials, *map(_layers, facade_blocks)]))
 
 
 def procedural_atlas(key: Array, num: int = 64, *, size: int = 128) -> Atlas:
     """Atlas of `num` invented facades: storeys, windows, frames, shop fronts, brick or plaster."""
     if num < 1:
         raise ValueError(f"an atlas needs a facade, not {num}")
-    return _atlas(facades.draw_facades(jax.random.split(key, num), size))
+    keys = jax.random.split(key, num)
+    blocks = [keys[start : start + _BLOCK] for start in range(0, num, _BLOCK)]
+    return _atlas([facades.draw_facades(block, size) for block in blocks], size)
 
 
 def atlas_from_files(paths: Iterable[str | pathlib.Path], *, size: int = 128) -> FolderAtlas:
@@ -131,7 +135,7 @@ def atlas_from_files(paths: Iterable[str | pathlib.Path], *, size: int = 128) ->
             skipped.append((str(path), str(error)))
     if not pictures:
         raise ValueError(f"no facade could be read; {len(skipped)} files were skipped")
-    return FolderAtlas(_atlas(jnp.asarray(np.stack(pictures))), tuple(skipped))
+    return FolderAtlas(_atlas([jnp.asarray(np.stack(pictures))], size), tuple(skipped))
 
 
 def atlas_from_folder(

@@ -106,6 +106,7 @@ def draw_facades(key: Array, size: int) -> Array:
     return jnp.clip(_shop_front(shop_key, picture, u, v), 0.0, 255.0)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def draw_materials(key: Array, size: int) -> Array:
     """[4, S, S, 3] asphalt, paving, foliage and cloud, in the order of `Material`.
 

@@ -3,6 +3,8 @@
 Most are factors on a colour, near white; books are coloured. Tiled by mirrored repetition.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -93,6 +95,7 @@ def _books(key: Array, size: int) -> Array:
     return 255.0 * jnp.where((v > top)[..., None], spine, 0.12)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def draw_patterns(key: Array, size: int) -> Array:
     """[9, S, S, 3] in the order of `Material`, from PLANKS on."""
     keys = jax.random.split(key, 9)
