@@ -33,10 +33,10 @@ def on_every_device(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-@functools.partial(jax.jit, static_argnames=("count", "config", "sharding"))
-def _sample_scenes(key: Array, count: int, config: scenes.ViewConfig, sharding: NamedSharding):
+@functools.partial(jax.jit, static_argnames=("count", "sharding"))
+def _scene_keys(key: Array, count: int, sharding: NamedSharding) -> tuple[SceneKeys, Array, Array]:
+    """Of `count` scenes, over the devices, so that each samples its own."""
     city_key, view_key, photo_key = jax.random.split(key, 3)
-    # Each device samples its own scenes: left to itself, one samples all.
     cities, views, photos = jax.lax.with_sharding_constraint(
         (
             jnp.repeat(jax.random.split(city_key, count // 2), 2),
@@ -45,9 +45,7 @@ def _sample_scenes(key: Array, count: int, config: scenes.ViewConfig, sharding: 
         ),
         sharding,
     )
-    keys: SceneKeys = jax.vmap(scene_keys)(cities)
-    one = functools.partial(scenes.scene_from_keys, config=config)
-    return jax.lax.with_sharding_constraint(jax.vmap(one)(keys, views, photos), sharding)
+    return jax.lax.with_sharding_constraint((jax.vmap(scene_keys)(cities), views, photos), sharding)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +58,8 @@ class RenderedPairs:
     mesh: Mesh
 
     def scenes(self, key: Array) -> scenes.Scene:
-        return _sample_scenes(key, self.count, self.config, over_devices(self.mesh))
+        keys = _scene_keys(key, self.count, over_devices(self.mesh))
+        return scenes.scenes_from_keys(*keys, config=self.config)
 
     def __call__(self, key: Array) -> Pairs:
         views = scenes.render_scenes(self.scenes(key), self.atlas, self.config)

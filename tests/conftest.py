@@ -60,7 +60,6 @@ _LONG = (
     "test_bulk_inversion.py",
     "test_report.py",
     "test_scenes.py",
-    "test_claims.py",
     "test_decoder.py",
     "test_decoder_training.py",
     "test_upconvolution.py",

@@ -143,9 +143,10 @@ def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
         coarse = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
         Image.fromarray(coarse).resize((120, 110)).save(photos / f"{number}.png")
     (photos / "bad.png").write_text("not a picture")
-    flags = "--encoder=compact", "--control=compact-random-0", "--kinds=cities", "--steps=2"
-    beside = "--beside=compact/conv4", "--beside_control=compact-random-1", f"--photos=own={photos}"
-    done = run(*flags, *beside, "--images=3", "--probe_scenes=20", "--batch=5")
+    # The numbers of the report's test, so that what that has compiled serves here.
+    beside = "--beside=streetnet/conv4", "--beside_control=streetnet-random-1"
+    few = "--kinds=cities", "--steps=2", "--images=3", "--probe_scenes=20", "--batch=4"
+    done = run(*few, *beside, f"--photos=own={photos}")
     assert done.returncode == 1 and "left out: " in done.stderr, done.stderr
     assert "bad.png" in done.stderr and "Traceback" not in done.stderr
     with (tmp_path / "claims.csv").open(newline="") as file:
@@ -156,7 +157,7 @@ def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
         shown = [
             (row["images"], row["picture"]) for row in csv.DictReader(file) if row["layer"] == "fc5"
         ]
-    names = "compact", "compact, wrong image", "compact-random-0"
+    names = "streetnet", "streetnet, wrong image", "streetnet-random-0"
     assert shown == [
         (group, name) for group, count in (("cities", 3), ("own", 2)) for name in names
         for _ in range(count)
