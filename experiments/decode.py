@@ -20,6 +20,7 @@ Exit code: 0; 1 if some images could not be read (they are named, the others are
 could not be made.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,9 @@ _GRID = flags.DEFINE_integer("grid", 32, "Images shown in grid.png.", lower_boun
 _DRAWS = flags.DEFINE_integer(
     "draws", 8, "Pictures of each descriptor, of decoders that read noise.", lower_bound=2
 )
+_STEPS = flags.DEFINE_integer(
+    "steps", recipes.CALIBRATED.steps, "Of the inversion to compare with.", lower_bound=1
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise.")
 _SHOWN_DRAWS = 3
 _DEVIATION = 4  # times, in draws.png
@@ -70,14 +74,15 @@ def _decoders(encoder: weights.Encoder) -> list[decoding.Decoder]:
 
 
 def _inverted(encoder: weights.Encoder, originals: np.ndarray) -> np.ndarray:
-    work = len(originals) * recipes.CALIBRATED.steps
+    recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
+    work = len(originals) * recipe.steps
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
         return reconstruct(
             encoder,
             _LAYER.value,
             originals,
             key=jax.random.key(_SEED.value),
-            recipe=recipes.CALIBRATED,
+            recipe=recipe,
             progress=bar.update,
         ).image
 
