@@ -103,14 +103,15 @@ def _layers(pictures: Array) -> Array:
     return jax.lax.map(_layer, pictures.astype(jnp.float32))
 
 
-def _atlas(facade_blocks: Sequence[Array], size: int) -> Atlas:
+def _atlas(*blocks: Array) -> Atlas:
     """Blocks of [N, S, S, 3] facades, 0-255, behind the materials (which are always the same)."""
+    size = blocks[0].shape[1]
     if size & (size - 1):
         raise ValueError(f"a texture's side must be a power of two, not {size}")
     outside = facades.draw_materials(jax.random.key(0), size)
     inside = patterns.draw_patterns(jax.random.key(1), size)
     materials = _layers(jnp.concatenate([outside, inside]))
-    return Atlas(jnp.concatenate([materials, *map(_layers, facade_blocks)]))
+    return Atlas(jnp.concatenate([materials, *map(_layers, blocks)]))
 
 
 def procedural_atlas(key: Array, num: int = 64, *, size: int = 128) -> Atlas:
@@ -119,7 +120,7 @@ def procedural_atlas(key: Array, num: int = 64, *, size: int = 128) -> Atlas:
         raise ValueError(f"an atlas needs a facade, not {num}")
     keys = jax.random.split(key, num)
     blocks = [keys[start : start + _BLOCK] for start in range(0, num, _BLOCK)]
-    return _atlas([facades.draw_facades(block, size) for block in blocks], size)
+    return _atlas(*(facades.draw_facades(block, size) for block in blocks))
 
 
 def atlas_from_files(paths: Iterable[str | pathlib.Path], *, size: int = 128) -> FolderAtlas:
@@ -135,7 +136,7 @@ def atlas_from_files(paths: Iterable[str | pathlib.Path], *, size: int = 128) ->
             skipped.append((str(path), str(error)))
     if not pictures:
         raise ValueError(f"no facade could be read; {len(skipped)} files were skipped")
-    return FolderAtlas(_atlas([jnp.asarray(np.stack(pictures))], size), tuple(skipped))
+    return FolderAtlas(_atlas(jnp.asarray(np.stack(pictures))), tuple(skipped))
 
 
 def atlas_from_folder(
