@@ -149,7 +149,7 @@ def invert_all(
         new = 0
         with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
             writing: Future[None] | None = None
-            columns = _columns(recipe, plan.images)
+            columns = recipes.broadcast(recipe, plan.images)
             work = _Work(tap, columns, decoder, config, identity["slots"], mesh)
             for shard in work.shards(batches, progress, report):
                 new += len(shard.entries)
@@ -238,11 +238,6 @@ class _Work:
                 progress(sum(max(0, steps - result.steps) for result in one))
             yield from ended()
         yield from ended()
-
-
-def _columns(recipe: Recipe, images: int) -> Recipe:
-    """The recipe with arrays [images], on the host."""
-    return recipes.broadcast(recipe, images)
 
 
 def _recipe_record(recipe: Recipe) -> dict[str, Any]:
