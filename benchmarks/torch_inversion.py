@@ -39,9 +39,10 @@ def full_precision() -> None:
 
 def freeze(weights: Weights) -> Weights:
     """Weights laid out for channels-last convolutions, without gradients."""
+    layouts = {4: torch.channels_last}
     return {
-        name: w.contiguous(memory_format=torch.channels_last) if w.ndim == 4 else w.contiguous()
-        for name, w in ((name, w.to(device())) for name, w in weights.items())
+        name: w.to(device()).contiguous(memory_format=layouts.get(w.ndim, torch.contiguous_format))
+        for name, w in weights.items()
     }
 
 

@@ -55,7 +55,10 @@ _DRAWS = flags.DEFINE_integer(
     "draws", 8, "Pictures of each descriptor, of decoders that read noise.", lower_bound=2
 )
 _STEPS = flags.DEFINE_integer(
-    "steps", recipes.CALIBRATED.steps, "Of the inversion to compare with.", lower_bound=1
+    "steps",
+    recipes.CALIBRATED.steps,
+    "Steps an image of the inversion that --compare sets beside.",
+    lower_bound=1,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise.")
 _SHOWN_DRAWS = 3

@@ -153,12 +153,12 @@ def test_trains_against_a_discriminator_and_compares(images, trained, tmp_path):
     assert (workdir / "health.png").is_file()
     (workdir / "decoder.safetensors").rename(workdir / "generator.safetensors")
     both = f"--decoder={decoder},{workdir / 'generator.safetensors'}"
-    flags_of_decode = f"--images={images}/?.jpg", both, f"--out={out}", "--limit=2", "--steps=80"
+    flags_of_decode = f"--images={images}/?.jpg", both, f"--out={out}", "--limit=2", "--steps=100"
     run = _run("decode", *flags_of_decode, "--compare")
     assert run.returncode == 0, run.stderr
     methods = json.loads((out / "metrics.json").read_text())["methods"]
     assert set(methods) == {"decoder", "generator", "inversion"}
-    assert methods["inversion"]["picture_relative_loss"]["mean"] < 0.1
+    assert methods["inversion"]["picture_relative_loss"]["mean"] < 0.05
     assert methods["generator"]["draw_variance"] > 0
     assert len(_table(out / "results.csv")) == 6
     assert (out / "draws-generator.png").is_file() and (out / "grid.png").is_file()

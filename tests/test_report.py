@@ -118,7 +118,7 @@ def test_the_script_makes_the_whole_page(tmp_path):
         "--cpu_devices=1",
         f"--out={out}",
         f"--photos=mine={photos}",
-        "--beside=streetnet-random-1/fc5",
+        "--beside=compact/fc5",
     )
     done = script_process.run("report", *flags)
     assert done.returncode == 1 and "zz.png" in done.stderr, done.stderr
@@ -130,7 +130,7 @@ def test_the_script_makes_the_whole_page(tmp_path):
     with (out / "fidelity.csv").open(newline="") as file:
         seen = {(row["images"], row["encoder"]) for row in csv.DictReader(file)}
     floors = "mean of 12 others", "nearest of 12 others"
-    networks = "streetnet", "streetnet-random-0", "streetnet-random-1"
+    networks = "streetnet", "streetnet-random-0", "compact"
     assert seen == {(g, e) for g in ("streets", "mine") for e in (*networks, *floors)}
     with (out / "claims.csv").open(newline="") as file:
         assert {row["images"] for row in csv.DictReader(file)} == {"cities", "mine"}
