@@ -15,6 +15,7 @@ from flax import struct
 
 from posenet_jax.layers import (
     FewChannelConv,
+    StridedConv,
     UnitStrideConv,
     local_response_norm,
     max_pool,
@@ -60,7 +61,7 @@ class StreetNet(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
         taps = {}
-        x = taps["conv1"] = nn.relu(_conv(96, 7, stride=3, name="conv1")(images))
+        x = taps["conv1"] = nn.relu(StridedConv(96, 7, stride=3, name="conv1")(images))
         x = local_response_norm(max_pool(x), alpha=self.lrn_alpha)
         x = taps["conv2"] = nn.relu(UnitStrideConv(128, 5, padding=2, groups=2, name="conv2")(x))
         x = local_response_norm(max_pool(x), alpha=self.lrn_alpha)

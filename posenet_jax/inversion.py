@@ -135,7 +135,8 @@ def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> Stat
         return loss(image, descriptor, target, recipe), descriptor
 
     (value, descriptor), gradient = jax.value_and_grad(evaluate, has_aux=True)(state.image)
-    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
+    # A maximum is not finite where one of its numbers is not, and needs no array beside them.
+    finite = jnp.isfinite(value) & jnp.isfinite(jnp.max(jnp.abs(gradient)))
     candidate = Best(
         image=state.image,
         loss=value,

@@ -5,6 +5,8 @@ chosen for XLA's CPU backend, where a grouped convolution, `reduce_window`'s gra
 shifted slices are 5 to 60 times slower than what stands here; the numbers are the same everywhere.
 """
 
+import functools
+import itertools
 import math
 
 import jax
@@ -23,25 +25,81 @@ def pooled_size(size: int, window: int, stride: int) -> int:
     return math.ceil((size - window) / stride) + 1
 
 
-def _pool_axis(x: Array, axis: int, window: int, stride: int) -> Array:
-    size = x.shape[axis]
-    pooled = pooled_size(size, window, stride)
-    overhang = (pooled - 1) * stride + window - size
-    if overhang > 0:
-        padding = [(0, 0, 0)] * x.ndim
-        padding[axis] = (0, overhang, 0)
-        x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), padding)
-    extent = (pooled - 1) * stride + 1
-    slices = [lax.slice_in_dim(x, k, k + extent, stride, axis) for k in range(window)]
-    best = slices[0]
-    for candidate in slices[1:]:
-        best = jnp.maximum(best, candidate)
-    return best
-
-
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def max_pool(x: Array, window: int = 3, stride: int = 2) -> Array:
-    """Ceil-mode max-pooling over H and W, one axis after the other."""
-    return _pool_axis(_pool_axis(x, x.ndim - 3, window, stride), x.ndim - 2, window, stride)
+    """Ceil-mode max-pooling over H and W; of equal pixels the first in a window has the gradient.
+
+    That is one loop over the pixels, each looking where its windows found their maximum: XLA's own
+    derivative of the maxima is several, of padded arrays.
+    """
+    return _pooled(x, window, stride)[0]
+
+
+def _pooled(x: Array, window: int, stride: int) -> tuple[Array, Array]:
+    """(Maxima, their place in the window: `window`·row + column), both [..., P, Q, C]."""
+    best, place = x, jnp.zeros(x.shape, jnp.int16)
+    for axis in (x.ndim - 3, x.ndim - 2):
+        candidates = _window_slices(best, -jnp.inf, axis, window, stride)
+        places = _window_slices(place, 0, axis, window, stride)
+        best, place = candidates[0], window * places[0]
+        for k in range(1, window):
+            place = jnp.where(candidates[k] > best, window * places[k] + k, place)
+            best = jnp.maximum(best, candidates[k])
+    return best, place
+
+
+def _window_slices(x: Array, beyond: float, axis: int, window: int, stride: int) -> list[Array]:
+    """The first element of every window along the axis, the second, … to the last."""
+    pooled = pooled_size(x.shape[axis], window, stride)
+    edges = [(0, 0, 0)] * x.ndim
+    edges[axis] = (0, (pooled - 1) * stride + window - x.shape[axis], 0)
+    x = lax.pad(x, jnp.array(beyond, x.dtype), edges)
+    extent = (pooled - 1) * stride + 1
+    return [lax.slice_in_dim(x, k, k + extent, stride, axis) for k in range(window)]
+
+
+def _max_pool_forward(x: Array, window: int, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    best, place = _pooled(x, window, stride)
+    # Of no bytes: tells the gradient x's height and width.
+    return best, (place, jnp.zeros((*x.shape[-3:-1], 0)))
+
+
+def _max_pool_gradient(
+    window: int, stride: int, kept: tuple[Array, Array], cotangent: Array
+) -> tuple[Array]:
+    """A pixel in row a·stride + p lies in window a at row p, in window a - 1 at p + stride, …"""
+    place, like_x = kept
+    height, width = like_x.shape[:2]
+    *lead, _, _, channels = cotangent.shape
+    down, across = -(-height // stride), -(-width // stride)
+    # Beyond the first and the last windows: none.
+    reach = -(-window // stride) - 1
+    beyond = [
+        (reach, blocks - windows)
+        for blocks, windows in zip((down, across), cotangent.shape[-3:-1], strict=True)
+    ]
+    edges = [(0, 0)] * len(lead) + [*beyond, (0, 0)]
+    place, cotangent = jnp.pad(place, edges, constant_values=-1), jnp.pad(cotangent, edges)
+    total = jnp.zeros((*lead, down, stride, across, stride, channels), cotangent.dtype)
+    for up, left in itertools.product(range(reach + 1), repeat=2):
+        row, column = np.ogrid[up * stride : (up + 1) * stride, left * stride : (left + 1) * stride]
+        own = np.where((row < window) & (column < window), window * row + column, -2)
+        own = own.astype(np.int16).reshape((1,) * (len(lead) + 1) + (stride, 1, stride, 1))
+        there, given = (
+            x[..., reach - up :, reach - left :, :][..., :down, :across, :]
+            for x in (place, cotangent)
+        )
+        total += jnp.where(_spaced(there) == own, _spaced(given), 0)
+    total = total.reshape((*lead, down * stride, across * stride, channels))
+    return (total[..., :height, :width, :],)
+
+
+def _spaced(windows: Array) -> Array:
+    """[..., P, 1, Q, 1, C]."""
+    return windows[..., :, None, :, None, :]
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_gradient)
 
 
 def local_response_norm(
@@ -54,13 +112,41 @@ def local_response_norm(
     """
     if beta != 0.75:
         raise ValueError(f"local_response_norm computes beta = 0.75 only, received {beta}")
+    return _normalised(x, size, alpha / size)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _normalised(x: Array, size: int, share: float) -> Array:
+    return _normalised_forward(x, size, share)[0]
+
+
+def _near(x: Array, size: int) -> Array:
+    """The sum of the `size` nearest channels: of slices, which on a CPU is a third of the time of a
+    product with a band of ones. Its own adjoint.
+    """
     channels = x.shape[-1]
-    distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
-    band = jnp.asarray(distance <= size // 2, x.dtype)
-    # Full precision: on GPU a default matrix product would round the squares to ten bits.
-    energy = jnp.matmul(jnp.square(x), band, precision=lax.Precision.HIGHEST)
-    root = lax.rsqrt(1.0 + (alpha / size) * energy)
-    return x * root * jnp.sqrt(root)
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(size // 2, size // 2)])
+    slices = [padded[..., k : k + channels] for k in range(2 * (size // 2) + 1)]
+    return functools.reduce(jnp.add, slices)
+
+
+def _normalised_forward(x: Array, size: int, share: float) -> tuple[Array, tuple[Array, Array]]:
+    root = lax.rsqrt(1.0 + share * _near(jnp.square(x), size))
+    return x * (root * jnp.sqrt(root)), (x, root)
+
+
+def _normalised_gradient(
+    size: int, share: float, kept: tuple[Array, Array], cotangent: Array
+) -> tuple[Array]:
+    """By hand, for the derivative of the slices would be padded arrays."""
+    x, root = kept
+    direct = cotangent * (root * jnp.sqrt(root))
+    # Once, not again for each of the neighbours that it is summed with.
+    through = lax.optimization_barrier(direct * x * jnp.square(root))
+    return (direct - (1.5 * share) * x * _near(through, size),)
+
+
+_normalised.defvjp(_normalised_forward, _normalised_gradient)
 
 
 class UnitStrideConv(nn.Module):
@@ -88,6 +174,37 @@ class UnitStrideConv(nn.Module):
         return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
+class StridedConv(nn.Module):
+    """Convolution with a stride, without padding, of images of few channels; kernel [k, k, C, F].
+
+    On a CPU in Winograd's form along one side: no faster forward, but its input's gradient is.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        size, stride = self.kernel_size, self.stride
+        shape = (size, size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        taps = -(-size // stride)
+        if self.has_variable("evaluated", "kernel"):
+            values: Array = self.get_variable("evaluated", "kernel")
+            y = winograd.convolve_strided(x, values, size, stride)
+        elif has_winograd(taps):
+            values = winograd.evaluated_rows(kernel, stride)
+            y = winograd.convolve_strided(x, values, size, stride)
+        else:
+            y = _plain(x, kernel, stride=stride)
+        asked = self.is_mutable_collection("evaluated") and not self.is_initializing()
+        if asked and has_winograd(taps):
+            self.put_variable("evaluated", "kernel", winograd.evaluated_rows(kernel, stride))
+        return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
 def has_winograd(size: int) -> bool:
     """Whether kernels of this size are convolved in Winograd's form: on a CPU, by a program that
     is optimised (without, its sums cost more than the products they save, and long to compile).
@@ -104,21 +221,19 @@ def convolve(x: Array, kernel: Array, padding: int = 0, groups: int = 1) -> Arra
     """
     if has_winograd(len(kernel)):
         return winograd.convolve(x, winograd.evaluated(kernel), padding, groups)
-    batch = x.reshape((-1, *x.shape[-3:]))
     # One grouped convolution is five to fifteen times slower than its parts in XLA's CPU backend.
-    parts = [
-        lax.conv_general_dilated(
-            inputs,
-            weights,
-            window_strides=(1, 1),
-            padding=[(padding, padding)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        for inputs, weights in zip(
-            jnp.split(batch, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True
-        )
-    ]
-    y = jnp.concatenate(parts, axis=-1)
+    parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+    return jnp.concatenate([_plain(*part, padding) for part in parts], -1)
+
+
+def _plain(x: Array, kernel: Array, padding: int = 0, stride: int = 1) -> Array:
+    y = lax.conv_general_dilated(
+        x.reshape((-1, *x.shape[-3:])),
+        kernel,
+        window_strides=(stride, stride),
+        padding=[(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
     return y.reshape((*x.shape[:-3], *y.shape[1:]))
 
 

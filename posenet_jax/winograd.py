@@ -25,11 +25,18 @@ from jax import lax
 
 Array = jax.Array
 
-# By taps: outputs a tile along each side, and the finite points (infinity is the last). Of all sets
-# of small fractions tried these round least: up to 1e-6 of the largest output, and 5e-6.
-_POINTS = {3: (2, ("0", "1", "-1")), 5: (4, ("0", "1", "-1", "2", "-2", "3/5", "-3/5"))}
+# The finite points (infinity is the last) by outputs a tile along a side, and taps. Of all sets of
+# small fractions tried these round least: up to 1e-6 of the largest output, the last one 5e-6.
+_POINTS = {
+    (2, 3): ("0", "1", "-1"),
+    (4, 3): ("0", "1", "-1", "-2", "1/2"),
+    (4, 5): ("0", "1", "-1", "2", "-2", "3/5", "-3/5"),
+}
+# Outputs a tile along each side, by taps, and along the one side of `convolve_strided`.
+_OUTPUTS = {3: 2, 5: 4}
+_ROWS = 4
 
-SIZES = tuple(_POINTS)
+SIZES = tuple(_OUTPUTS)
 
 
 def evaluated(kernel: Array) -> Array:
@@ -37,17 +44,46 @@ def evaluated(kernel: Array) -> Array:
 
     Apart, so that where the kernel stays the same this is done once.
     """
-    return _both_sides(_matrices(len(kernel))[1], kernel)
+    _, matrix, _ = _square(len(kernel))
+    rows = _combined(matrix, list(kernel))
+    return jnp.stack([jnp.stack(_combined(matrix, list(row))) for row in rows])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(x: Array, values: Array, padding: int = 0, groups: int = 1) -> Array:
     """[..., H + 2·padding - r + 1, …, features] of x and an `evaluated` kernel, r of `SIZES`.
 
     `padding`: of zeros on every side, at most r - 1. Each group sees its share of the channels and
     makes its share of the features.
     """
-    return _convolve(x, values, padding, groups)[0]
+    parts = zip(jnp.split(x, groups, -1), jnp.split(values, groups, -1), strict=True)
+    return jnp.concatenate([_convolve(*part, padding) for part in parts], -1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(x: Array, values: Array, padding: int) -> Array:
+    return _convolved(x, values, padding)[0]
+
+
+def _convolved(x: Array, values: Array, padding: int) -> tuple[Array, tuple[Array, Array, Array]]:
+    size = _taps(values)
+    tiles = _tiles(x, padding, size)
+    products = jnp.einsum("ab...c,abcf->ab...f", tiles, values)
+    sides = [side + 2 * padding - size + 1 for side in x.shape[-3:-1]]
+    # Of no bytes: tells the gradient x's height and width.
+    return _interpolated(products, sides, size), (tiles, values, jnp.zeros((*x.shape[-3:-1], 0)))
+
+
+def _convolve_gradients(
+    padding: int, kept: tuple[Array, Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    tiles, values, like_x = kept
+    size = _taps(values)
+    spread = _spread(cotangent, size)
+    back = jnp.einsum("ab...f,abcf->ab...c", spread, values)
+    return _laid(back, padding, like_x.shape[:2], size), _values_gradient(tiles, spread)
+
+
+_convolve.defvjp(_convolved, _convolve_gradients)
 
 
 @jax.custom_vjp
@@ -56,36 +92,11 @@ def convolve_transpose(x: Array, values: Array) -> Array:
     return _transposed(x, values)[0]
 
 
-def _convolve(
-    x: Array, values: Array, padding: int, groups: int
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    size = _taps(values)
-    tiles = _tiles(x, padding, size)
-    products = _products("ab...c,abcf->ab...f", tiles, values, groups)
-    sides = [side + 2 * padding - size + 1 for side in x.shape[-3:-1]]
-    # Of no bytes: tells the gradient x's height and width.
-    return _interpolated(products, sides, size), (tiles, values, jnp.zeros((*x.shape[-3:-1], 0)))
-
-
-def _convolve_gradients(
-    padding: int, groups: int, kept: tuple[Array, Array, Array], cotangent: Array
-) -> tuple[Array, Array]:
-    tiles, values, like_x = kept
-    size = _taps(values)
-    spread = _spread(cotangent, size)
-    back = _products("ab...f,abcf->ab...c", spread, values, groups)
-    by_x = _laid(back, padding, like_x.shape[:2], size)
-    return by_x, _values_gradient(tiles, spread, groups)
-
-
-convolve.defvjp(_convolve, _convolve_gradients)
-
-
 def _transposed(x: Array, values: Array) -> tuple[Array, tuple[Array, Array]]:
     """The input gradient of a convolution whose kernel has its channels exchanged."""
     size = _taps(values)
     spread = _spread(x, size)
-    back = _products("ab...c,abcf->ab...f", spread, values, 1)
+    back = jnp.einsum("ab...c,abcf->ab...f", spread, values)
     sides = [side + size - 1 for side in x.shape[-3:-1]]
     return _laid(back, 0, sides, size), (spread, values)
 
@@ -94,19 +105,106 @@ def _transposed_gradients(kept: tuple[Array, Array], cotangent: Array) -> tuple[
     spread, values = kept
     size = _taps(values)
     tiles = _tiles(cotangent, 0, size)
-    products = _products("ab...f,abcf->ab...c", tiles, values, 1)
+    products = jnp.einsum("ab...f,abcf->ab...c", tiles, values)
     sides = [side - size + 1 for side in cotangent.shape[-3:-1]]
-    return _interpolated(products, sides, size), _values_gradient(spread, tiles, 1)
+    return _interpolated(products, sides, size), _values_gradient(spread, tiles)
 
 
 convolve_transpose.defvjp(_transposed, _transposed_gradients)
 
 
+# With a stride ---------------------------------------------------------------------------------
+
+
+def evaluated_rows(kernel: Array, stride: int) -> Array:
+    """[n, stride·k·C, features] of a kernel [k, k, C, features]: what `convolve_strided` takes."""
+    size, _, channels, features = kernel.shape
+    taps = -(-size // stride)
+    kernel = jnp.pad(kernel, ((0, taps * stride - size), (0, 0), (0, 0), (0, 0)))
+    blocks = kernel.reshape((taps, stride * size * channels, features))
+    return jnp.stack(_combined(_matrices(_ROWS, taps)[1], list(blocks)))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve_strided(x: Array, values: Array, size: int, stride: int) -> Array:
+    """[..., (H - k) // stride + 1, …, features], of images of few channels, without padding.
+
+    k = `size`. Rows are taken `stride` at a time and every output's k pixels of each row side by
+    side: what is left is a convolution along the other side alone, whose ceil(k / stride) taps have
+    stride·k·C channels, of which three or five are in Winograd's form.
+    """
+    return _rows_convolved(x, values, size, stride)[0]
+
+
+def _rows_convolved(
+    x: Array, values: Array, size: int, stride: int
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    interpolation, _, tile = _matrices(_ROWS, -(-size // stride))
+    high, wide = ((side - size) // stride + 1 for side in x.shape[-3:-1])
+    down = -(-high // _ROWS)
+    blocks = _widened(x, (down - 1) * _ROWS + len(tile), wide, size, stride)
+    tiles = jnp.stack(_combined(tile, _strided(blocks, -3, len(tile), _ROWS, down)))
+    products = jnp.einsum("a...c,acf->a...f", tiles, values)
+    y = jnp.stack(_combined(interpolation, list(products)), -3)
+    y = y.reshape((*x.shape[:-3], down * _ROWS, wide, -1))[..., :high, :, :]
+    # Of no bytes: tells the gradient x's shape.
+    return y, (tiles, values, jnp.zeros((*x.shape[-3:], 0)))
+
+
+def _rows_gradients(
+    size: int, stride: int, kept: tuple[Array, Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    tiles, values, like_x = kept
+    interpolation, _, tile = _matrices(_ROWS, -(-size // stride))
+    down = tiles.shape[-3]
+    blocks = (down - 1) * _ROWS + len(tile)
+    framed = _framed(cotangent, 0, (down * _ROWS, cotangent.shape[-2]))
+    spread = jnp.stack(_combined(interpolation.T, _strided(framed, -3, _ROWS, _ROWS, down)))
+    back = jnp.einsum("a...f,acf->a...c", spread, values)
+    laid = _overlapped(_combined(tile.T, list(back)), -3, 0, _ROWS, blocks)
+    by_x = _narrowed(laid, like_x.shape[:3], size, stride)
+    flat = [array.reshape((len(tile), -1, array.shape[-1])) for array in (tiles, spread)]
+    return by_x, jnp.einsum("apc,apf->acf", *flat)
+
+
+convolve_strided.defvjp(_rows_convolved, _rows_gradients)
+
+
+def _widened(x: Array, blocks: int, wide: int, size: int, stride: int) -> Array:
+    """[..., blocks, wide, stride·k·C]: of `stride` rows at a time, each output's pixels."""
+    *lead, height, width, channels = x.shape
+    x = _framed(x, 0, (blocks * stride, width))[..., : blocks * stride, :, :]
+    rows = x.reshape((*lead, blocks, stride, width * channels))
+    step, reach = stride * channels, size * channels
+    windows = [rows[..., k * step : k * step + reach] for k in range(wide)]
+    return jnp.stack(windows, -3).reshape((*lead, blocks, wide, stride * reach))
+
+
+def _narrowed(wide: Array, shape: Sequence[int], size: int, stride: int) -> Array:
+    """The adjoint of `_widened`: images [..., *shape], where windows overlap their sums."""
+    height, width, channels = shape
+    *lead, blocks, count, _ = wide.shape
+    step, taps = stride * channels, -(-size // stride)
+    windows = wide.reshape((*lead, blocks, count, stride, size * channels))
+    total = []
+    for k in range(taps):
+        part = windows[..., k * step : (k + 1) * step]
+        edges = [(0, 0)] * len(lead) + [(0, 0), (k, taps - 1 - k), (0, 0)]
+        total.append(jnp.pad(part, [*edges, (0, step - part.shape[-1])]))
+    rows = jnp.swapaxes(functools.reduce(jnp.add, total), -3, -2)
+    x = rows.reshape((*lead, blocks * stride, (count + taps - 1) * stride, channels))
+    return _framed(x, 0, (height, width))[..., :height, :width, :]
+
+
+# Parts -----------------------------------------------------------------------------------------
+
+Matrices = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
 @functools.cache
-def _matrices(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _matrices(outputs: int, size: int) -> Matrices:
     """(Aᵀ [m, n], G [n, r], Bᵀ [n, n]): Toom's and Cook's multiplication, transposed."""
-    outputs, finite = _POINTS[size]
-    points = [Fraction(point) for point in finite]
+    points = [Fraction(point) for point in _POINTS[outputs, size]]
     count = len(points) + 1
 
     def powers(degree: int) -> np.ndarray:
@@ -129,20 +227,17 @@ def _matrices(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return interpolation, evaluation, tile
 
 
+def _square(size: int) -> Matrices:
+    return _matrices(_OUTPUTS[size], size)
+
+
 def _taps(values: Array) -> int:
-    return next(size for size in SIZES if size + _POINTS[size][0] - 1 == len(values))
+    return next(size for size in SIZES if size + _OUTPUTS[size] - 1 == len(values))
 
 
-def _products(equation: str, tiles: Array, values: Array, groups: int) -> Array:
-    """n² matrix products for each group; the channels of `values` are its kernel's."""
-    parts = zip(jnp.split(tiles, groups, -1), jnp.split(values, groups, -1), strict=True)
-    return jnp.concatenate([jnp.einsum(equation, *part) for part in parts], -1)
-
-
-def _values_gradient(tiles: Array, spread: Array, groups: int) -> Array:
+def _values_gradient(tiles: Array, spread: Array) -> Array:
     flat = [x.reshape((*x.shape[:2], -1, x.shape[-1])) for x in (tiles, spread)]
-    pairs = zip(*(jnp.split(x, groups, -1) for x in flat), strict=True)
-    return jnp.concatenate([jnp.einsum("abpc,abpf->abcf", *pair) for pair in pairs], -1)
+    return jnp.einsum("abpc,abpf->abcf", *flat)
 
 
 def _combined(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
@@ -160,43 +255,35 @@ def _combined(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
     ]
 
 
-def _both_sides(matrix: np.ndarray, x: Array) -> Array:
-    """[p, p, ...] of x [q, q, ...]: the matrix [p, q] along both of the first axes."""
-    rows = _combined(matrix, list(x))
-    return jnp.stack([jnp.stack(_combined(matrix, list(row))) for row in rows])
-
-
 def _tiles(x: Array, padding: int, size: int) -> Array:
     """Bᵀ d B, [n, n, ..., tiles down, tiles across, C]."""
-    outputs, matrix = _POINTS[size][0], _matrices(size)[2]
-    for axis in (-3, -2):
-        out = x.shape[axis] + 2 * padding - size + 1
-        parts = _strided(x, axis, padding, len(matrix), outputs, -(-out // outputs))
-        x = jnp.stack(_combined(matrix, parts))
-    return jnp.swapaxes(x, 0, 1)
+    outputs, matrix = _OUTPUTS[size], _square(size)[2]
+    down, across = (-(-(side + 2 * padding - size + 1) // outputs) for side in x.shape[-3:-1])
+    x = _framed(x, padding, [(count - 1) * outputs + len(matrix) for count in (down, across)])
+    x = jnp.stack(_combined(matrix, _strided(x, -2, len(matrix), outputs, across)))
+    return jnp.stack(_combined(matrix, _strided(x, -3, len(matrix), outputs, down)))
 
 
 def _laid(tiles: Array, padding: int, sides: Sequence[int], size: int) -> Array:
     """The adjoint of `_tiles`: images [..., *sides, C], where tiles overlap their sums."""
-    outputs, matrix = _POINTS[size][0], _matrices(size)[2].T
-    rows = [
-        _overlapped(_combined(matrix, list(row)), -2, padding, outputs, sides[1]) for row in tiles
-    ]
-    return _overlapped(_combined(matrix, rows), -3, padding, outputs, sides[0])
+    outputs, matrix = _OUTPUTS[size], _square(size)[2].T
+    for axis, side in zip((-3, -2), sides, strict=True):
+        tiles = _overlapped(_combined(matrix, list(tiles)), axis, padding, outputs, side)
+    return tiles
 
 
 def _spread(y: Array, size: int) -> Array:
     """A y Aᵀ, [n, n, ..., tiles down, tiles across, features]: the adjoint of `_interpolated`."""
-    outputs, matrix = _POINTS[size][0], _matrices(size)[0].T
-    for axis in (-3, -2):
-        parts = _strided(y, axis, 0, outputs, outputs, -(-y.shape[axis] // outputs))
-        y = jnp.stack(_combined(matrix, parts))
-    return jnp.swapaxes(y, 0, 1)
+    outputs, matrix = _OUTPUTS[size], _square(size)[0].T
+    down, across = (-(-side // outputs) for side in y.shape[-3:-1])
+    y = _framed(y, 0, [down * outputs, across * outputs])
+    y = jnp.stack(_combined(matrix, _strided(y, -2, outputs, outputs, across)))
+    return jnp.stack(_combined(matrix, _strided(y, -3, outputs, outputs, down)))
 
 
 def _interpolated(products: Array, sides: Sequence[int], size: int) -> Array:
     """Aᵀ M A, [..., *sides, features] of [n, n, ..., tiles down, tiles across, features]."""
-    outputs, matrix = _POINTS[size][0], _matrices(size)[0]
+    outputs, matrix = _OUTPUTS[size], _square(size)[0]
     down = jnp.stack(_combined(matrix, list(products)), -3)
     both = jnp.stack(_combined(matrix, list(down)), -2)
     *lead, high, _, wide, _, features = both.shape
@@ -204,14 +291,17 @@ def _interpolated(products: Array, sides: Sequence[int], size: int) -> Array:
     return y[..., : sides[0], : sides[1], :]
 
 
-def _strided(x: Array, axis: int, before: int, count: int, stride: int, tiles: int) -> list[Array]:
+def _framed(x: Array, before: int, sides: Sequence[int]) -> Array:
+    """x in zeros, `before` of them above and to the left, *sides in all where that is not less."""
+    edges = [
+        (before, max(side - before - now, 0))
+        for side, now in zip(sides, x.shape[-3:-1], strict=True)
+    ]
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [*edges, (0, 0)])
+
+
+def _strided(x: Array, axis: int, count: int, stride: int, tiles: int) -> list[Array]:
     """The tiles' first elements along the axis, their second ones, … to their count-th."""
-    axis += x.ndim
-    edges = [(0, 0)] * x.ndim
-    # A last tile may not reach the end.
-    after = (tiles - 1) * stride + count - before - x.shape[axis]
-    edges[axis] = (before, max(after, 0))
-    x = jnp.pad(x, edges)
     extent = (tiles - 1) * stride + 1
     return [lax.slice_in_dim(x, k, k + extent, stride, axis) for k in range(count)]
 

@@ -21,14 +21,15 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", winograd.SIZES)
-def test_the_matrices_convolve_exactly(size):
-    interpolation, evaluation, tile = winograd._matrices(size)
+@pytest.mark.parametrize(("outputs", "size"), winograd._POINTS)
+def test_the_matrices_convolve_exactly(outputs, size):
+    interpolation, evaluation, tile = winograd._matrices(outputs, size)
     signal, kernel = normal(len(tile)).astype(float), normal(size, seed=1).astype(float)
     products = (evaluation @ kernel) * (tile @ signal)
     expected = correlate(signal, kernel, "valid")
     np.testing.assert_allclose(interpolation @ products, expected, rtol=0, atol=1e-13)
-    assert len(products) < len(expected) * size  # what it is for
+    assert len(expected) == outputs
+    assert len(products) < outputs * size  # what it is for
 
 
 def convolved(x, kernel, padding, groups):
@@ -63,6 +64,26 @@ def test_transposed_convolution_and_its_gradients_are_torchs(torch, size, sides)
     x, kernel = normal(2, *sides, 12), normal(size, size, 12, 10, seed=1)
     theirs = torch.nn.functional.conv_transpose2d
     agree(torch, laid, theirs, x, kernel, (2, 3, 0, 1), TOLERANCE[size])
+
+
+def strided(x, kernel, stride):
+    values = winograd.evaluated_rows(kernel, stride)
+    return winograd.convolve_strided(x, values, len(kernel), stride)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "sides"),
+    # The network's own; rows and columns left over; one output; windows that touch; five taps.
+    [
+        *[(7, 3, (100, 100)), (7, 3, (24, 30)), (7, 3, (7, 9)), (6, 2, (21, 12))],
+        *[(9, 2, (33, 20)), (11, 4, (47, 36))],
+    ],
+)
+def test_strided_convolution_and_its_gradients_are_torchs(torch, size, stride, sides):
+    x, kernel = normal(2, *sides, 3), normal(size, size, 3, 10, seed=1)
+    ours = functools.partial(strided, stride=stride)
+    theirs = functools.partial(torch.nn.functional.conv2d, stride=stride)
+    agree(torch, ours, theirs, x, kernel, (3, 2, 0, 1), TOLERANCE[-(-size // stride)])
 
 
 def agree(torch, ours, theirs, x, kernel, axes, tolerance):
@@ -111,7 +132,7 @@ def test_a_kernel_evaluated_beforehand_changes_nothing():
 def test_a_prepared_tap_says_the_same():
     tap = weights.load_encoder("streetnet").tap("fc5")
     prepared = tap.prepared()
-    assert sorted(prepared.evaluated) == ["conv2", "conv3", "conv4"]
+    assert sorted(prepared.evaluated) == ["conv1", "conv2", "conv3", "conv4"]
     image = 50 * normal(100, 100, 3)
     expected = jax.jit(tap.__call__)(image)
     np.testing.assert_allclose(prepared(image), expected, rtol=0, atol=1e-6 * expected.max())
