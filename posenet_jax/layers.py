@@ -8,6 +8,8 @@ shifted slices are 5 to 60 times slower than what stands here; the numbers are t
 import functools
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -163,14 +165,13 @@ class UnitStrideConv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, channels, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.has_variable("evaluated", "kernel"):
-            values: Array = self.get_variable("evaluated", "kernel")
-            y = winograd.convolve(x, values, self.padding, self.groups)
-        else:
-            y = convolve(x, kernel, self.padding, self.groups)
-        asked = self.is_mutable_collection("evaluated") and not self.is_initializing()
-        if asked and has_winograd(self.kernel_size):
-            self.put_variable("evaluated", "kernel", winograd.evaluated(kernel))
+        kernels, one = jnp.split(kernel, self.groups, -1), _plain
+        if has_winograd(self.kernel_size):
+            kernels = _kept(self, lambda: [winograd.evaluated(part) for part in kernels])
+            one = winograd.convolve
+        # Kernels are kept apart: slices of the whole would be copied in every step.
+        parts = zip(jnp.split(x, self.groups, -1), kernels, strict=True)
+        y = jnp.concatenate([one(*part, self.padding) for part in parts], -1)
         return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
@@ -190,19 +191,22 @@ class StridedConv(nn.Module):
         shape = (size, size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        taps = -(-size // stride)
-        if self.has_variable("evaluated", "kernel"):
-            values: Array = self.get_variable("evaluated", "kernel")
-            y = winograd.convolve_strided(x, values, size, stride)
-        elif has_winograd(taps):
-            values = winograd.evaluated_rows(kernel, stride)
+        if has_winograd(-(-size // stride)):
+            values = _kept(self, lambda: winograd.evaluated_rows(kernel, stride))
             y = winograd.convolve_strided(x, values, size, stride)
         else:
             y = _plain(x, kernel, stride=stride)
-        asked = self.is_mutable_collection("evaluated") and not self.is_initializing()
-        if asked and has_winograd(taps):
-            self.put_variable("evaluated", "kernel", winograd.evaluated_rows(kernel, stride))
         return y + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _kept(layer: nn.Module, evaluate: Callable[[], Any]) -> Any:
+    """The kernel in Winograd's form, from the collection `evaluated` where that holds it."""
+    if layer.has_variable("evaluated", "kernel"):
+        return layer.get_variable("evaluated", "kernel")
+    values = evaluate()
+    if layer.is_mutable_collection("evaluated") and not layer.is_initializing():
+        layer.put_variable("evaluated", "kernel", values)
+    return values
 
 
 def has_winograd(size: int) -> bool:
@@ -213,17 +217,15 @@ def has_winograd(size: int) -> bool:
     return optimised and jax.default_backend() == "cpu" and size in winograd.SIZES
 
 
-def convolve(x: Array, kernel: Array, padding: int = 0, groups: int = 1) -> Array:
+def convolve(x: Array, kernel: Array, padding: int = 0) -> Array:
     """Stride-1 convolution, [..., H + 2·padding - k + 1, …, features].
 
     On a CPU in Winograd's form where there is one: products are what takes the time there. GPU and
     TPU have libraries that choose for themselves.
     """
     if has_winograd(len(kernel)):
-        return winograd.convolve(x, winograd.evaluated(kernel), padding, groups)
-    # One grouped convolution is five to fifteen times slower than its parts in XLA's CPU backend.
-    parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
-    return jnp.concatenate([_plain(*part, padding) for part in parts], -1)
+        return winograd.convolve(x, winograd.evaluated(kernel), padding)
+    return _plain(x, kernel, padding)
 
 
 def _plain(x: Array, kernel: Array, padding: int = 0, stride: int = 1) -> Array:

@@ -10,7 +10,7 @@ multiply, and the outputs are interpolated: n² products for m² outputs, where 
 ⊙ summed over channels: n² matrix products. The gradients by input and kernel are adjoints of the
 same three maps, with as few products. Float32 throughout; see `_POINTS` for the rounding.
 
-Arrays are [..., H, W, C], kernels [r, r, C / groups, features].
+Arrays are [..., H, W, C], kernels [r, r, C, features].
 """
 
 import functools
@@ -40,7 +40,7 @@ SIZES = tuple(_OUTPUTS)
 
 
 def evaluated(kernel: Array) -> Array:
-    """G g Gᵀ, [n, n, C / groups, features]: what `convolve` and `convolve_transpose` take.
+    """G g Gᵀ, [n, n, C, features]: what `convolve` and `convolve_transpose` take.
 
     Apart, so that where the kernel stays the same this is done once.
     """
@@ -49,18 +49,12 @@ def evaluated(kernel: Array) -> Array:
     return jnp.stack([jnp.stack(_combined(matrix, list(row))) for row in rows])
 
 
-def convolve(x: Array, values: Array, padding: int = 0, groups: int = 1) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: Array, values: Array, padding: int = 0) -> Array:
     """[..., H + 2·padding - r + 1, …, features] of x and an `evaluated` kernel, r of `SIZES`.
 
-    `padding`: of zeros on every side, at most r - 1. Each group sees its share of the channels and
-    makes its share of the features.
+    `padding`: of zeros on every side, at most r - 1.
     """
-    parts = zip(jnp.split(x, groups, -1), jnp.split(values, groups, -1), strict=True)
-    return jnp.concatenate([_convolve(*part, padding) for part in parts], -1)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _convolve(x: Array, values: Array, padding: int) -> Array:
     return _convolved(x, values, padding)[0]
 
 
@@ -83,7 +77,7 @@ def _convolve_gradients(
     return _laid(back, padding, like_x.shape[:2], size), _values_gradient(tiles, spread)
 
 
-_convolve.defvjp(_convolved, _convolve_gradients)
+convolve.defvjp(_convolved, _convolve_gradients)
 
 
 @jax.custom_vjp

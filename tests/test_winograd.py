@@ -33,7 +33,9 @@ def test_the_matrices_convolve_exactly(outputs, size):
 
 
 def convolved(x, kernel, padding, groups):
-    return winograd.convolve(x, winograd.evaluated(kernel), padding, groups)
+    size, _, _, features = kernel.shape
+    layer = UnitStrideConv(features, size, padding, groups)
+    return layer.apply({"params": {"kernel": kernel, "bias": jnp.zeros(features)}}, x)
 
 
 def laid(x, kernel):
