@@ -32,13 +32,13 @@ from posenet_jax.data.shard_plan import Failure, ShardPlan
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.decoding import Decoder, decode
 from posenet_jax.descriptor_shards import Descriptors
-from posenet_jax.engine import Finished, Job
 from posenet_jax.errors import InputError
 from posenet_jax.inversion_batches import Entry, InversionBatch
 from posenet_jax.inversion_measures import measured_images
 from posenet_jax.inversion_shards import shard_file, table_file
 from posenet_jax.recipes import Recipe
 from posenet_jax.shard_folder import ShardFolder
+from posenet_jax.slots import Finished, Job
 from posenet_jax.weights import Encoder, Tap
 
 _LARGEST_SHARD = 1024

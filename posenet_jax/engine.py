@@ -7,58 +7,28 @@ network space.
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from posenet_jax import recipes, slot_programs
+from posenet_jax import recipes
 from posenet_jax.errors import InputError
-from posenet_jax.inversion import Best, Encode, Status
+from posenet_jax.inversion import Encode
 from posenet_jax.preprocessing import CUSTOMARY, Preprocessing
 from posenet_jax.recipes import Recipe
+from posenet_jax.slots import Finished, Job, Slots
 
 Array = jax.Array
 
+__all__ = ["Finished", "Job", "Result", "default_chunk", "default_slots", "invert", "run"]
+
 # Results that wait for an earlier one; at 120 kB an image, this bounds the memory.
 _MOST_WAITING = 1024
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One inversion.
-
-    index, restart: decide, with the run's key, the noise it starts from. target: [...], the
-    descriptor. recipe: hyper-parameters of its own (numbers, no arrays); the run's where None.
-    start: [H, W, 3], the image that the noise is added to; the mean colour where None.
-    """
-
-    index: int
-    target: np.ndarray
-    restart: int = 0
-    recipe: Recipe | None = None
-    start: np.ndarray | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """What became of a job: its best iterate."""
-
-    index: int
-    restart: int
-    image: np.ndarray  # [H, W, 3] float32, network space
-    loss: float  # the objective
-    relative_loss: float  # eq. 3
-    descriptor_error: float  # ‖φ - φ0‖ / ‖φ0‖
-    steps: int  # of the last start
-    status: Status
-    starts: int  # 2 where the first was not finite
 
 
 @struct.dataclass
@@ -167,7 +137,7 @@ def run(
     slots = slots or default_slots(devices)
     if slots % devices:
         raise InputError(f"{slots} slots do not divide over {devices} devices")
-    bench = _Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
+    bench = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
     queue = enumerate(jobs)
     waiting: dict[int, Finished] = {}
     taken = given = 0
@@ -187,135 +157,12 @@ def run(
             given += 1
 
 
-class _Slots:
-    """The host's side of the slots: which job is in which, and what goes in and out."""
-
-    def __init__(
-        self,
-        encode: Encode,
-        recipe: Recipe,
-        key: Array,
-        space: Preprocessing,
-        slots: int,
-        chunk: int,
-        mesh: Mesh,
-    ) -> None:
-        self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._encode = jax.device_put(_prepared(encode), NamedSharding(mesh, PartitionSpec()))
-        self._recipe, self._key = recipe, key
-        self._begin = functools.partial(slot_programs.begin, space=space, mesh=mesh)
-        self._advance = functools.partial(slot_programs.advance, mesh=mesh, chunk=chunk)
-        self._jobs: list[tuple[int, Job, int] | None] = [None] * slots  # (place, job, starts)
-        self._steps = np.zeros(slots, np.int64)
-        self._rows = jax.tree.map(np.array, recipes.broadcast(recipe, slots))
-        self._targets: np.ndarray | None = None
-        self._size = space.size
-        self._images: np.ndarray | None = None  # to start from, once a job has brought one
-        self._state = slot_programs.empty(recipe, space, mesh, slots)
-        self._on_device: Any = None
-
-    @property
-    def free(self) -> int:
-        return self._jobs.count(None)
-
-    @property
-    def idle(self) -> bool:
-        return self.free == len(self._jobs)
-
-    def fill(self, new: list[tuple[int, Job]]) -> None:
-        """Puts jobs, each with its place in the order, into free slots."""
-        empty = [slot for slot, job in enumerate(self._jobs) if job is None]
-        self._start({slot: (place, job, 1) for slot, (place, job) in zip(empty, new, strict=False)})
-
-    def _start(self, entries: dict[int, tuple[int, Job, int]]) -> None:
-        if not entries:
-            return
-        numbers = np.zeros((len(self._jobs), 3), np.uint32)
-        for slot, (place, job, starts) in entries.items():
-            if self._targets is None:
-                self._targets = np.zeros((len(self._jobs), *job.target.shape), np.float32)
-            self._jobs[slot] = place, job, starts
-            self._targets[slot] = job.target
-            numbers[slot] = job.index, job.restart, starts
-            self._place_start(slot, job.start if starts == 1 else None)
-            self._steps[slot] = 0
-            own = job.recipe or self._recipe
-            jax.tree.map(lambda rows, x, slot=slot: rows.__setitem__(slot, x), self._rows, own)
-        # A copy: the device may read what it is given later, when these rows have changed.
-        rows = jax.tree.map(np.copy, (self._targets, self._rows))
-        self._on_device = jax.device_put(rows, self._split)
-        numbers, images = jax.device_put((numbers, self._copied_starts()), self._split)
-        self._state = self._begin(self._state, self._key, numbers, self._on_device[1], images)
-
-    def _place_start(self, slot: int, image: np.ndarray | None) -> None:
-        if image is not None and self._images is None:
-            self._images = np.zeros((len(self._jobs), self._size, self._size, 3), np.float32)
-        if self._images is not None:
-            self._images[slot] = 0.0 if image is None else image
-
-    def _copied_starts(self) -> np.ndarray | None:
-        return None if self._images is None else self._images.copy()
-
-    def advance(self) -> tuple[dict[int, Finished], int]:
-        """A chunk of steps: ({place: what became of a job that ended}, image·steps done)."""
-        self._state = self._advance(self._state, self._encode, *self._on_device)
-        status, steps = (np.asarray(x) for x in (self._state.status, self._state.steps))
-        at_work = np.array([job is not None for job in self._jobs])
-        done = int(np.sum(steps - self._steps, where=at_work))
-        self._steps = steps.astype(np.int64)
-        over = [
-            slot
-            for slot, job in enumerate(self._jobs)
-            if job is not None and status[slot] != Status.RUNNING
-        ]
-        if not over:
-            return {}, done
-        best = jax.tree.map(np.asarray, self._state.best)
-        ended, again = {}, {}
-        for slot in over:
-            place, job, starts = self._jobs[slot]  # type: ignore[misc]
-            if status[slot] == Status.NOT_FINITE and starts == 1:
-                again[slot] = place, job, 2
-                continue
-            self._jobs[slot] = None
-            ended[place] = _finished(job, slot, best, steps, status, starts)
-        self._start(again)
-        return ended, done
-
-
-def _finished(
-    job: Job, slot: int, best: Best, steps: np.ndarray, status: np.ndarray, starts: int
-) -> Finished:
-    return Finished(
-        job.index,
-        job.restart,
-        np.array(best.image[slot]),
-        float(best.loss[slot]),
-        float(best.relative_loss[slot]),
-        float(best.descriptor_error[slot]),
-        int(steps[slot]),
-        Status(int(status[slot])),
-        starts,
-    )
-
-
 def _local_mesh() -> Mesh:
     return Mesh(np.asarray(jax.local_devices()), ("slots",))
 
 
 def _space(encode: Encode) -> Preprocessing:
     return getattr(encode, "preprocessing", CUSTOMARY)
-
-
-def _prepared(encode: Encode) -> Any:
-    """What `jit` takes as an argument: a pytree as it is, a function wrapped.
-
-    A `Tap`, or whatever else has a method `prepared`, as that makes it: quick to call many times.
-    """
-    if hasattr(encode, "prepared"):
-        return encode.prepared()
-    plain = jax.tree_util.all_leaves([encode])
-    return jax.tree_util.Partial(encode) if plain else encode
 
 
 def _check_targets(encode: Encode, targets: np.ndarray, space: Preprocessing) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from posenet_jax import engine, inversion, recipes, slot_programs, weights
-from posenet_jax.engine import Job
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import Status
 from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.slots import Job
 
 SPACE = Preprocessing(means=(90.0, 100.0, 110.0), size=16)
 KEY = jax.random.key(7)
