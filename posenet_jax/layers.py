@@ -38,9 +38,10 @@ def max_pool(x: Array, window: int = 3, stride: int = 2) -> Array:
 
 
 def _pooled(x: Array, window: int, stride: int) -> tuple[Array, Array]:
-    """(Maxima, their place in the window: `window`·row + column), both [..., P, Q, C]."""
+    """(Maxima, their place in the window: row + `window`·column), both [..., P, Q, C]."""
     best, place = x, jnp.zeros(x.shape, jnp.int16)
-    for axis in (x.ndim - 3, x.ndim - 2):
+    # Rows last: of equals the first in reading order, as in PyTorch.
+    for axis in (x.ndim - 2, x.ndim - 3):
         candidates = _window_slices(best, -jnp.inf, axis, window, stride)
         places = _window_slices(place, 0, axis, window, stride)
         best, place = candidates[0], window * places[0]
@@ -85,7 +86,7 @@ def _max_pool_gradient(
     total = jnp.zeros((*lead, down, stride, across, stride, channels), cotangent.dtype)
     for up, left in itertools.product(range(reach + 1), repeat=2):
         row, column = np.ogrid[up * stride : (up + 1) * stride, left * stride : (left + 1) * stride]
-        own = np.where((row < window) & (column < window), window * row + column, -2)
+        own = np.where((row < window) & (column < window), row + window * column, -2)
         own = own.astype(np.int16).reshape((1,) * (len(lead) + 1) + (stride, 1, stride, 1))
         there, given = (
             x[..., reach - up :, reach - left :, :][..., :down, :across, :]

@@ -309,6 +309,25 @@ def test_restarts_begin_elsewhere_and_the_first_is_inverts():
     np.testing.assert_array_equal(done[0].image, _invert(_targets(2), STOP, slots=2).image[1])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_pixel_whose_gradient_is_not_finite_is_enough(value):
+    """The loss is a number, and so are all the other pixels'."""
+
+    @jax.custom_jvp
+    def spoilt(image):
+        return image
+
+    @spoilt.defjvp
+    def _(primals, tangents):
+        return primals[0], tangents[0].at[9, 7, 1].multiply(value)
+
+    result = engine.invert(
+        lambda image: encode(spoilt(image)), _targets(2), key=KEY, recipe=STOP, space=SPACE
+    )
+    assert np.all(result.status == Status.NOT_FINITE) and np.all(result.steps == 1)
+    assert np.all(np.isfinite(result.image))
+
+
 def test_what_is_not_finite_is_begun_once_more():
 
     def breaks_at_first(image):

@@ -110,6 +110,17 @@ def test_pooling_and_its_gradient_agree_with_torch(torch, F, window, stride, siz
     assert_close(gradient, from_torch(wanted))
 
 
+@pytest.mark.parametrize("window, stride", [(3, 2), (2, 2), (3, 1)])
+def test_of_equal_pixels_the_first_has_the_gradient_as_in_torch(torch, F, window, stride):
+    x = np.random.default_rng(0).integers(0, 2, (2, 8, 9, 3)).astype(np.float32)
+    x[0, 3:, 4:] = 1.0  # whole windows, as in a cloudless sky
+    theirs = to_torch(torch, x)
+    pooled = F.max_pool2d(theirs, window, stride, ceil_mode=True)
+    (wanted,) = torch.autograd.grad(pooled.sum(), theirs)
+    gradient = jax.grad(lambda x: jnp.sum(max_pool(x, window, stride)))(jnp.asarray(x))
+    np.testing.assert_array_equal(gradient, from_torch(wanted))
+
+
 @pytest.mark.parametrize("size", [3, 6, 7, 8, 9, 32])
 def test_pooling_takes_the_maximum_of_every_window(size):
     x = distinct(size, size + 1, 3)
