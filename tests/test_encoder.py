@@ -105,16 +105,19 @@ def test_every_tap_agrees_with_torch(peer, architecture, size):
 def test_every_taps_input_gradient_agrees_with_torch(torch, peer, architecture, size, layer):
     taps, pull = our_taps(architecture, size)
     cotangent = np.random.default_rng(1).standard_normal(taps[layer].shape).astype(np.float32)
+    x, theirs = their_taps(peer, architecture, size)
+    # A unit within a rounding of its ReLU's corner may be open in one framework alone, and moves
+    # all that it sees, of conv2 a tenth of an image: the layer's own such units are left out.
+    differ = (np.asarray(taps[layer]) > 0) != (peer.channels_last(theirs[layer]) > 0)
+    assert differ.sum() <= 3
+    cotangent[differ] = 0.0
     zeros = jax.tree.map(jnp.zeros_like, taps)
     (ours,) = pull(zeros | {layer: jnp.asarray(cotangent)})
-
-    x, theirs = their_taps(peer, architecture, size)
     upstream = torch.from_numpy(cotangent)
     upstream = upstream if cotangent.ndim == 2 else upstream.permute(0, 3, 1, 2)
     (oracle,) = torch.autograd.grad(theirs[layer], x, upstream)
     oracle = peer.channels_last(oracle)
-    # One unit within a rounding of its ReLU's corner may open in one framework and not in the
-    # other; that moves the pixels it sees, a few dozen. Hence a quantile, not the maximum.
+    # Of the layers before it there may be one as well. Hence a quantile, not the maximum.
     difference = np.quantile(np.abs(np.asarray(ours) - oracle), 0.98)
     assert difference <= GRADIENT * np.abs(oracle).max()
     assert np.linalg.norm(np.asarray(ours) - oracle) <= 0.02 * np.linalg.norm(oracle)
