@@ -123,15 +123,16 @@ class Slots:
     def _begun(self, slots: list[int | None]) -> tuple[Array, Array | None]:
         """`begin`'s numbers and images."""
         numbers = np.full((len(slots), 4), self._of_device, np.uint32)
-        images = np.zeros((len(slots), self._size, self._size, 3), np.float32)
+        shape = len(slots), self._size, self._size, 3
+        images = np.zeros(shape, np.float32) if self._has_images else None
         for row, slot in enumerate(slots):
             if slot is None:
                 continue
             _, job, starts = self._jobs[slot]  # type: ignore[misc]
             numbers[row] = slot % self._of_device, job.index, job.restart, starts
-            if job.start is not None and starts == 1:
+            if images is not None and job.start is not None and starts == 1:
                 images[row] = job.start
-        return jax.device_put((numbers, images if self._has_images else None), self._split)
+        return jax.device_put((numbers, images), self._split)
 
     def advance(self) -> tuple[dict[int, Finished], int]:
         """A chunk of steps: ({place: what became of a job that ended}, image·steps done)."""

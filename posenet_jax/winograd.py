@@ -1,4 +1,4 @@
-"""Stride-1 convolutions with fewer products (Winograd 1980; Lavin and Gray, CVPR 2016).
+"""Convolutions with fewer products (Winograd 1980; Lavin and Gray, CVPR 2016).
 
 An image is cut into tiles of m×m outputs. A tile's n×n inputs, n = m + r - 1 for a kernel of r×r
 taps, and the kernel are taken as polynomials and evaluated at n points along each side; the values
@@ -8,7 +8,8 @@ multiply, and the outputs are interpolated: n² products for m² outputs, where 
     y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A,
 
 ⊙ summed over channels: n² matrix products. The gradients by input and kernel are adjoints of the
-same three maps, with as few products. Float32 throughout; see `_POINTS` for the rounding.
+same three maps, with as few products. With a stride, the same along one side alone
+(`convolve_strided`). Float32 throughout; see `_POINTS` for the rounding.
 
 Arrays are [..., H, W, C], kernels [r, r, C, features].
 """
