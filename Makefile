@@ -15,7 +15,7 @@ WANTS_test := -e '.[test]'
 WANTS_oracle := -e '.[test,oracle]' torch==2.13.0
 WANTS_check := -e '.[dev]'
 
-.PHONY: help demo report test check clean
+.PHONY: help demo report test test-avx2 check clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -24,6 +24,7 @@ help:
 	@echo 'make report          install, then remake the report into report/, with what is bundled alone'
 	@echo 'make test            install, then run the tests, two files at a time; ARGS="-k name" goes to pytest'
 	@echo 'make test ORACLE=1   the same with PyTorch installed, as the oracle of some tests'
+	@echo 'make test-avx2       the tests that promise the same bytes, as on a processor without AVX-512'
 	@echo 'make check           install ruff and mypy, then lint, format check and types'
 	@echo 'make clean           remove demo/, report/ and every cache; .venv stays'
 	@echo 'PYTHON=python3.12    before the first call: the interpreter to use (3.11 to 3.13)'
@@ -38,6 +39,10 @@ report: $(VENV)/demo.stamp
 # With ORACLE=1 a missing oracle is a failure, not a skipped test.
 test: $(VENV)/$(if $(filter 1,$(ORACLE)),oracle,test).stamp
 	$(if $(filter 1,$(ORACLE)),POSENET_ORACLE=1) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Kernels for other processors round otherwise, some of them each row of a batch in its own way.
+test-avx2: $(VENV)/$(if $(filter 1,$(ORACLE)),oracle,test).stamp
+	$(BIN)/python tests/avx2_only.py -m bytes -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/check.stamp
 	$(BIN)/ruff check .

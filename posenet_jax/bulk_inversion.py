@@ -36,9 +36,9 @@ from posenet_jax.errors import InputError
 from posenet_jax.inversion_batches import Entry, InversionBatch
 from posenet_jax.inversion_measures import measured_images
 from posenet_jax.inversion_shards import shard_file, table_file
+from posenet_jax.job_queues import Finished, Job
 from posenet_jax.recipes import Recipe
 from posenet_jax.shard_folder import ShardFolder
-from posenet_jax.slots import Finished, Job
 from posenet_jax.weights import Encoder, Tap
 
 _LARGEST_SHARD = 1024
@@ -189,6 +189,7 @@ class _Work:
         report: Callable[[str], None] | None,
     ) -> Iterator[_Shard]:
         """The shards in order, each when the last of its images is done."""
+        restarts = self.config.restarts
         awaited: collections.deque[Entry] = collections.deque()
         # Of the shards whose last image was read: the images up to there, and what they left out.
         ends: collections.deque[tuple[int, int, list[Failure]]] = collections.deque()
@@ -203,8 +204,10 @@ class _Work:
                 for entry, start in zip(batch.entries, self.starts(batch), strict=True):
                     awaited.append(entry)
                     own = self.own_recipe(entry.position)
-                    for restart in range(self.config.restarts):
-                        yield Job(entry.position, entry.target, restart, own, start)
+                    for restart in range(restarts):
+                        # Of all images, not of those that this run inverts.
+                        number = entry.position * restarts + restart
+                        yield Job(entry.position, entry.target, restart, own, start, number)
                 if batch.last:
                     ends.append((begun, batch.shard, left_out))
                     left_out = []
@@ -229,7 +232,7 @@ class _Work:
             mesh=self.mesh,
             progress=progress,
         )
-        while one := list(itertools.islice(done, self.config.restarts)):
+        while one := list(itertools.islice(done, restarts)):
             yield from ended()  # a shard's end may be known only now, or nothing of it be readable
             finished += 1
             entries.append(awaited.popleft())

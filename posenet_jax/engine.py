@@ -7,7 +7,6 @@ network space.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -19,9 +18,10 @@ from jax.sharding import Mesh
 from posenet_jax import recipes
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import Encode
+from posenet_jax.job_queues import Finished, Job, JobQueues
 from posenet_jax.preprocessing import CUSTOMARY, Preprocessing
 from posenet_jax.recipes import Recipe
-from posenet_jax.slots import Finished, Job, Slots
+from posenet_jax.slots import Slots
 
 Array = jax.Array
 
@@ -127,9 +127,12 @@ def run(
     slots: images at work at once, a multiple of the mesh's devices.
     progress: called with the image·steps done since its last call.
 
-    A job's result depends on `key`, its index, restart, target and hyper-parameters, not on its
-    neighbours, nor on the number of slots but for the rounding of another batch size. A job that
-    stops being finite is begun once more from another start.
+    A job's result depends, to the byte, on `key`, its index, restart, target and hyper-parameters,
+    the numbers of slots and devices, and its slot, which follows from its number
+    (`job_queues.slot_of`): not on its neighbours, on what else the run inverts, nor on when its
+    turn comes. With another number of slots, or in another slot, it is the same but for rounding,
+    which hundreds of steps can make visible in single pixels. A job that stops being finite is
+    begun once more, in the same slot, from another start.
     """
     space = space or _space(encode)
     mesh = mesh or _local_mesh()
@@ -137,18 +140,16 @@ def run(
     slots = slots or default_slots(devices)
     if slots % devices:
         raise InputError(f"{slots} slots do not divide over {devices} devices")
-    bench = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
-    queue = enumerate(jobs)
+    at_work = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
+    queues = JobQueues(jobs, slots)
     waiting: dict[int, Finished] = {}
-    taken = given = 0
+    given = 0
     while True:
-        room = max(_MOST_WAITING, 4 * slots) - (taken - given)
-        new = list(itertools.islice(queue, min(bench.free, max(room, 0))))
-        taken += len(new)
-        bench.fill(new)
-        if bench.idle:
+        room = max(_MOST_WAITING, 4 * slots) - (queues.taken - given)
+        at_work.fill(queues.next_jobs(at_work.free, room))
+        if len(at_work.free) == slots:
             return
-        ended, steps = bench.advance()
+        ended, steps = at_work.advance()
         if progress:
             progress(steps)
         waiting.update(ended)

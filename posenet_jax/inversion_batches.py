@@ -44,7 +44,7 @@ def encoded(
     threads: int,
 ) -> Generator[InversionBatch, None, None]:
     """The batches of the pending shards, their targets encoded from images."""
-    tap = jax.device_put(tap, NamedSharding(mesh, PartitionSpec()))
+    tap = jax.device_put(tap.prepared(), NamedSharding(mesh, PartitionSpec()))
     loading = load_batches(source, tap.preprocessing, plan, pending, threads=threads)
     with contextlib.closing(loading) as batches:
         for batch in batches:

@@ -7,7 +7,7 @@ import numpy as np
 from posenet_jax import reconstruction
 from posenet_jax.inversion_batches import Entry
 from posenet_jax.inversion_shards import InvertedImage
-from posenet_jax.slots import Finished
+from posenet_jax.job_queues import Finished
 from posenet_jax.weights import Tap
 
 

@@ -3,8 +3,8 @@
 A slot holds one job at a time; see `engine`. Images are [H, W, 3] in network space.
 """
 
-import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,41 +14,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax import recipes, slot_programs
 from posenet_jax.inversion import Best, Encode, Status
+from posenet_jax.job_queues import Finished, Job
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.recipes import Recipe
 
 Array = jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One inversion.
-
-    index, restart: decide, with the run's key, the noise it starts from. target: [...], the
-    descriptor. recipe: hyper-parameters of its own (numbers, no arrays); the run's where None.
-    start: [H, W, 3], the image that the noise is added to; the mean colour where None.
-    """
-
-    index: int
-    target: np.ndarray
-    restart: int = 0
-    recipe: Recipe | None = None
-    start: np.ndarray | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """What became of a job: its best iterate."""
-
-    index: int
-    restart: int
-    image: np.ndarray  # [H, W, 3] float32, network space
-    loss: float  # the objective
-    relative_loss: float  # eq. 3
-    descriptor_error: float  # ‖φ - φ0‖ / ‖φ0‖
-    steps: int  # of the last start
-    status: Status
-    starts: int  # 2 where the first was not finite
 
 
 class Slots:
@@ -80,17 +50,13 @@ class Slots:
         self._on_device: Any = None
 
     @property
-    def free(self) -> int:
-        return self._jobs.count(None)
+    def free(self) -> list[int]:
+        """Slots without a job."""
+        return [slot for slot, job in enumerate(self._jobs) if job is None]
 
-    @property
-    def idle(self) -> bool:
-        return self.free == len(self._jobs)
-
-    def fill(self, new: list[tuple[int, Job]]) -> None:
-        """Puts jobs, each with its place in the order, into free slots."""
-        empty = [slot for slot, job in enumerate(self._jobs) if job is None]
-        self._start({slot: (place, job, 1) for slot, (place, job) in zip(empty, new, strict=False)})
+    def fill(self, new: dict[int, tuple[int, Job]]) -> None:
+        """Begins jobs, each with its place in the order, in the free slots that are named."""
+        self._start({slot: (place, job, 1) for slot, (place, job) in new.items()})
 
     def _start(self, entries: dict[int, tuple[int, Job, int]]) -> None:
         if not entries:
@@ -107,18 +73,24 @@ class Slots:
         # A copy: the device may read what it is given later, when these rows have changed.
         rows = jax.tree.map(np.copy, (self._targets, self._rows))
         self._on_device = jax.device_put(rows, self._split)
-        for slots in self._turns(list(entries)):
+        for slots in self._calls(list(entries)):
             numbers, images = self._begun(slots)
             self._state = self._begin(self._state, self._key, numbers, self._on_device[1], images)
 
-    def _turns(self, slots: list[int]) -> Iterator[list[int | None]]:
-        """What to begin by calls of `begin`, as many slots of each device; None where too few."""
-        at_once = slot_programs.begun_at_once(self._of_device)
-        devices = range(len(self._jobs) // self._of_device)
-        queues = [[slot for slot in slots if slot // self._of_device == n] for n in devices]
-        for first in range(0, max(map(len, queues)), at_once):
-            turns = [queue[first : first + at_once] for queue in queues]
-            yield [slot for turn in turns for slot in turn + [None] * (at_once - len(turn))]
+    def _calls(self, slots: list[int]) -> Iterator[list[int | None]]:
+        """Yields the slots to begin by each call of `begin`, as many rows for each device.
+
+        A slot has the same row in every call: one for all where a call begins one slot of each
+        device, else the slot's own. Rows without a slot to begin are None.
+        """
+        of_device = self._of_device
+        if slot_programs.begun_at_once(of_device) > 1:
+            begun = set(slots)
+            yield [slot if slot in begun else None for slot in range(len(self._jobs))]
+            return
+        firsts = range(0, len(self._jobs), of_device)
+        queues = [[slot for slot in slots if 0 <= slot - first < of_device] for first in firsts]
+        yield from map(list, itertools.zip_longest(*queues))
 
     def _begun(self, slots: list[int | None]) -> tuple[Array, Array | None]:
         """`begin`'s numbers and images."""

@@ -2,7 +2,7 @@
 
 Prints a line whenever the slots have been looked at.
 
-python -m bulk_child IMAGES OUT STEPS
+python -m bulk_child ENCODER IMAGES OUT STEPS
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from posenet_jax import bulk_inversion, recipes, weights  # noqa: E402
 from posenet_jax.data.sources import FolderImages  # noqa: E402
 
 
-def main(images: str, out: str, steps: str) -> None:
+def main(name: str, images: str, out: str, steps: str) -> None:
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=int(steps))
     config = bulk_inversion.BulkConfig(
         restarts=2, slots=4, batch_size=2, shard_size=4, pictures=True
     )
-    encoder = weights.load_encoder("compact-random-0")
+    encoder = weights.load_encoder(name)
     source = FolderImages(images)
     progress = functools.partial(print, flush=True)
     bulk_inversion.invert_all(

@@ -81,6 +81,9 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "optimised: for files that run long, or compare with a script's every bit"
     )
+    config.addinivalue_line(
+        "markers", "bytes: promises the same bytes, whatever the processor rounds by place"
+    )
 
 
 def pytest_collection_modifyitems(items):

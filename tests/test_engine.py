@@ -1,5 +1,6 @@
 """The engine: independence, refilling, statuses, one compilation."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,8 +11,8 @@ import pytest
 from posenet_jax import engine, inversion, recipes, slot_programs, weights
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import Status
+from posenet_jax.job_queues import Job
 from posenet_jax.preprocessing import Preprocessing
-from posenet_jax.slots import Job
 
 SPACE = Preprocessing(means=(90.0, 100.0, 110.0), size=16)
 KEY = jax.random.key(7)
@@ -227,7 +228,7 @@ def test_results_do_not_depend_on_slots_or_chunks(options):
 
 
 def test_results_do_not_depend_on_what_was_in_the_slots_before():
-    jobs = _jobs(6)
+    jobs = [dataclasses.replace(job, number=job.index) for job in _jobs(6)]
     first, second = _run(jobs), _run(jobs[::-1])[::-1]
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.image, other.image)

@@ -20,7 +20,7 @@ from posenet_jax import extraction, weights
 from posenet_jax.data.sources import FolderImages, NamedImage
 from posenet_jax.errors import ImageError, InputError
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.bytes]
 
 COUNT = 29
 SMALL = {"batch_size": 4, "shard_size": 8}
