@@ -12,7 +12,8 @@ Exit code: 0; 1 if some images could not be read (they are named, and listed in 
 the run could not be made.
 """
 
-import csv
+import array
+import collections
 import dataclasses
 import sys
 import time
@@ -28,6 +29,7 @@ from posenet_jax.data.sources import ImageSource
 from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.errors import InputError
 from posenet_jax.recipes import RECIPES
+from posenet_jax.run_files import read_csv
 
 _DESCRIPTORS = flags.DEFINE_string(
     "descriptors", None, "Folder of extracted descriptors, instead of images."
@@ -88,12 +90,13 @@ def _judge() -> weights.Encoder:
 
 def _summarise(table: Path) -> None:
     """Medians of what results.csv holds."""
-    with open(table, encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        names = [name for name in rows.fieldnames or () if name.split("_")[-1] in _SHOWN]
-        values = np.array([[float(row[name]) for name in names] for row in rows])
+    columns: dict[str, array.array] = collections.defaultdict(lambda: array.array("d"))
+    for row in read_csv(table, remedy="remove it and run the same command again"):
+        for name in row.cells:
+            if name.split("_")[-1] in _SHOWN:
+                columns[name].append(row.number(name))
     print("median, and the value that 99 % do not exceed:")
-    for name, column in zip(names, values.T, strict=True):
+    for name, column in columns.items():
         print(f"  {name:28}{np.nanmedian(column):8.4f}{np.nanpercentile(column, 99):8.4f}")
 
 

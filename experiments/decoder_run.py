@@ -1,6 +1,6 @@
 """What the scripts that train a decoder share: flags of the run, and the run itself."""
 
-import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from posenet_jax.decoder_evaluation import ImageSet
 from posenet_jax.decoder_training import DecoderConfig, DecoderState
 from posenet_jax.decoding import Decoder
 from posenet_jax.errors import InputError
+from posenet_jax.run_files import read_json
 from posenet_jax.weights import Tap
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -33,6 +34,7 @@ _EVALUATE = flags.DEFINE_integer(
 _CHECKPOINT = flags.DEFINE_integer(
     "checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1
 )
+_STEP = re.compile(r" *[0-9]{1,18} *")  # as `_DROPS` holds it
 _SHOWN = 8
 _DRAW = 0  # of the noise of a decoder that reads some
 
@@ -48,9 +50,10 @@ def drops() -> tuple[int, ...]:
 def _check_drops(workdir: Path, done: int) -> None:
     """InputError where a run would go on as if its learning rate had not dropped as it has."""
     record = workdir / "run.json"
-    if not done or not record.is_file():
+    if not done or not record.exists():
         return
-    before = json.loads(record.read_text(encoding="utf-8"))["flags"]["drops"]
+    remedy = "restore it, or give another --workdir"
+    before = read_json(record, {"flags": {"drops": [_STEP]}}, remedy=remedy)["flags"]["drops"]
     past, now = ([drop for drop in of if drop < done] for of in (map(int, before), drops()))
     if past != now:
         said = ",".join(map(str, past)) or "no step"

@@ -11,7 +11,6 @@ and run.json. Exit code: 0; 1 if some photographs could not be read (they are na
 done); 2 if the page could not be made.
 """
 
-import csv
 import dataclasses
 import shlex
 import sys
@@ -39,6 +38,7 @@ from posenet_jax import (
 )
 from posenet_jax import report_parts as parts
 from posenet_jax.errors import InputError
+from posenet_jax.run_files import read_csv
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _PHOTOS = flags.DEFINE_list(
@@ -98,13 +98,11 @@ def _claims() -> list[dict[str, str]]:
     """Those given, none if they are to be measured."""
     if not _CLAIMS.value:
         return []
-    try:
-        with Path(_CLAIMS.value).expanduser().open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{_CLAIMS.value} is not a CSV table") from error
-    if not rows or any(None in row or None in row.values() for row in rows):
-        raise InputError(f"{_CLAIMS.value} is not a CSV table with rows as long as its header")
+    remedy = "give the claims.csv that measure_retention wrote"
+    path = Path(_CLAIMS.value).expanduser()
+    rows = [row.cells for row in read_csv(path, open_end=True, remedy=remedy)]
+    if not rows:
+        raise InputError(f"{path} has no line below its header; {remedy}")
     return rows
 
 

@@ -12,7 +12,6 @@ same weights, in one compiled program. Writes coarse.csv, fine.csv and search.pn
 killed is finished by the same command.
 """
 
-import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from posenet_jax import decoder_evaluation, decoder_training, decoding, reportin
 from posenet_jax.decoder import NETWORKS
 from posenet_jax.decoder_figures import search_figure
 from posenet_jax.errors import InputError
+from posenet_jax.run_files import read_csv
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the search.", required=True)
 _STAGE = flags.DEFINE_enum("stage", None, ["coarse", "fine"], "Which search.", required=True)
@@ -39,6 +39,7 @@ _LOWEST = flags.DEFINE_float("lowest", 1e-5, "Least rate of the coarse search.",
 _HIGHEST = flags.DEFINE_float("highest", 1e-1, "Highest rate of it.", lower_bound=0.0)
 _LAST = 50
 _BEYOND = 1.5
+_POSSIBLE = (1e-150, 1e150)  # rates
 
 
 def _range(workdir: Path) -> tuple[float, float]:
@@ -62,10 +63,14 @@ def _rates(low: float, high: float) -> list[float]:
 
 
 def _rows(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():
+    if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    remedy = "remove it and run that stage again"
+    return [
+        {"learning_rate": row.number("learning_rate", _POSSIBLE)}
+        | {name: row.number(name, (0.0, math.inf)) for name in ("loss", "validation_mse")}
+        for row in read_csv(path, ("learning_rate", "loss", "validation_mse"), remedy=remedy)
+    ]
 
 
 def _trial(data: decoder_inputs.DecoderInputs, rate: float, bar: tqdm) -> dict[str, float]:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,13 +35,15 @@ from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.errors import InputError
 from posenet_jax.inversion_batches import Entry, InversionBatch
 from posenet_jax.inversion_measures import measured_images
-from posenet_jax.inversion_shards import shard_file, table_file
+from posenet_jax.inversion_shards import InvertedImage, shard_file, table_file
 from posenet_jax.job_queues import Finished, Job
 from posenet_jax.recipes import Recipe
+from posenet_jax.run_files import file_sha256, schema_fault
 from posenet_jax.shard_folder import ShardFolder
 from posenet_jax.weights import Encoder, Tap
 
 _LARGEST_SHARD = 1024
+_FACTS = {"figures": {str: ("int", "float", "str")}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,7 @@ def invert_all(
         wanted = _identity(encoder, tap, source, recipe, config, judge, decoder)
         identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh.size)
         own = range(config.process_index, plan.shards, config.process_count)
-        pending, records = shards.pending({shard: shard_file(shard, plan.shards) for shard in own})
+        pending, records = _pending(shards, plan, own)
         for record in records:
             _tell(record["left_out"], report)
             if progress:
@@ -253,6 +255,26 @@ def _recipe_record(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def _pending(
+    folder: ShardFolder, plan: ShardPlan, shards: Iterable[int]
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """`ShardFolder.pending` of these shards; one whose table is not as written is not done."""
+
+    def is_whole(shard: int, record: dict[str, Any]) -> bool:
+        if record["images"] + len(record["left_out"]) != plan.images_of(shard):
+            return False
+        if not record["images"]:
+            return True
+        try:
+            digest = file_sha256(folder.path / table_file(record["file"]))
+        except OSError:
+            return False
+        # Records of runs begun by earlier versions have no digest.
+        return record.get("table_sha256", digest) == digest and not schema_fault(record, _FACTS)
+
+    return folder.pending({shard: shard_file(shard, plan.shards) for shard in shards}, is_whole)
+
+
 def _write_shard(
     folder: ShardFolder,
     plan: ShardPlan,
@@ -266,12 +288,24 @@ def _write_shard(
     shown = itertools.chain(*map(inversion_shards.picture_files, images if pictures else ()))
     for name, content in shown:
         folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
-    file = shard_file(shard.number, plan.shards)
-    facts: dict[str, Any] = {"left_out": shard.left_out}
+    _write_images(folder, plan, shard.number, images, shard.left_out)
+
+
+def _write_images(
+    folder: ShardFolder,
+    plan: ShardPlan,
+    number: int,
+    images: list[InvertedImage],
+    left_out: list[Failure],
+) -> None:
+    """A shard's table, its file and its record."""
+    file = shard_file(number, plan.shards)
+    facts: dict[str, Any] = {"left_out": left_out}
     if images:
         rows = inversion_shards.table_rows(images)
         folder.write_file(table_file(file), lambda path: reporting.write_csv(path, rows))
         first = images[0].figures[0]
+        facts["table_sha256"] = file_sha256(folder.path / table_file(file))
         facts["figures"] = {name: type(value).__name__ for name, value in first.items()}
     write = functools.partial(inversion_shards.write_shard, images=images)
     folder.write_shard(file, write, len(images), facts)
@@ -279,8 +313,7 @@ def _write_shard(
 
 def _finish(folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int) -> Summary:
     """results.csv and the manifest, by whichever process finds all shards done."""
-    files = {shard: shard_file(shard, plan.shards) for shard in range(plan.shards)}
-    pending, records = folder.pending(files)
+    pending, records = _pending(folder, plan, range(plan.shards))
     filled = [record for record in records if record["images"]]
     inverted = sum(record["images"] for record in filled)
     left_out = list(itertools.chain(*(record["left_out"] for record in records)))

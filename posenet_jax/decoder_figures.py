@@ -1,24 +1,34 @@
 """Figures of a decoder's training."""
 
-import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from posenet_jax.errors import InputError
 from posenet_jax.figures import new_figure, save_figure
+from posenet_jax.image_files import shown
+from posenet_jax.run_files import read_csv
 
 _LABELS = {"train": "training images", "validation": "validation", "rendered": "held-out streets"}
 _STYLES = ("-", "--", ":")
+_HEALTH = (
+    *("real_accuracy", "made_accuracy"),
+    *("discriminator_loss", "loss_ratio"),
+    *("gradient_norm", "discriminator_gradient_norm"),
+)
 
 
-def read_metrics(path: str | Path) -> dict[str, np.ndarray]:
-    """Columns of a metrics.csv; NaN where a cell is empty."""
-    with Path(path).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = rows[0] if rows else {}
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+def read_metrics(path: str | Path, columns: Sequence[str] = ("step",)) -> dict[str, np.ndarray]:
+    """Columns of a metrics.csv; NaN where a cell is empty.
+
+    Raises InputError where it has no line, or lacks one of the `columns`.
+    """
+    rows = list(read_csv(path, columns, remedy="train anew to have one"))
+    if not rows:
+        raise InputError(f"{shown(path)} has no line; train anew to have one")
+    return {name: np.array([row.number(name) for row in rows]) for name in rows[0].cells}
 
 
 def curve_figure(
@@ -32,7 +42,7 @@ def curve_figure(
     Dashed: the mean image's error on each set, dotted: the nearest training neighbour's. Grey, at
     the `drops`: the learning rate divided by ten.
     """
-    columns = read_metrics(metrics)
+    columns = read_metrics(metrics, ("step", "loss"))
     steps = columns["step"]
     figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
@@ -62,11 +72,11 @@ def health_figure(path: str | Path, *metrics: str | Path) -> None:
 
     Of several runs, the seeds of one command, each has a style of line.
     """
-    runs = [read_metrics(file) for file in metrics]
+    runs = [read_metrics(file, ("step", *_HEALTH)) for file in metrics]
     panels = {
-        "discriminator's accuracy": ["real_accuracy", "made_accuracy"],
-        "discriminator's hinge loss, loss ratio": ["discriminator_loss", "loss_ratio"],
-        "gradient norms": ["gradient_norm", "discriminator_gradient_norm"],
+        "discriminator's accuracy": _HEALTH[:2],
+        "discriminator's hinge loss, loss ratio": _HEALTH[2:4],
+        "gradient norms": _HEALTH[4:],
         "validation": _found(runs[0], "energy_ratio", "relative_loss", "judge_relative_loss"),
         "distance to photographs' features": _found(runs[0], "kernel_distance"),
         "variance over draws, error of their mean": _found(runs[0], "draw_variance", "mean_error"),
@@ -76,6 +86,8 @@ def health_figure(path: str | Path, *metrics: str | Path) -> None:
         axes = figure.add_subplot(2, 3, number + 1)
         for colour, name in enumerate(names):
             for run, style in zip(runs, itertools.cycle(_STYLES)):
+                if name not in run:
+                    continue
                 known = np.isfinite(run[name])
                 label = name if run is runs[0] else None
                 axes.plot(
@@ -94,8 +106,8 @@ def health_figure(path: str | Path, *metrics: str | Path) -> None:
     save_figure(path, figure)
 
 
-def _found(columns: Mapping[str, np.ndarray], *measures: str) -> list[str]:
-    return [n for n in columns if n.endswith(measures) and not n.startswith("train_")]
+def _found(columns: Mapping[str, np.ndarray], *measures: str) -> tuple[str, ...]:
+    return tuple(n for n in columns if n.endswith(measures) and not n.startswith("train_"))
 
 
 def search_figure(path: str | Path, stages: Mapping[str, Sequence[Mapping[str, float]]]) -> None:

@@ -8,7 +8,7 @@ N images, descriptors [N, ...] float32 or float16.
 """
 
 import bisect
-import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,19 +18,30 @@ from typing import Any, NamedTuple, Protocol, overload
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from posenet_jax.data import record_files
 from posenet_jax.errors import InputError
 from posenet_jax.image_files import shown
-from posenet_jax.shard_folder import MANIFEST
+from posenet_jax.run_files import COUNT, file_sha256, read_json
+from posenet_jax.shard_folder import MANIFEST, SHARD
 
 FORMATS = ("array_record", "safetensors")
 DTYPES = ("float32", "float16")
 
 _SPLIT = "images"
 _DATASET = "descriptors"
+_MANIFEST = {
+    "format": FORMATS,
+    "dtype": DTYPES,
+    "shape": [range(1, 2**24)],
+    "channel_means": [float],
+    "layer": str,
+    "weights": str,
+    "extracted": COUNT,
+    "shards": [SHARD],
+}
 
 
 class Shard(NamedTuple):
@@ -92,25 +103,28 @@ def read_descriptors(folder: str | Path) -> Descriptors:
     Raises InputError where there is none, or none that is finished.
     """
     folder = Path(folder).expanduser()
-    try:
-        content = (folder / MANIFEST).read_bytes()
-        manifest = json.loads(content)
-        reader = _READERS[manifest["format"]](folder, manifest)
-        return Descriptors(
-            LazyNames(reader),
-            LazyRows(reader, tuple(manifest["shape"]), np.dtype(manifest["dtype"])),
-            tuple(manifest["channel_means"]),
-            manifest["layer"],
-            manifest["weights"],
-            hashlib.sha256(content).hexdigest()[:16],
-        )
-    except FileNotFoundError as error:
+    path = folder / MANIFEST
+    if not os.path.lexists(path):
         raise InputError(
             f"{shown(folder)} holds no finished extraction; if one was stopped, the same command"
             " again finishes it"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{shown(folder / MANIFEST)} is not a manifest: {error!r}") from error
+        )
+    remedy = "remove it, and the same command that wrote it writes it again"
+    manifest = read_json(path, _MANIFEST, remedy=remedy)
+    if len(manifest["channel_means"]) != 3:
+        raise InputError(f"{shown(path)} cannot be used: not three channel_means; {remedy}")
+    reader = _READERS[manifest["format"]](folder, manifest)
+    if manifest["extracted"] != reader.starts[-1]:
+        counts = f"{manifest['extracted']} images extracted, {reader.starts[-1]} in the shards"
+        raise InputError(f"{shown(path)} cannot be used: {counts}; {remedy}")
+    return Descriptors(
+        LazyNames(reader),
+        LazyRows(reader, tuple(manifest["shape"]), np.dtype(manifest["dtype"])),
+        tuple(manifest["channel_means"]),
+        manifest["layer"],
+        manifest["weights"],
+        file_sha256(path)[:16],
+    )
 
 
 class Reader(Protocol):
@@ -180,18 +194,57 @@ def whole_shards(reader: Reader) -> Iterator[Shard]:
             yield reader.rows(number, 0, count)
 
 
-class _ArrayRecordReader:
+class _ShardReader:
+    """What both formats have in common: a shard is compared with the manifest before it is read."""
+
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.starts, self._files = _files(folder, manifest)
+        """Raises InputError for a shard that is not there or not of the size it had."""
+        self._shards = manifest["shards"]
+        self._files = [folder / shard["file"] for shard in self._shards]
+        self._row = tuple(manifest["shape"]), np.dtype(manifest["dtype"])
+        self._compared: set[int] = set()
+        self.starts = [0, *itertools.accumulate(shard["images"] for shard in self._shards)]
+        for shard, file in zip(self._shards, self._files, strict=True):
+            size = _size(file)
+            if size != shard["bytes"]:
+                raise _damaged(file, f"{size} bytes, written with {shard['bytes']}")
+            if shard["images"] > size:
+                raise _damaged(file, f"{shard['images']} images in {size} bytes")
+
+    def rows(self, shard: int, start: int, stop: int) -> Shard:
+        file = self._files[shard]
+        try:
+            # Digits of a float that are damaged are another float. Once is enough: it reads all.
+            if shard not in self._compared and file_sha256(file) != self._shards[shard]["sha256"]:
+                raise _damaged(file, "another content than was written")
+            self._compared.add(shard)
+            names, descriptors = self._read(shard, start, stop)
+            if not all(isinstance(name, str) for name in names) or len(names) != stop - start:
+                raise _damaged(file, "not a name for each image")
+            if (descriptors.shape, descriptors.dtype) != (
+                (len(names), *self._row[0]),
+                self._row[1],
+            ):
+                raise _damaged(file, f"descriptors {descriptors.dtype} {list(descriptors.shape)}")
+        except InputError:
+            raise
+        except Exception as error:  # what the formats' libraries raise has no common kind
+            raise _damaged(file, error) from error
+        return Shard(names, descriptors)
+
+    def _read(self, shard: int, start: int, stop: int) -> Shard:
+        raise NotImplementedError
+
+
+class _ArrayRecordReader(_ShardReader):
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        super().__init__(folder, manifest)
         self._features = _features(manifest["shape"], manifest["dtype"])
         self._open: tuple[int, Any] = (-1, None)
 
-    def rows(self, shard: int, start: int, stop: int) -> Shard:
-        try:
-            records = self._reader(shard).read(start, stop)
-            examples = [self._features.deserialize_example_np(record) for record in records]
-        except Exception as error:  # what the format's libraries raise has no common kind
-            raise _damaged(self._files[shard], error) from error
+    def _read(self, shard: int, start: int, stop: int) -> Shard:
+        records = self._reader(shard).read(start, stop)
+        examples = [self._features.deserialize_example_np(record) for record in records]
         names = [example["name"].decode() for example in examples]
         return Shard(names, np.stack([example["descriptor"] for example in examples]))
 
@@ -205,17 +258,14 @@ class _ArrayRecordReader:
         return reader
 
 
-class _SafetensorsReader:
+class _SafetensorsReader(_ShardReader):
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.starts, self._files = _files(folder, manifest)
+        super().__init__(folder, manifest)
         self._open: tuple[int, Any, list[str]] = (-1, None, [])
 
-    def rows(self, shard: int, start: int, stop: int) -> Shard:
-        try:
-            tensors, names = self._reader(shard)
-            return Shard(names[start:stop], tensors.get_slice("descriptor")[start:stop])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise _damaged(self._files[shard], error) from error
+    def _read(self, shard: int, start: int, stop: int) -> Shard:
+        tensors, names = self._reader(shard)
+        return Shard(names[start:stop], tensors.get_slice("descriptor")[start:stop])
 
     def _reader(self, number: int) -> tuple[Any, list[str]]:
         at, tensors, names = self._open
@@ -237,11 +287,9 @@ def _features(shape: Sequence[int], dtype: str) -> Any:
     return tfds.features.FeaturesDict({"name": tfds.features.Text(), "descriptor": descriptor})
 
 
-def _files(folder: Path, manifest: dict[str, Any]) -> tuple[list[int], list[Path]]:
-    """(position of each shard's first image and then N, the shards' files)."""
-    shards = manifest["shards"]
-    starts = [0, *np.cumsum([shard["images"] for shard in shards]).tolist()]
-    return starts, [folder / shard["file"] for shard in shards]
+def _size(file: Path) -> int:
+    """In bytes; 0 for what is no file."""
+    return file.stat().st_size if file.is_file() else 0
 
 
 def _row(reader: Reader, position: int) -> Shard:
@@ -255,6 +303,6 @@ def _row(reader: Reader, position: int) -> Shard:
     return reader.rows(shard, row, row + 1)
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
+def _damaged(path: Path, error: object) -> InputError:
     reason = " ".join(str(error).split())[:200]
     return InputError(f"{shown(path)}: not a readable shard ({reason}); remove it and extract anew")

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from posenet_jax.data.shard_plan import Failure, ShardPlan
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.descriptor_shards import DTYPES, FORMATS, Shard, read_descriptors, shard_file
 from posenet_jax.errors import InputError
+from posenet_jax.run_files import schema_fault
 from posenet_jax.shard_folder import ShardFolder
 from posenet_jax.weights import Encoder, Tap
 
@@ -110,7 +111,7 @@ def extract(
         wanted = _identity(encoder, tap, source, config)
         identity, plan = shards.agreed(wanted, _default_sizes(wanted, mesh.size), mesh.size)
         own = range(config.process_index, plan.shards, config.process_count)
-        pending, records = shards.pending({shard: _file(identity, plan, shard) for shard in own})
+        pending, records = _pending(shards, identity, plan, own)
         for record in records:
             _tell(record["left_out"], report)
             _count(progress, record["images"] + len(record["left_out"]))
@@ -222,6 +223,22 @@ def _file(identity: dict[str, Any], plan: ShardPlan, shard: int) -> str:
     return shard_file(shard, plan.shards, identity["format"])
 
 
+def _pending(
+    folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, shards: Iterable[int]
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """`ShardFolder.pending` of these shards; one with a record that cannot be is not done."""
+    pixels = identity["preprocessing"]["size"] ** 2
+
+    def is_whole(shard: int, record: dict[str, Any]) -> bool:
+        count = record["images"]
+        sums = range(255 * count * pixels + 1)
+        facts = {"pixels": (count * pixels,), "channel_sums": [sums]}
+        complete = count + len(record["left_out"]) == plan.images_of(shard)
+        return complete and not schema_fault(record, facts) and len(record["channel_sums"]) == 3
+
+    return folder.pending({shard: _file(identity, plan, shard) for shard in shards}, is_whole)
+
+
 def _write(
     folder: ShardFolder,
     identity: dict[str, Any],
@@ -243,8 +260,7 @@ def _finish(
     folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int, wait_share: float
 ) -> Summary:
     """The manifest, by whichever process finds all shards done."""
-    files = {shard: _file(identity, plan, shard) for shard in range(plan.shards)}
-    pending, done = folder.pending(files)
+    pending, done = _pending(folder, identity, plan, range(plan.shards))
     extracted = sum(record["images"] for record in done)
     left_out = sum(len(record["left_out"]) for record in done)
     if not pending and not extracted:

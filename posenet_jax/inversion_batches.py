@@ -14,6 +14,7 @@ from posenet_jax.data.shard_plan import Failure, ShardPlan
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.errors import InputError
+from posenet_jax.run_files import brief
 from posenet_jax.weights import Encoder, Tap
 
 
@@ -79,4 +80,10 @@ def check_origin(source: Descriptors, encoder: Encoder, layer: str) -> None:
         ("weights", source.weights, encoder.fingerprint),
     ):
         if theirs != ours:
-            raise InputError(f"the descriptors come from {name} {theirs!r}, not {ours!r}")
+            raise InputError(f"the descriptors come from {name} {brief(theirs)}, not {ours!r}")
+    tap, size = encoder.tap(layer), encoder.preprocessing.size
+    image = jax.ShapeDtypeStruct((size, size, 3), np.float32)
+    shape = jax.eval_shape(tap.__call__, image).shape
+    if source.descriptors.shape[1:] != shape:
+        theirs = list(source.descriptors.shape[1:])
+        raise InputError(f"the descriptors have the shape {theirs}, not {list(shape)}")

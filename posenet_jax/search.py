@@ -5,7 +5,6 @@ step. Trials are ranked by what the pictures are like to two judges that see no 
 descriptor in another network, and the spectrum of natural images. T trials, n images.
 """
 
-import csv
 import dataclasses
 import hashlib
 import operator
@@ -17,7 +16,10 @@ import numpy as np
 from scipy import stats
 
 from posenet_jax.data.sources import NamedImage
+from posenet_jax.errors import InputError
+from posenet_jax.image_files import shown
 from posenet_jax.recipes import PAPER, Recipe
+from posenet_jax.run_files import read_csv
 
 
 class Range(NamedTuple):
@@ -132,15 +134,18 @@ MEASURES = (
 def read_measures(results: str | Path, trials: int) -> dict[str, np.ndarray]:
     """[T] means over the images, and how many of them were not finite.
 
-    results: the results.csv of a bulk inversion of `RepeatedImages`.
+    results: the results.csv of a bulk inversion of `RepeatedImages`. Raises InputError where it is
+    none of so many trials.
     """
-    with open(results, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = {
-        name: np.array([float(row[name] or "nan") for row in rows]).reshape(trials, -1).mean(axis=1)
-        for name in MEASURES
-    }
-    broken = np.array([row["status"] == "not finite" for row in rows])
+    remedy = "remove it and run the same command again"
+    rows = list(read_csv(results, (*MEASURES, "status"), remedy=remedy))
+    if not rows or len(rows) % trials:
+        lines = f"{len(rows)} lines, not as many for each of {trials} trials"
+        raise InputError(f"{shown(results)} has {lines}; {remedy}")
+    columns = {name: np.array([row.number(name) for row in rows]) for name in MEASURES}
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = {name: each.reshape(trials, -1).mean(axis=1) for name, each in columns.items()}
+    broken = np.array([row.cells["status"] == "not finite" for row in rows])
     return found | {"not_finite": broken.reshape(trials, -1).sum(axis=1)}
 
 

@@ -8,7 +8,6 @@ place and renamed. Each process has names of its own for what is unfinished, and
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +17,27 @@ from typing import Any
 from posenet_jax.data.shard_plan import ShardPlan
 from posenet_jax.errors import InputError
 from posenet_jax.image_files import shown
+from posenet_jax.run_files import (
+    COUNT,
+    FILE_NAME,
+    SHA256,
+    brief,
+    checksummed,
+    file_sha256,
+    read_json,
+    schema_fault,
+)
 
 MANIFEST = "manifest.json"
 
+LEFT_OUT = [{"name": str, "reason": str}]
+"""Schema of the images that a record or manifest says were left out."""
+SHARD = {"file": FILE_NAME, "images": COUNT, "bytes": COUNT, "sha256": SHA256}
+"""Schema of a shard in a manifest, and of the beginning of its record."""
+
 _RECORDS = "records"
+# A size is memory: a larger one must be asked for, not found in a file.
+_SIZE = range(1, 2**17 + 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,45 +84,50 @@ class ShardFolder:
         # Before anything is written, and again, as sizes not chosen are those of the folder.
         _plan(default, devices)
         path = self.path / f"{self.kind}.json"
-        try:
-            found = json.loads(path.read_bytes())
-        except FileNotFoundError:
+        if os.path.lexists(path):
+            found = read_json(path, {}, remedy="choose another folder")
+        else:
             found = default
             self.write_json(path.name, found)
-        except (OSError, ValueError) as error:
-            problem = f"{shown(path)} cannot be read ({error}); choose another folder"
-            raise InputError(problem) from error
         for name, value in wanted.items():
             free = name in default_sizes and not value
             if not free and found.get(name) != value:
                 raise InputError(
-                    f"{shown(self.path)} holds an {self.kind} with {name} {found.get(name)!r}, not"
-                    f" {value!r}; choose another folder"
+                    f"{shown(self.path)} holds an {self.kind} with {name} {brief(found.get(name))},"
+                    f" not {brief(value)}; choose another folder"
                 )
+        asked = {name for name in default_sizes if wanted[name]}
+        sizes = {name: COUNT if name in asked else _SIZE for name in default_sizes}
+        if fault := schema_fault(found, sizes | {"images": COUNT}):
+            raise InputError(f"{shown(path)} cannot be used: {fault}; choose another folder")
         return found, _plan(found, devices)
 
-    def pending(self, files: dict[int, str]) -> tuple[list[int], list[dict[str, Any]]]:
-        """(numbers of the shards that are not done, records of those that are) of these shards."""
+    def pending(
+        self, files: dict[int, str], is_whole: Callable[[int, dict[str, Any]], bool]
+    ) -> tuple[list[int], list[dict[str, Any]]]:
+        """(numbers of the shards that are not done, records of those that are) of these shards.
+
+        is_whole: whether a shard, by its number and record, is what was written in all else.
+        """
         records = {number: self.record(file) for number, file in files.items()}
-        done = [record for record in records.values() if record is not None]
-        return [number for number, record in records.items() if record is None], done
+        done = {n: record for n, record in records.items() if record and is_whole(n, record)}
+        return [number for number in files if number not in done], list(done.values())
 
     def record(self, file: str) -> dict[str, Any] | None:
         """Of a shard that is done, else None; None too where its file is not what was written."""
         try:
-            record = json.loads((self.path / _record(file)).read_bytes())
+            record = read_json(self.path / _record(file), SHARD | {"left_out": LEFT_OUT})
             whole = (self.path / file).stat().st_size == record["bytes"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, InputError):
             return None
-        return record if whole else None
+        return record if whole and record["file"] == file else None
 
     def write_shard(
         self, file: str, write: Callable[[Path], object], images: int, facts: dict[str, Any]
     ) -> None:
         """Puts what `write` writes in its place, and then its record, which holds the facts too."""
-        with self._written(file, write) as beside, open(beside, "rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-            size = beside.stat().st_size
+        with self._written(file, write) as beside:
+            digest, size = file_sha256(beside), beside.stat().st_size
         record = {"file": file, "images": images, "bytes": size, "sha256": digest}
         self.write_json(_record(file), record | facts)
 
@@ -117,8 +138,8 @@ class ShardFolder:
         self.write_json(MANIFEST, content | {"shards": shards})
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """A file of the folder, by its path in it."""
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        """A file of the folder, by its path in it; with a checksum, see `run_files`."""
+        text = json.dumps(checksummed(content), indent=1, ensure_ascii=False, allow_nan=False)
         self.write_file(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
     def write_file(self, name: str, write: Callable[[Path], object]) -> None:

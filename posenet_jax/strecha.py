@@ -15,10 +15,17 @@ import numpy as np
 from PIL import Image
 
 from posenet_jax import image_files
+from posenet_jax.data.text_lines import read_lines
 from posenet_jax.errors import ImageError, InputError
+from posenet_jax.image_files import shown
 
 # The photographs are 58 degrees wide; fixed before any of them was looked at.
 FRAME = np.radians(60.0)
+
+_MOST_BYTES = 2**16
+_LARGEST_NUMBER = 1e12
+# In longer sides of the image: from a field of view of 179 degrees to one of 6.
+_FOCAL = 0.005, 10.0
 
 
 class PhotographCamera(NamedTuple):
@@ -42,23 +49,28 @@ class PhotographPairs(NamedTuple):
 
 def read_camera(path: str | Path) -> PhotographCamera:
     """Raises InputError, naming the file, unless it holds a camera of this format."""
+    words = [word for line in read_lines(path, _MOST_BYTES) for word in line.words]
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        numbers = [float(word) for word in text.split()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a camera file: {error}") from error
+        # Python reads 1_5 as fifteen.
+        numbers = np.array([float(word.replace("_", "?")) for word in words])
+    except ValueError as error:
+        raise InputError(f"{shown(path)} is not a camera file: {str(error)[:80]}") from error
     if len(numbers) != 26:
-        raise InputError(f"{path} holds {len(numbers)} numbers; a camera file holds 26")
-    rotation = np.asarray(numbers[12:21]).reshape(3, 3)
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
-        raise InputError(f"{path}: lines 5 to 7 are not a rotation")
-    return PhotographCamera(
-        np.asarray(numbers[:9]).reshape(3, 3),
-        rotation,
-        np.asarray(numbers[21:24]),
-        int(numbers[24]),
-        int(numbers[25]),
-    )
+        raise InputError(f"{shown(path)} holds {len(numbers)} numbers; a camera file holds 26")
+    if not (np.abs(numbers) < _LARGEST_NUMBER).all():
+        raise InputError(f"{shown(path)} holds numbers that are too large or none at all")
+    calibration, rotation = numbers[:9].reshape(3, 3), numbers[12:21].reshape(3, 3)
+    turned_back = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if turned_back > 1e-3 or np.linalg.det(rotation) < 0.0:
+        raise InputError(f"{shown(path)}: lines 5 to 7 are not a rotation")
+    size = numbers[24:]
+    if (size < 1.0).any() or (size % 1.0).any():
+        raise InputError(f"{shown(path)}: the last line is not an image's width and height")
+    if not (_FOCAL[0] < calibration[0, 0] / size.max() < _FOCAL[1]):
+        raise InputError(f"{shown(path)}: the focal length is not one of an image of that size")
+    if (calibration[:2, 2] < 0.0).any() or (calibration[:2, 2] > size).any():
+        raise InputError(f"{shown(path)}: the principal point lies outside the image")
+    return PhotographCamera(calibration, rotation, numbers[21:24], *map(int, size))
 
 
 def square_frame(
@@ -70,10 +82,14 @@ def square_frame(
     half = scale * camera.calibration[0, 0] * np.tan(0.5 * field_of_view)
     x, y = scale * camera.calibration[:2, 2]
     margin = int(np.ceil(max(half - min(x, y), half - min(width - x, height - y), 0.0))) + 1
-    padded = Image.fromarray(np.pad(image, [(margin, margin), (margin, margin), (0, 0)], "edge"))
-    box = (x - half + margin, y - half + margin, x + half + margin, y + half + margin)
-    frame = padded.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=None)
-    return np.asarray(frame)
+    # Along rows, then along columns, as Pillow itself does it: the frame may be far larger than the
+    # photograph, and what is beyond it is not to be held.
+    for centre in (x, y):
+        padded = Image.fromarray(np.pad(image, [(0, 0), (margin, margin), (0, 0)], "edge"))
+        box = (centre - half + margin, 0, centre + half + margin, len(image))
+        narrow = padded.resize((size, len(image)), Image.Resampling.BICUBIC, box=box)
+        image = np.asarray(narrow).swapaxes(0, 1)
+    return np.ascontiguousarray(image)
 
 
 def read_pairs(
@@ -85,7 +101,8 @@ def read_pairs(
 ) -> tuple[PhotographPairs, list[ImageError]]:
     """(all pairs within a scene that turn less than `largest_rotation`, images left out).
 
-    `folder` is a scene or holds scenes. Raises InputError where there is no pair.
+    `folder` is a scene or holds scenes. Raises InputError where there is no pair, and for a
+    photograph without a camera file of its own shape.
     """
     scenes: dict[Path, list[tuple[str, np.ndarray, PhotographCamera]]] = {}
     failures = []
@@ -96,6 +113,7 @@ def read_pairs(
             failures.append(error)
             continue
         camera = read_camera(f"{path}.camera")
+        _check_shape(path, image, camera)
         frame = square_frame(image, camera, field_of_view, size)
         name = f"{path.parent.name}/{path.name}"
         scenes.setdefault(path.parent, []).append((name, frame, camera))
@@ -116,6 +134,14 @@ def read_pairs(
         ),
         failures,
     )
+
+
+def _check_shape(path: Path, image: np.ndarray, camera: PhotographCamera) -> None:
+    """Raises InputError unless the image is the camera's, of any size, whole and unturned."""
+    height, width = image.shape[:2]
+    if abs(width * camera.height / camera.width - height) > 0.02 * height + 1.0:
+        sizes = f"{width}x{height} pixels; its camera file is of {camera.width}x{camera.height}"
+        raise InputError(f"{shown(path)}: {sizes}, which is of another shape")
 
 
 def _angle(first: np.ndarray, second: np.ndarray) -> float:

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from posenet_jax.errors import InputError, NotFinite
+from posenet_jax.run_files import read_csv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +64,14 @@ def _leaf_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def restore_latest(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any]:
     """(steps done, state): the newest checkpoint, or (0, state) if there is none.
 
-    Raises InputError, naming the first difference, if its arrays are not those of `state`.
+    Raises InputError if it cannot be read and, naming the first difference, if its arrays are not
+    those of `state`.
     """
     step = manager.latest_step()
     if step is None:
         return 0, state
-    saved, wanted = _leaf_shapes(manager.item_metadata(step)), _leaf_shapes(state)
+    found = _readable(manager, step, lambda: manager.item_metadata(step))
+    saved, wanted = _leaf_shapes(found), _leaf_shapes(state)
     for name in sorted(set(saved) | set(wanted)):
         if saved.get(name) != wanted.get(name):
             raise InputError(
@@ -75,7 +79,21 @@ def restore_latest(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any
                 f"({name} is {saved.get(name)}, expected {wanted.get(name)}); choose another "
                 "--workdir"
             )
-    return step, manager.restore(step, args=ocp.args.StandardRestore(state))
+    args = ocp.args.StandardRestore(state)
+    return step, _readable(manager, step, lambda: manager.restore(step, args=args))
+
+
+def _readable(manager: ocp.CheckpointManager, step: int, read: Callable[[], Any]) -> Any:
+    """What `read` returns. Raises InputError: what Orbax raises on damaged files is anything."""
+    try:
+        return read()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        folder = manager.directory / str(step)
+        raise InputError(
+            f"the checkpoint {folder} cannot be read ({reason}); remove that folder, and the run "
+            "goes on from the checkpoint before it"
+        ) from error
 
 
 class MetricLog:
@@ -83,17 +101,20 @@ class MetricLog:
 
     def __init__(self, workdir: Path, start: int):
         self._path = workdir / "metrics.csv"
-        self._rows = [row for row in self._previous() if int(row["step"]) <= start]
+        self._rows = self._previous(start)
         # Imported here: with PyTorch at hand it imports all of it, a second of every script's.
         from tensorboardX import SummaryWriter
 
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
 
-    def _previous(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
+    def _previous(self, start: int) -> list[dict[str, Any]]:
+        if not os.path.lexists(self._path):
             return []
-        with self._path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        remedy = "remove it, and the training goes on without its earlier lines"
+        rows = list(read_csv(self._path, ("step",), remedy=remedy))
+        for row in rows:  # now, before anything is trained that a figure of them would end
+            _ = [row.number(name) for name in row.cells]
+        return [row.cells for row in rows if row.whole("step") <= start]
 
     def write(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():

@@ -214,6 +214,9 @@ def test_descriptors_alone_give_the_same_pictures(encoder, folder, whole, tmp_pa
     with pytest.raises(InputError, match="the descriptors come from layer 'fc5', not 'conv4'"):
         config = BulkConfig(**SMALL)
         bulk_inversion.invert_all(encoder, "conv4", source, tmp_path / "o", RECIPE, config)
+    short = source._replace(descriptors=np.zeros((COUNT, 511), np.float32))
+    with pytest.raises(InputError, match=r"have the shape \[511\], not \[512\]"):
+        _invert(encoder, short, tmp_path / "short")
 
 
 def test_an_extraction_damaged_is_named_and_the_run_goes_on_after_repair(encoder, folder, tmp_path):
@@ -344,10 +347,13 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
     assert _content(tmp_path) == _content(whole)
 
 
-def test_a_shard_cut_short_is_made_again(encoder, folder, whole, tmp_path):
+@pytest.mark.parametrize("file", ["*.array_record-*", "records/*", "tables/*"])
+def test_a_shard_is_made_again_whose_file_record_or_table_is_cut_short(
+    encoder, folder, whole, tmp_path, file
+):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    shard = sorted(tmp_path.glob("*.array_record-*"))[1]
-    shard.write_bytes(shard.read_bytes()[:-10])
+    damaged = sorted(tmp_path.glob(file))[1]
+    damaged.write_bytes(damaged.read_bytes()[:-10])
     assert _invert(encoder, folder, tmp_path, pictures=True).new == 4
     assert _content(tmp_path) == _content(whole)
 

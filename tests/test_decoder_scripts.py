@@ -79,6 +79,13 @@ def test_trains_to_a_decoder_with_its_figures_and_controls(images, trained):
 def test_a_run_does_not_forget_that_its_rate_has_dropped(images, trained):
     run = _run(*_train_flags(images, trained[0], "--steps=9", "--drops=6"))
     assert run.returncode == 2 and "has dropped after 5" in run.stderr, run.stderr
+    record = trained[0] / "run.json"
+    whole = record.read_text()
+    record.write_text(whole.replace('"drops"', '"drop"'))
+    run = _run(*_train_flags(images, trained[0], "--steps=9", "--drops=5"))
+    record.write_text(whole)
+    assert run.returncode == 2 and "run.json cannot be used: flags lacks drops" in run.stderr
+    assert "Traceback" not in run.stderr
     assert _table(trained[0] / "metrics.csv")[-1]["step"] == "8"
 
 
@@ -186,6 +193,11 @@ def test_a_search_is_ranked_and_goes_on(images, tmp_path):
     coarse = *flags, "--stage=coarse", "--lowest=1e-5", "--highest=1e30", f"--workdir={tmp_path}"
     refused = _run("search_decoder", *flags, "--stage=fine", f"--workdir={tmp_path}")
     assert refused.returncode == 2 and "run --stage=coarse first" in refused.stderr
+    (tmp_path / "coarse.csv").write_text("learning_rate,loss,validation_mse\n0.1,0.5\n")
+    refused = _run("search_decoder", *flags, "--stage=fine", f"--workdir={tmp_path}")
+    assert refused.returncode == 2 and "coarse.csv, line 2: 2 cells" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    (tmp_path / "coarse.csv").unlink()
     run = _run("search_decoder", *coarse)
     assert run.returncode == 0, run.stderr
     rows = _table(tmp_path / "coarse.csv")

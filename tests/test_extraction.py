@@ -238,11 +238,16 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(encoder, dama
     assert _content(out) == _content(tmp_path / "whole")
 
 
-def test_a_shard_cut_short_is_made_again(encoder, folder, tmp_path):
+@pytest.mark.parametrize("file", ["*.array_record-00001-*", "records/*-00001-of-*.json"])
+def test_a_shard_cut_short_or_whose_record_is_damaged_is_made_again(
+    encoder, folder, tmp_path, file
+):
     _extract(encoder, folder, tmp_path)
     before = _content(tmp_path)
-    shard = sorted(tmp_path.glob("*.array_record-*"))[1]
-    shard.write_bytes(shard.read_bytes()[:-10])
+    (path,) = tmp_path.glob(file)
+    content = path.read_bytes()
+    # Of the record: a digit more in the last number, a sum of pixels.
+    path.write_bytes(content[:-10] if path.suffix != ".json" else content.replace(b"8,", b"88,"))
     assert _extract(encoder, folder, tmp_path).new == 8
     assert _content(tmp_path) == before
 

@@ -92,7 +92,7 @@ def test_a_damaged_photograph_is_left_out_and_named(scene):
         ("1 2 3", "holds 3 numbers"),
         ("one two", "not a camera file"),
         ("1 " * 26, "not a rotation"),
-        (None, "not a camera file"),
+        (None, "cannot be opened"),
     ],
 )
 def test_a_bad_camera_file_is_named(scene, text, words):

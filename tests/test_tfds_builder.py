@@ -419,7 +419,7 @@ def test_what_is_no_data_set_is_said_in_one_sentence(rendered, tmp_path):
         (copy / "dataset_info.json").write_text("{")
     with pytest.raises(InputError, match="2 data sets below"):
         sources.DatasetExamples(tmp_path)
-    with pytest.raises(InputError, match="not a readable data set"):
+    with pytest.raises(InputError, match=r"dataset_info\.json is not JSON"):
         sources.DatasetExamples(tmp_path / "first")
 
 

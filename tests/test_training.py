@@ -1,6 +1,7 @@
 """Training: units, gradients, learning on a fixed batch, and a loop that resumes exactly."""
 
 import csv
+import shutil
 import threading
 
 import jax
@@ -225,3 +226,19 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     other = {"weights": jnp.zeros(5), "moments": OPTIMISER.init(jnp.zeros(5))}
     with pytest.raises(InputError, match="another --workdir"):
         training_loop.restore_latest(manager, other)
+
+
+@pytest.mark.parametrize(
+    "file", ["default/_METADATA", "default/manifest.ocdbt", "default/array_metadatas/process_0"]
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path, file):
+    _run(tmp_path / "run", 7)
+    newest = tmp_path / "run" / "checkpoints" / "7"
+    damaged = newest / file
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    with pytest.raises(InputError, match="cannot be read .*; remove that folder") as error:
+        _run(tmp_path / "run", 12)
+    assert str(newest) in str(error.value) and "\n" not in str(error.value)
+    shutil.rmtree(newest)
+    recovered = _run(tmp_path / "run", 12)
+    np.testing.assert_array_equal(recovered["weights"], _run(tmp_path / "other", 12)["weights"])

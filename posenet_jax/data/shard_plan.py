@@ -31,6 +31,10 @@ class ShardPlan(NamedTuple):
     def shards(self) -> int:
         return -(-self.images // self.shard_size)
 
+    def images_of(self, shard: int) -> int:
+        """Images of a shard, those left out among them."""
+        return min(self.shard_size, self.images - shard * self.shard_size)
+
     def batches(self, shard: int) -> list[range]:
         """The positions of a shard's batches; only the last of all may be short."""
         stop = min((shard + 1) * self.shard_size, self.images)

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, Protocol, SupportsIndex
 import numpy as np
 import tensorflow_datasets as tfds
 
+from posenet_jax.data.dataset_metadata import INFO, check_lengths, dataset_builder
 from posenet_jax.data.image_list import ImageList, list_images
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.image_files import decode_image, read_image, shown
 
-_INFO = "dataset_info.json"
+_POSSIBLE_VIEWS = range(1, 1025)
 
 
 class NamedImage(NamedTuple):
@@ -93,26 +94,29 @@ class DatasetExamples:
         Raises InputError if there is no such data set or split, or no feature `image` in it.
         """
         self._folder = dataset_folder(folder)
-        try:
-            builder = tfds.builder_from_directory(self._folder)
-        except Exception as error:  # what TFDS raises on damaged metadata is anything
-            raise InputError(f"{self._folder}: not a readable data set ({error})") from error
-        feature = dict(builder.info.features.items()).get("image")
+        builder = dataset_builder(self._folder)
+        features = builder.info.features
+        named = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+        feature = named.get("image")
         self.views = _views(feature)
         if not self.views:
-            names = ", ".join(sorted(builder.info.features))
-            raise InputError(f"{self._folder}: no feature `image`; its features are {names}")
+            names = ", ".join(sorted(named)) or "none"
+            raise InputError(f"{shown(self._folder)}: no feature `image`; its features are {names}")
         self._single = isinstance(feature, tfds.features.Image)
         try:
+            instructions = builder.info.splits[split].file_instructions
             self._source = builder.as_data_source(split, decoders={"image": _AsStored()})
+            self._length = len(self._source)
         except Exception as error:
             splits = ", ".join(sorted(builder.info.splits))
-            problem = f"no split {split!r} to be read; there are {splits} ({error})"
-            raise InputError(f"{self._folder}: {problem}") from error
+            reason = " ".join(str(error).split())[:200]
+            problem = f"no split {split!r} to be read; there are {splits} ({reason})"
+            raise InputError(f"{shown(self._folder)}: {problem}") from error
+        check_lengths(self._folder, instructions)
         self.fingerprint = _dataset_fingerprint(self._folder, split)
 
     def __len__(self) -> int:
-        return len(self._source)
+        return self._length
 
     def __getitem__(self, position: SupportsIndex) -> dict[str, Any]:
         example = self.encoded(position)
@@ -188,13 +192,13 @@ def dataset_folder(folder: str | Path) -> Path:
     top = Path(folder).expanduser()
     if not top.is_dir():
         raise InputError(f"{shown(top)}: no such folder")
-    if (top / _INFO).is_file():
+    if (top / INFO).is_file():
         return top
     # Name, configuration, version: no data set lies deeper.
     found = sorted(
         info.parent
         for depth in ("*", "*/*", "*/*/*")
-        for info in top.glob(f"{depth}/{_INFO}")
+        for info in top.glob(f"{depth}/{INFO}")
         if not info.parent.name.startswith("incomplete.")
     )
     if len(found) != 1:
@@ -209,13 +213,14 @@ def _views(feature: Any) -> int:
         return 1
     inner = getattr(feature, "feature", None)
     length = getattr(feature, "_length", None)
-    return length or 0 if isinstance(inner, tfds.features.Image) else 0
+    known = isinstance(inner, tfds.features.Image) and length in _POSSIBLE_VIEWS
+    return length if known else 0
 
 
 def _dataset_fingerprint(folder: Path, part: str) -> str:
     """Of the data set's description, which holds every shard's length, and its files' sizes."""
     digest = hashlib.sha256(part.encode())
-    digest.update((folder / _INFO).read_bytes())
+    digest.update((folder / INFO).read_bytes())
     for file in sorted(folder.iterdir()):
         digest.update(f"{file.name} {file.stat().st_size}\0".encode())
     return digest.hexdigest()[:16]

@@ -36,8 +36,14 @@ _MEASURES = (
     *("camera latitude", "camera longitude", "camera height"),
     *("distance", "heading", "pitch", "roll"),
 )
-# Degrees, either side of zero.
-_LIMITS = {"latitude": 90.0, "longitude": 180.0, "pitch": 90.0}
+# Either side of zero: degrees, and metres of heights and distances on this earth.
+_LIMITS = {
+    **{"latitude": 90.0, "longitude": 180.0, "pitch": 90.0, "heading": 720.0, "roll": 720.0},
+    **{"height": 1e5, "distance": 1e6},
+}
+# Pixels and scores of an alignment; float32 holds them.
+_LARGEST_NUMBER = 1e30
+_MOST_BYTES = 2**20
 _ALIGNMENT_COUNT = 40
 _EXTENSIONS = (".jpg", ".jpeg")
 
@@ -139,7 +145,7 @@ def read_metadata(path: str | Path) -> StreetViewImage:
     text = path.with_suffix(".txt")
     image = path.with_suffix(".jpg") if path == text else path
     named = _ids_in_name(text)
-    lines = read_lines(text)
+    lines = read_lines(text, _MOST_BYTES)
     if not lines:
         raise InputError(f"{shown(text)}, line 1: no line that begins with d; the file is empty")
     if len(lines) > 2:
@@ -268,6 +274,8 @@ def _number(word: str, name: str, where: str) -> float:
         raise InputError(f"{where}: {name} is {word[:20]!r}, not a number") from error
     if not math.isfinite(value):
         raise InputError(f"{where}: {name} is {word[:20]}, not finite")
+    if abs(value) > _LARGEST_NUMBER:
+        raise InputError(f"{where}: {name} is {word[:20]}, larger than any such number")
     return value
 
 

@@ -1,5 +1,7 @@
 """Lines of a text file that know where they stand, so that an error can say so."""
 
+import os
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +16,19 @@ class Line(NamedTuple):
     words: list[str]
 
 
-def read_lines(path: str | Path) -> list[Line]:
-    """The lines of a file, empty ones left out. Raises InputError if it cannot be opened.
+def read_lines(path: str | Path, most_bytes: int | None = None) -> list[Line]:
+    """The lines of a file, empty ones left out.
 
     Bytes that are not UTF-8 are replaced: what they stood in is then no number and no known word.
+    Raises InputError if it cannot be opened, is no file, or has more than `most_bytes`.
     """
     try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError(f"{shown(path)}: not a file")
+        if most_bytes is not None and about.st_size > most_bytes:
+            size = f"{about.st_size} bytes; the limit is {most_bytes}"
+            raise InputError(f"{shown(path)}: too large for a file of this kind ({size})")
         with open(path, encoding="utf-8", errors="replace") as file:
             numbered = [(number, line.split()) for number, line in enumerate(file, 1)]
     except OSError as error:

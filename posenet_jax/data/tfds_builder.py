@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from posenet_jax.data.dataset_metadata import dataset_builder, dataset_recipe
 from posenet_jax.data.image_list import list_images
 from posenet_jax.data.rendered_examples import RenderedExamples
 from posenet_jax.data.splits import Split, split_of
@@ -65,7 +66,14 @@ class _Builder(
         self.left_out = 0
         self._report = report
         self._progress = progress
-        super().__init__(file_format="array_record", **kwargs)
+        try:
+            super().__init__(file_format="array_record", **kwargs)
+        except Exception as error:  # what TFDS raises on what stands there, damaged, is anything
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            there = shown(Path(kwargs.get("data_dir") or "~/tensorflow_datasets", self.name))
+            raise InputError(
+                f"{there} holds a data set that cannot be read ({reason}); remove that folder"
+            ) from error
 
     def features(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -265,7 +273,8 @@ def build(builder: _Builder, *, restart: bool = False) -> bool:
 
 def _same_recipe(builder: _Builder, folder: Path) -> bool:
     """False; InputError if what is in the folder was made otherwise."""
-    written = tfds.builder_from_directory(folder).info.metadata or {}
+    dataset_builder(folder)  # what cannot be read is not there
+    written = dataset_recipe(folder)
     for name, value in builder.recipe.items():
         if written.get(name) != value:
             raise InputError(
