@@ -22,6 +22,7 @@ from absl import flags
 
 from experiments import runtime
 from posenet_jax import bulk_inversion, engine, image_files, recipes, weights
+from posenet_jax.data.image_list import list_images
 from posenet_jax.data.sources import NamedImage
 
 _IMAGES = flags.DEFINE_list(
@@ -40,8 +41,7 @@ class NoisyImages:
 
     def __init__(self, count: int) -> None:
         folder = Path(weights.PRETRAINED).parent / "demo_images"
-        paths = sorted(p for p in folder.iterdir() if p.suffix in (".png", ".jpg", ".webp"))
-        self._images = [image_files.read_image(path) for path in paths]
+        self._images = [image_files.read_image(path) for path in list_images(folder)]
         self._count = count
         self.fingerprint = f"noisy-{count}"
 

@@ -65,7 +65,7 @@ def main() -> int:
     """Measures, prints, records."""
     encoder = load_encoder(_ENCODER.value)
     decoder = decoding.decoder_for(encoder, _LAYER.value, _DECODER.value)
-    source = FolderImages(list_images(_IMAGES.value, _FIRST.value + _COUNT.value))
+    source = FolderImages(list_images(_IMAGES.value, limit=_FIRST.value + _COUNT.value))
     rows = range(_FIRST.value, len(source))
     originals = np.stack([encoder.preprocessing.resize(source[row].image) for row in rows])
     tried = {"calibrated": recipes.CALIBRATED}

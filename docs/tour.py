@@ -21,6 +21,7 @@ from flax import linen as nn
 
 import posenet_jax
 from posenet_jax import image_files, metrics, probes, reporting, scenes
+from posenet_jax.data.image_list import list_images
 
 STEPS = int(os.environ.get("POSENET_TOUR_STEPS", "300"))
 OUT = reporting.prepare_output(Path("runs/tour"))
@@ -35,7 +36,7 @@ recipe = posenet_jax.recipes.CALIBRATED.replace(steps=STEPS)
 # %%
 encoder = posenet_jax.load_encoder("streetnet")
 space, phi = encoder.preprocessing, encoder.tap("fc5")
-paths = image_files.find_images(str(files(posenet_jax) / "demo_images"))
+paths = list_images(str(files(posenet_jax) / "demo_images"))
 images = np.stack(image_files.read_images(paths, space).images)
 targets = phi(space.to_network(images))
 print(f"{images.shape} uint8 RGB -> descriptors {targets.shape}")

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 from tqdm import tqdm
 
-from experiments import rendered, runtime
+from experiments import images, rendered, runtime
 from posenet_jax import reporting, scenes
 from posenet_jax.data import tfds_builder
 from posenet_jax.errors import InputError
@@ -35,14 +35,16 @@ _SIZE = flags.DEFINE_integer(
     lower_bound=0,
 )
 _FACADES = flags.DEFINE_string(
-    "facades", None, "Folder of facade photographs for rendered scenes; invented if not given."
+    "facades",
+    None,
+    "Folder or glob of facade photographs for rendered scenes; invented if not given.",
 )
 _RESTART = flags.DEFINE_bool("restart", False, "Remove what was written there and begin anew.")
 
 
 def _rendered(**hooks) -> tfds_builder.RenderedScenes:
     examples = rendered.rendered_examples(
-        _SOURCE.value, _COUNT.value, _SEED.value, _FACADES.value, _SIZE.value or 100
+        _SOURCE.value, _COUNT.value, _SEED.value, _FACADES.value, _OUT.value, _SIZE.value or 100
     )
     return tfds_builder.RenderedScenes(scenes=examples, **hooks)
 
@@ -54,16 +56,22 @@ def main() -> int:
         raise InputError(f"--source={_SOURCE.value} {wanted}")
     tfds.disable_progress_bar()
     with tqdm(unit="example", mininterval=1.0, dynamic_ncols=True) as bar:
+        size, max_pixels = _SIZE.value, images.MAX_PIXELS.value
         hooks = {
             "data_dir": _OUT.value,
             "progress": bar.update,
             "report": lambda error: bar.write(f"left out: {error}", file=sys.stderr),
         }
         if _SOURCE.value == "photos":
-            builder = tfds_builder.Photographs(images=_IMAGES.value, size=_SIZE.value, **hooks)
+            files = images.listed(str(_IMAGES.value), _OUT.value)
+            builder = tfds_builder.Photographs(
+                images=files, size=size, max_pixels=max_pixels, **hooks
+            )
             bar.total = len(builder)
         elif _SOURCE.value == "street_view":
-            builder = tfds_builder.StreetView(images=_IMAGES.value, size=_SIZE.value, **hooks)
+            builder = tfds_builder.StreetView(
+                images=_IMAGES.value, size=size, max_pixels=max_pixels, **hooks
+            )
         else:
             builder = _rendered(**hooks)
             bar.total = _COUNT.value

@@ -76,7 +76,7 @@ def _source() -> ImageSource | Descriptors:
         raise InputError("give one of --images, --dataset, --render and --descriptors")
     if _DESCRIPTORS.value:
         return extraction.read_descriptors(_DESCRIPTORS.value)
-    return inputs.source()
+    return inputs.source(_OUT.value)
 
 
 def _judge() -> weights.Encoder:

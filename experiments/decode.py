@@ -21,7 +21,6 @@ could not be made.
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import runtime
-from posenet_jax import decoding, fidelity, image_files, realism, recipes, reporting, weights
+from experiments import images, runtime
+from posenet_jax import decoding, fidelity, realism, recipes, reporting, weights
 from posenet_jax.errors import InputError
 from posenet_jax.reconstruction import descriptors, reconstruct
 
@@ -95,12 +94,7 @@ def main() -> int:
     encoder = weights.load_encoder(_ENCODER.value)
     decoders = _decoders(encoder)
     tap, space = encoder.tap(_LAYER.value), encoder.preprocessing
-    paths = image_files.find_images(_IMAGES.value)[: _LIMIT.value or None]
-    found = image_files.read_images(paths, space)
-    for failure in found.failures:
-        print(f"left out: {failure}", file=sys.stderr)
-    if not found.images:
-        raise InputError(f"none of the {len(paths)} images in {_IMAGES.value} could be read")
+    found = images.read_some(images.listed(_IMAGES.value, _OUT.value, _LIMIT.value), space)
     out = reporting.prepare_output(_OUT.value)
     originals = np.stack(found.images)
     targets = descriptors(tap, originals, space)

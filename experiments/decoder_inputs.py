@@ -1,6 +1,5 @@
 """What the scripts that train decoders share: flags of their data, and how it becomes batches."""
 
-import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -8,13 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
-from experiments import inputs
+from experiments import images, inputs
 from posenet_jax import decoder_data, decoding, extraction, pairs, scenes
-from posenet_jax.data.image_list import list_images
 from posenet_jax.data.image_stream import ImageStream
-from posenet_jax.data.sources import FolderImages, ImageSource
+from posenet_jax.data.sources import ImageSource
 from posenet_jax.decoder_evaluation import ImageSet, described
 from posenet_jax.decoder_training import AXIS
 from posenet_jax.errors import InputError
@@ -69,10 +66,11 @@ class DecoderInputs(NamedTuple):
     judged: dict[str, ImageSet]  # by name: train, validation, rendered
 
 
-def load(noise: tuple[int, int] | None = None) -> DecoderInputs:
+def load(output: str, noise: tuple[int, int] | None = None) -> DecoderInputs:
     """Raises InputError where the flags do not fit each other or their files.
 
-    noise: (draws, numbers each) beside every image of a batch.
+    output: folder of the run, whose pictures are no inputs. noise: (draws, numbers each) beside
+    every image of a batch.
     """
     encoder = load_encoder(ENCODER.value)
     decoding.descriptor_shape(encoder, LAYER.value)
@@ -80,9 +78,9 @@ def load(noise: tuple[int, int] | None = None) -> DecoderInputs:
     mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     _check(mesh.size)
-    source = inputs.source() if inputs.number_given() else None
+    source = inputs.source(output) if inputs.number_given() else None
     stream = _stream(source, encoder) if source else None
-    rendered, held_out = _rendered(mesh) if _RENDERED.value else (None, None)
+    rendered, held_out = _rendered(mesh, output) if _RENDERED.value else (None, None)
     batches = decoder_data.DecoderBatches(
         stream,
         rendered,
@@ -95,8 +93,7 @@ def load(noise: tuple[int, int] | None = None) -> DecoderInputs:
     known = _whole(tap, source) if source else _views(tap, rendered, _RENDERED_KNOWN)
     judged = {"train": known.take(_SETS)}
     if _VALIDATION.value:
-        validation = FolderImages(list_images(_VALIDATION.value))
-        judged["validation"] = _whole(tap, validation)
+        judged["validation"] = _whole(tap, images.source(_VALIDATION.value, output))
     if held_out:
         judged["rendered"] = _views(tap, held_out, _SETS)
     sample = known.take(_SCALE_IMAGES).descriptors
@@ -142,16 +139,14 @@ def _stream(source: ImageSource, encoder: Encoder) -> ImageStream:
         seed=SEED.value,
         cache_bytes=int(_CACHE.value * 2**30),
         threads=inputs.THREADS.value,
-        report=_tell,
+        report=images.tell,
     )
 
 
-def _rendered(mesh: Mesh) -> tuple[pairs.RenderedPairs, pairs.RenderedPairs]:
+def _rendered(mesh: Mesh, output: str) -> tuple[pairs.RenderedPairs, pairs.RenderedPairs]:
     """(of the training facades, of others)."""
     key = jax.random.fold_in(jax.random.key(SEED.value), 2)
-    atlas, other, skipped = pairs.facade_atlases(inputs.FACADES.value, key, mesh)
-    for name in skipped:
-        _tell(name)
+    atlas, other, _ = images.facade_atlases(inputs.FACADES.value, key, mesh, output)
     views = _RENDERED.value // 2
     make = pairs.RenderedPairs
     return make(atlas, scenes.SceneConfig(), views, mesh), make(
@@ -162,7 +157,7 @@ def _rendered(mesh: Mesh) -> tuple[pairs.RenderedPairs, pairs.RenderedPairs]:
 def _whole(tap: Tap, source: ImageSource) -> ImageSet:
     found, names, failures = decoder_data.whole_images(source, tap.preprocessing, _NEIGHBOURS)
     for failure in failures:
-        _tell(failure)
+        images.tell(failure)
     return described(tap, found, names)
 
 
@@ -170,12 +165,8 @@ def _views(tap: Tap, rendered: pairs.RenderedPairs | None, count: int) -> ImageS
     assert rendered is not None  # `_check` has seen to it
     key = jax.random.fold_in(jax.random.key(SEED.value), 3)
     draws = -(-count // (2 * rendered.count))
-    images = np.concatenate(
+    drawn = np.concatenate(
         [np.asarray(rendered(jax.random.fold_in(key, draw)).image) for draw in range(draws)]
     )
-    images = images.reshape((-1, *images.shape[2:]))[:count]
-    return described(tap, images, [f"rendered-{number}" for number in range(len(images))])
-
-
-def _tell(reason: object) -> None:
-    tqdm.write(f"left out: {reason}", file=sys.stderr)
+    drawn = drawn.reshape((-1, *drawn.shape[2:]))[:count]
+    return described(tap, drawn, [f"rendered-{number}" for number in range(len(drawn))])

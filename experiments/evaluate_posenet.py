@@ -9,7 +9,6 @@ degrees. Exit code: 0; 1 if some photographs could not be read; 2 if the run cou
 
 import dataclasses
 import math
-import sys
 
 import jax
 import numpy as np
@@ -17,7 +16,7 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import runtime
+from experiments import images, runtime
 from posenet_jax import evaluation, figures, pairs, reporting, scenes, strecha, weights
 from posenet_jax.errors import InputError
 from posenet_jax.training import Pairs
@@ -30,7 +29,7 @@ _STRECHA = flags.DEFINE_string(
 _FACADES = flags.DEFINE_string(
     "facades",
     None,
-    "Folder of facade photographs, of which the last tenth by name, which training leaves out, is "
+    "Folder or glob of facade photographs; their last tenth by name, which training leaves out, is "
     "used; invented ones if not given.",
 )
 _PAIRS = flags.DEFINE_integer("pairs", 8192, "Rendered pairs, a multiple of 64.", lower_bound=64)
@@ -72,9 +71,10 @@ def _judge_rendered(encoder: weights.Encoder, drawn: Pairs, mesh: Mesh):
 
 def _judge_strecha(encoder: weights.Encoder, folder: str, mesh: Mesh):
     """(figures, errors, names of the pairs, how many photographs could not be read)."""
-    found, failures = strecha.read_pairs(folder, size=encoder.preprocessing.size)
+    files, limit = images.listed(folder, _OUT.value), images.MAX_PIXELS.value
+    found, failures = strecha.read_pairs(files, size=encoder.preprocessing.size, max_pixels=limit)
     for failure in failures:
-        print(f"left out: {failure}", file=sys.stderr)
+        images.tell(failure)
     said = evaluation.predict(encoder, found.image, mesh)
     errors = evaluation.pair_errors(said.pose, found.rotation, found.centre)
     figures_ = evaluation.rotation_summary(errors)
@@ -119,9 +119,8 @@ def main() -> int:
         metrics["strecha"] = judged
         rows += _rows("strecha", errors["photographs (Strecha)"], names)
     out = reporting.prepare_output(_OUT.value)
-    _, atlas, skipped = pairs.facade_atlases(_FACADES.value, jax.random.key(_SEED.value), mesh)
-    for name in skipped:
-        print(f"left out: {name}", file=sys.stderr)
+    atlas_key = jax.random.key(_SEED.value)
+    _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     size = encoder.preprocessing.size
     wide = scenes.SceneConfig(
         height=size, width=size, angle_between=(0.0, math.radians(_MAX_ANGLE.value))

@@ -41,7 +41,7 @@ def main() -> int:
     """Extracts and returns the exit code."""
     index, count = processes.share()
     # The list first: what its making needs for a moment is then free for the rest.
-    source = inputs.source()
+    source = inputs.source(_OUT.value)
     config = extraction.ExtractionConfig(
         file_format=_FORMAT.value,
         dtype=_DTYPE.value,

@@ -9,7 +9,6 @@ run could not be made.
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import jax
@@ -17,8 +16,8 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import runtime
-from posenet_jax import decoding, image_files, reconstruction, reporting, weights
+from experiments import images, runtime
+from posenet_jax import decoding, reconstruction, reporting, weights
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import Status
 from posenet_jax.recipes import RECIPES, Recipe
@@ -51,12 +50,8 @@ _SLOTS = flags.DEFINE_integer(
 
 def _load_images(encoder: weights.Encoder) -> tuple[np.ndarray, list[str], int]:
     """(uint8 [N, H, W, 3], names, how many could not be read)."""
-    paths = image_files.find_images(_IMAGES.value)[: _LIMIT.value or None]
-    found = image_files.read_images(paths, encoder.preprocessing)
-    for failure in found.failures:
-        print(f"left out: {failure}", file=sys.stderr)
-    if not found.images:
-        raise InputError(f"none of the {len(paths)} images in {_IMAGES.value} could be read")
+    files = images.listed(_IMAGES.value, _OUT.value, _LIMIT.value)
+    found = images.read_some(files, encoder.preprocessing)
     return np.stack(found.images), found.names, len(found.failures)
 
 

@@ -21,7 +21,6 @@ could be done.
 """
 
 import dataclasses
-import sys
 
 import jax
 import numpy as np
@@ -29,12 +28,11 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import photo_sets, runtime
+from experiments import images, photo_sets, runtime
 from posenet_jax import (
     analysis_figures,
     claims,
     findings,
-    pairs,
     recipes,
     reporting,
     scenes,
@@ -74,7 +72,7 @@ _SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides the scenes: not one of 
 _FACADES = flags.DEFINE_string(
     "facades",
     None,
-    "Folder of facade photographs, of which the last tenth by name, which training leaves out, is "
+    "Folder or glob of facade photographs; their last tenth by name, which training leaves out, is "
     "used; invented ones if not given.",
 )
 _SHOWN = 12
@@ -105,13 +103,11 @@ def main() -> int:
             choice = ", ".join(scenes.CONFIGS)
             raise InputError(f"no kind of scene {kind!r}; there are {choice}")
     space = networks[0].trained.preprocessing
-    photographs = photo_sets.read(_PHOTOS.value, space, _IMAGES.value, _KINDS.value)
+    photographs = photo_sets.read(_PHOTOS.value, space, _IMAGES.value, _KINDS.value, _OUT.value)
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     out = reporting.prepare_output(_OUT.value)
     atlas_key, scene_key, probe_key, start_key = jax.random.split(jax.random.key(_SEED.value), 4)
-    _, atlas, skipped = pairs.facade_atlases(_FACADES.value, atlas_key, mesh)
-    for name in skipped:
-        print(f"left out: {name}", file=sys.stderr)
+    _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     batch = _BATCH.value * mesh.size
     rendered = {
         kind: findings.scene_set(
@@ -129,7 +125,7 @@ def main() -> int:
     }
     left_out = sum(photos.left_out for photos in photographs.values())
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
-    rows, images, compared = [], [], []
+    rows, measures, compared = [], [], []
     work = 2 * len(networks) * sum(map(len, groups.values())) * _STEPS.value
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
         for group, views in groups.items():
@@ -149,7 +145,7 @@ def main() -> int:
                     (f"{name}, wrong image", found.wrong),
                     (control, found.untrained),
                 ):
-                    images += findings.image_rows(group, network.layer, picture, measured)
+                    measures += findings.image_rows(group, network.layer, picture, measured)
                 rows += found.rows
                 kept.append((found.trained, found.untrained))
                 columns |= {f"{n}, {network.layer}": made for n, made in pictures.items()}
@@ -167,7 +163,7 @@ def main() -> int:
         both = (network.trained, network.untrained)
         rows += findings.probe_claims("cities", both, network.layer, known)
     reporting.write_csv(out / "claims.csv", rows)
-    reporting.write_csv(out / "images.csv", images)
+    reporting.write_csv(out / "images.csv", measures)
     if compared:
         reporting.write_csv(out / "comparison.csv", compared)
     one = networks[0]

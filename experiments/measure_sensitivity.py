@@ -15,16 +15,14 @@ rotation that they see between a scene and itself changed, degrees, beside the t
 (a few scenes under every change) and run.json.
 """
 
-import sys
-
 import jax
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import runtime
-from posenet_jax import analysis_figures, pairs, reporting, scenes, sensitivity, weights
+from experiments import images, runtime
+from posenet_jax import analysis_figures, reporting, scenes, sensitivity, weights
 from posenet_jax.errors import InputError
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -38,7 +36,7 @@ _SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides the scenes: not one of 
 _FACADES = flags.DEFINE_string(
     "facades",
     None,
-    "Folder of facade photographs, of which the last tenth by name, which training leaves out, is "
+    "Folder or glob of facade photographs; their last tenth by name, which training leaves out, is "
     "used; invented ones if not given.",
 )
 _BATCH = flags.DEFINE_integer(
@@ -57,9 +55,7 @@ def main() -> int:
         raise InputError(f"--batch must be a multiple of {mesh.size} devices, not {_BATCH.value}")
     out = reporting.prepare_output(_OUT.value)
     atlas_key, scene_key = jax.random.split(jax.random.key(_SEED.value))
-    _, atlas, skipped = pairs.facade_atlases(_FACADES.value, atlas_key, mesh)
-    for name in skipped:
-        print(f"left out: {name}", file=sys.stderr)
+    _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     size = encoders[0].preprocessing.size
     with tqdm(total=_SCENES.value, unit="scene", dynamic_ncols=True) as bar:
         found = sensitivity.measure(

@@ -18,19 +18,16 @@ Exit code: 0; 1 if some images could not be read (they are named, the others are
 could not be made.
 """
 
-import sys
-
 import jax
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import runtime
+from experiments import images, runtime
 from posenet_jax import (
     analysis_figures,
     decoding,
-    image_files,
     pairs,
     reporting,
     scenes,
@@ -57,7 +54,9 @@ _FITTED = flags.DEFINE_integer(
     "fitted", 1024, "Other rendered pairs, to fit ranges, means and components on.", lower_bound=2
 )
 _FACADES = flags.DEFINE_string(
-    "facades", None, "Folder of facade photographs, as in evaluate_posenet; invented if not given."
+    "facades",
+    None,
+    "Folder or glob of facade photographs, as in evaluate_posenet; invented if not given.",
 )
 _SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides scenes, noise and random units.")
 _SHOWN = flags.DEFINE_integer("grid", 8, "Images shown in pictures.png, at most.", lower_bound=1)
@@ -65,23 +64,19 @@ _BATCH = 64
 
 
 def _photographs(encoder: weights.Encoder, pattern: str) -> tuple[surgery.Images, np.ndarray, int]:
-    paths = image_files.find_images(pattern)[: _LIMIT.value or None]
-    found = image_files.read_images(paths, encoder.preprocessing)
-    for failure in found.failures:
-        print(f"left out: {failure}", file=sys.stderr)
+    files = images.listed(pattern, _OUT.value, _LIMIT.value)
+    found = images.read(files, encoder.preprocessing)
     if len(found.images) < 4:
         raise InputError(f"surgery needs four readable images; {pattern} holds fewer")
-    images = np.stack(found.images)
-    other = surgery.photographs(encoder, images[1::2]).descriptor
-    return surgery.photographs(encoder, images[::2]), other, len(found.failures)
+    photographs = np.stack(found.images)
+    other = surgery.photographs(encoder, photographs[1::2]).descriptor
+    return surgery.photographs(encoder, photographs[::2]), other, len(found.failures)
 
 
 def _rendered(encoder: weights.Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndarray, int]:
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     atlas_key, own_key, other_key = jax.random.split(key, 3)
-    _, atlas, skipped = pairs.facade_atlases(_FACADES.value, atlas_key, mesh)
-    for name in skipped:
-        print(f"left out: {name}", file=sys.stderr)
+    _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     size = encoder.preprocessing.size
     config = scenes.CONFIGS[_KIND.value](height=size, width=size)
     source = pairs.RenderedPairs(atlas, config, _BATCH, mesh)
@@ -102,17 +97,17 @@ def main() -> int:
         decoder = decoding.decoder_for(encoder, "fc5", _DECODER.value)
     scene_key, key = jax.random.split(jax.random.key(_SEED.value))
     if _IMAGES.value:
-        images, fitted, failures = _photographs(encoder, _IMAGES.value)
+        operands, fitted, failures = _photographs(encoder, _IMAGES.value)
     else:
-        images, fitted, failures = _rendered(encoder, scene_key)
+        operands, fitted, failures = _rendered(encoder, scene_key)
     out = reporting.prepare_output(_OUT.value)
-    operated = list(surgery.operations(key, images.descriptor, fitted))
-    rows = surgery.table(encoder, images, tqdm(operated, unit="operation", dynamic_ncols=True))
+    operated = list(surgery.operations(key, operands.descriptor, fitted))
+    rows = surgery.table(encoder, operands, tqdm(operated, unit="operation", dynamic_ncols=True))
     reporting.write_csv(out / "surgery.csv", rows)
     analysis_figures.surgery_figure(out / "surgery.png", rows)
     written = "surgery.csv, surgery.png"
     if decoder:
-        columns = surgery.pictures(decoder, images, operated, count=_SHOWN.value)
+        columns = surgery.pictures(decoder, operands, operated, count=_SHOWN.value)
         title = f"{encoder.name} fc5, operated on and decoded"
         reporting.image_grid(out / "pictures.png", columns, title=title)
         written += ", pictures.png"
@@ -120,9 +115,9 @@ def main() -> int:
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
         "decoder": decoder.fingerprint if decoder else None,
-        "images": len(images.descriptor),
+        "images": len(operands.descriptor),
         "fitted_on": len(fitted),
-        "true_rotation_deg": surgery.mean_rotation(images),
+        "true_rotation_deg": surgery.mean_rotation(operands),
         "left_out": failures,
     }
     flag_values = flags.FLAGS.flag_values_dict()

@@ -1,12 +1,11 @@
 """Sets of photographs that a person names: NAME=FOLDER, as scripts with --photos take them."""
 
-import sys
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from posenet_jax import image_files
+from experiments import images
 from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import Preprocessing
 
@@ -20,7 +19,7 @@ class PhotoSet(NamedTuple):
 
 
 def read(
-    named: Sequence[str], space: Preprocessing, most: int, taken: Collection[str]
+    named: Sequence[str], space: Preprocessing, most: int, taken: Collection[str], output: str
 ) -> dict[str, PhotoSet]:
     """{name: at most `most` photographs} of every NAME=FOLDER; what cannot be read is named.
 
@@ -34,11 +33,9 @@ def read(
             raise InputError(f"--photos takes NAME=FOLDER with a new name, received {item!r}")
         if not name.replace("_", "").isalnum():
             raise InputError(f"a name of photographs has letters, digits and _, unlike {name!r}")
-        paths = image_files.find_images(folder)
-        chosen = np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)
-        found = image_files.read_images([paths[i] for i in chosen], space)
-        for failure in found.failures:
-            print(f"left out: {failure}", file=sys.stderr)
+        files = images.listed(folder, output)
+        chosen = np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)
+        found = images.read([files.path(i) for i in chosen], space)
         if len(found.images) < 2:
             raise InputError(f"{folder} has {len(found.images)} readable images; two are needed")
         sets[name] = PhotoSet(np.stack(found.images), found.names, len(found.failures))

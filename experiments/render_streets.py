@@ -7,7 +7,8 @@ Writes images/NNNN_{0,1}.png, grid.png (each pair side by side, labelled with th
 cameras in degrees) and run.json. With --interventions, images/NNNN_NAME.png and a grid of what one
 change alone does to each scene: of noise, photograph, colour, texture, light, clutter or geometry,
 or of the camera's pose (`posenet_jax.interventions` says how much).
-The same seed on the same machine gives the same bytes.
+The same seed on the same machine gives the same bytes. Exit code: 0; 1 if some facades could not be
+read (they are named); 2 if nothing could be rendered.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 
-from experiments import runtime
+from experiments import images, runtime
 from posenet_jax import evaluation, interventions, pairs, reporting, scenes, training
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -32,7 +33,7 @@ _RAYS = flags.DEFINE_enum("rays", "2", ["1", "2", "4"], "Rays a pixel, for antia
 _FACADES = flags.DEFINE_string(
     "facades",
     None,
-    "Folder of facade photographs to texture buildings with; invented if not given.",
+    "Folder or glob of facade photographs to texture buildings with; invented if not given.",
 )
 _BATCH = 16
 
@@ -40,8 +41,8 @@ _BATCH = 16
 def _write(out: Path, columns: dict[str, np.ndarray], suffixes: list[str], **labels) -> None:
     """The pictures [N, H, W, 3] of every column and the page of all."""
     (out / "images").mkdir(exist_ok=True)
-    for suffix, images in zip(suffixes, columns.values(), strict=True):
-        for i, image in enumerate(images):
+    for suffix, pictures in zip(suffixes, columns.values(), strict=True):
+        for i, image in enumerate(pictures):
             reporting.write_png(out / "images" / f"{i:04d}_{suffix}.png", image)
     reporting.image_grid(out / "grid.png", columns, **labels)
 
@@ -75,9 +76,7 @@ def main() -> int:
     out = reporting.prepare_output(_OUT.value)
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     atlas_key, scene_key = jax.random.split(jax.random.key(_SEED.value))
-    atlas, _, skipped = pairs.facade_atlases(_FACADES.value, atlas_key, mesh)
-    for name in skipped:
-        print(f"left out: {name}")
+    atlas, _, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     kind, size = scenes.CONFIGS[_KIND.value], _SIZE.value
     config = kind(height=size, width=size, rays=int(_RAYS.value))
     if _INTERVENTIONS.value:
@@ -86,7 +85,7 @@ def main() -> int:
         _write_pairs(out, scene_key, pairs.RenderedPairs(atlas, config, _BATCH, mesh))
     reporting.write_json(out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict()))
     print(f"wrote {out}/grid.png, run.json and images/")
-    return 0
+    return 1 if skipped else 0
 
 
 if __name__ == "__main__":

@@ -1,27 +1,23 @@
 """Rendered scenes for the scripts that take them by kind, number and seed."""
 
-import hashlib
-import sys
-
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
+from experiments import images
 from posenet_jax import scenes
 from posenet_jax.data.rendered_examples import RenderedExamples
-from posenet_jax.image_files import find_images
 
 _BATCH = 32
 _INVENTED_FACADES = 256
 
 
 def rendered_examples(
-    kind: str, count: int, seed: int, facades: str | None, size: int = 100
+    kind: str, count: int, seed: int, facades: str | None, output: str, size: int = 100
 ) -> RenderedExamples:
     """Scenes with the facades of a folder, or with invented ones; files left out are named."""
     mesh = Mesh(np.asarray(jax.local_devices()), ("scenes",))
-    atlas, textures = _atlas(facades, seed)
+    atlas, textures = _atlas(facades, seed, output)
     return RenderedExamples(
         kind=kind,
         count=count,
@@ -34,14 +30,13 @@ def rendered_examples(
     )
 
 
-def _atlas(facades: str | None, seed: int) -> tuple[scenes.Atlas, str]:
+def _atlas(facades: str | None, seed: int, output: str) -> tuple[scenes.Atlas, str]:
     """(the atlas, what it was made of)."""
     if not facades:
         key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
         return scenes.procedural_atlas(key, num=_INVENTED_FACADES), "procedural"
-    files = find_images(facades)
-    made = scenes.atlas_from_files(files)
-    for path, reason in made.skipped:
-        tqdm.write(f"left out: {path}: {reason}", file=sys.stderr)
-    names = "\n".join(file.name for file in files)
-    return made.atlas, hashlib.sha256(names.encode()).hexdigest()[:16]
+    files = images.listed(facades, output)
+    made = scenes.atlas_from_files(list(files), max_pixels=images.MAX_PIXELS.value)
+    for failure in made.failures:
+        images.tell(failure)
+    return made.atlas, files.fingerprint

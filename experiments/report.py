@@ -225,7 +225,9 @@ def main() -> int:
     kinds = _kinds()
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     taken = [*_SCENE_KINDS, *_SCENE_KINDS.values()]
-    photo_set = photo_sets.read(_PHOTOS.value, encoders[0].preprocessing, _SCENES.value, taken)
+    photo_set = photo_sets.read(
+        _PHOTOS.value, encoders[0].preprocessing, _SCENES.value, taken, _OUT.value
+    )
     photos = {name: found.images for name, found in photo_set.items()}
     failures = sum(found.left_out for found in photo_set.values())
     out = reporting.prepare_output(_OUT.value)

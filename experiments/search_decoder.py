@@ -108,7 +108,7 @@ def main() -> int:
     table = workdir / f"{_STAGE.value}.csv"
     rates = _rates(*_range(workdir))
     done = {row["learning_rate"]: row for row in _rows(table)}
-    data = decoder_inputs.load()
+    data = decoder_inputs.load(_WORKDIR.value)
     reporting.write_json(
         workdir / f"run-{_STAGE.value}.json",
         reporting.run_record(

@@ -11,17 +11,15 @@ parallel.png; and contact sheets of the best, of those with the least relative l
 whole range. A search that was killed is finished by the same command.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import runtime
+from experiments import images, runtime
 from posenet_jax import bulk_inversion, reporting, search, search_figures, weights
-from posenet_jax.data.image_list import list_images
-from posenet_jax.data.sources import DatasetExamples, FolderImages, NamedImage
+from posenet_jax.data.sources import DatasetExamples, NamedImage
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.search import STAGES
@@ -75,7 +73,7 @@ _SHOWN = 24
 
 def _images(preprocessing: Preprocessing) -> list[NamedImage]:
     """Those of the trials; one that cannot be read is named and another takes its place."""
-    source = FolderImages(list_images(_IMAGES.value))
+    source = images.source(_IMAGES.value, _WORKDIR.value)
     found: list[NamedImage] = []
     for position in range(len(source)):
         if len(found) == _LIMIT.value:
@@ -84,25 +82,25 @@ def _images(preprocessing: Preprocessing) -> list[NamedImage]:
             name, image = source[position]
             found.append(NamedImage(name, preprocessing.resize(image)))
         except ImageError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            images.tell(error)
     if not found:
         raise InputError(f"none of the {len(source)} images could be read")
     return found
 
 
-def _run_rung(encoder, judge, images, drawn, steps: int, folder: Path) -> dict[str, np.ndarray]:
+def _run_rung(encoder, judge, originals, drawn, steps: int, folder: Path) -> dict[str, np.ndarray]:
     """The trials with their measures and score."""
     stage, trials = STAGES[int(_STAGE.value)], len(drawn["trial"])
-    recipe = search.recipe_of(stage, drawn, len(images), steps, _PATIENCE.value)
+    recipe = search.recipe_of(stage, drawn, len(originals), steps, _PATIENCE.value)
     config = bulk_inversion.BulkConfig(
         seed=_SEED.value, slots=_SLOTS.value, shard_size=_SHARD.value
     )
-    work = trials * len(images) * steps
+    work = trials * len(originals) * steps
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
         bulk_inversion.invert_all(
             encoder,
             _LAYER.value,
-            search.RepeatedImages(images, drawn["trial"]),
+            search.RepeatedImages(originals, drawn["trial"]),
             folder,
             recipe,
             config,
@@ -162,7 +160,7 @@ def main() -> int:
     stage = STAGES[int(_STAGE.value)]
     encoder, judge = weights.load_encoder(_ENCODER.value), weights.load_encoder(_JUDGE.value)
     encoder.tap(_LAYER.value)
-    images = _images(encoder.preprocessing)
+    originals = _images(encoder.preprocessing)
     out = reporting.prepare_output(_WORKDIR.value)
     drawn = search.draw(stage, _TRIALS.value or stage.trials, _SEED.value)
     rungs = search.rungs(_STEPS.value, len(drawn["trial"]), _RUNGS.value)
@@ -173,16 +171,16 @@ def main() -> int:
             drawn = {name: values[best] for name, values in drawn.items()}
             print(f"rung {number} of {len(rungs)}: {kept} trials, {steps} steps")
         folder = out / f"rung-{number}-of-{len(rungs)}"
-        columns = _run_rung(encoder, judge, images, drawn, steps, folder)
+        columns = _run_rung(encoder, judge, originals, drawn, steps, folder)
     reporting.write_csv(out / "trials.csv", search.table(columns))
     search_figures.loss_figure(out / "loss.png", stage, columns)
     search_figures.parallel_figure(out / "parallel.png", stage, columns)
-    _sheets(out, folder, np.stack([image for _, image in images]), columns)
+    _sheets(out, folder, np.stack([image for _, image in originals]), columns)
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
         "judge": judge.fingerprint,
-        "images": [image.name for image in images],
+        "images": [image.name for image in originals],
     }
     reporting.write_json(
         out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)

@@ -89,7 +89,7 @@ def main() -> int:
     config = decoder_training.DecoderConfig(
         network=decoder_run.NETWORK.value, drops=decoder_run.drops(), game=game
     )
-    data = decoder_inputs.load((game.draws, game.noise))
+    data = decoder_inputs.load(decoder_run.WORKDIR.value, (game.draws, game.noise))
     layer = decoder_inputs.LAYER.value
     shape = decoding.descriptor_shape(data.encoder, layer)
     first = decoder_training.init_state(config, shape, decoder_inputs.SEED.value)

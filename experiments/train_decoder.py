@@ -30,7 +30,7 @@ def main() -> int:
     config = DecoderConfig(
         network=decoder_run.NETWORK.value, drops=decoder_run.drops(), plateau=_PLATEAU.value
     )
-    data = decoder_inputs.load()
+    data = decoder_inputs.load(decoder_run.WORKDIR.value)
     shape = decoding.descriptor_shape(data.encoder, decoder_inputs.LAYER.value)
     first = init_state(config, shape, decoder_inputs.SEED.value)
     workdir, controls = decoder_run.run(config, data, first)

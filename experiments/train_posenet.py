@@ -17,7 +17,7 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import runtime
+from experiments import images, runtime
 from posenet_jax import evaluation, pairs, reporting, scenes, training, training_loop, weights
 from posenet_jax.errors import InputError
 from posenet_jax.photographs import VirtualRotation
@@ -50,7 +50,7 @@ _PHOTO_POSE = flags.DEFINE_bool(
 _FACADES = flags.DEFINE_string(
     "facades",
     None,
-    "Folder of facade photographs to texture buildings with; invented if not given.",
+    "Folder or glob of facade photographs to texture buildings with; invented if not given.",
 )
 _MAX_ANGLE = flags.DEFINE_float(
     "max_angle", 100.0, "Largest angle at the target between the two views, degrees."
@@ -87,9 +87,7 @@ def _key(purpose: int) -> jax.Array:
 
 def _sources(config: training.TrainConfig, mesh: Mesh):
     """(rendered source, photograph source or None, source of held-out streets)."""
-    atlas, other_atlas, skipped = pairs.facade_atlases(_FACADES.value, _key(1), mesh)
-    for name in skipped:
-        tqdm.write(f"left out: {name}")
+    atlas, other_atlas, _ = images.facade_atlases(_FACADES.value, _key(1), mesh, _WORKDIR.value)
     scene = scenes.SceneConfig(angle_between=(0.0, math.radians(_MAX_ANGLE.value)))
     noisy = dataclasses.replace(scene.development, noise=_NOISE.value)
     varied = dataclasses.replace(scene, development=noisy, centre_jitter=_CENTRE_JITTER.value)
@@ -97,9 +95,10 @@ def _sources(config: training.TrainConfig, mesh: Mesh):
     held_out = pairs.RenderedPairs(other_atlas, scene, config.rendered_pairs, mesh)
     if not _PHOTOS.value:
         return rendered, None, held_out
-    photos, failures = pairs.load_photos(_PHOTOS.value, mesh)
+    files = images.listed(_PHOTOS.value, _WORKDIR.value)
+    photos, failures = pairs.load_photos(files, mesh, max_pixels=images.MAX_PIXELS.value)
     for failure in failures:
-        tqdm.write(f"left out: {failure}")
+        images.tell(failure)
     virtual = VirtualRotation()
     noisy = dataclasses.replace(virtual.development, noise=_NOISE.value)
     source = pairs.PhotoPairs(

@@ -1,35 +1,56 @@
-"""Image files: finding them, reading whatever a person drops in a folder, naming the results.
+"""Image files: reading whatever a person drops in a folder, naming the results.
 
-Images are uint8, RGB, [H, W, 3]. Colour profiles are ignored: values are taken as stored.
-Transparent pixels are laid over mid grey, which is near the zero of network space and so says
-least to a network. Of an animation or a multi-page file the first picture counts.
+Images are uint8, RGB, [H, W, 3]. Colour profiles are ignored: values are taken as stored. Values of
+16 bits are rounded to 8 in grey images; in colour ones their low byte is left out. Transparent
+pixels are laid over mid grey, which is near the zero of network space and so says least to a
+network. Of an animation or a multi-page file the first picture counts.
 """
 
 import collections
 import concurrent.futures
-import glob
+import contextlib
 import io
 import itertools
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
-from posenet_jax.errors import ImageError, InputError
+from posenet_jax import pillow_guard, tiff_files
+from posenet_jax.errors import ImageError
 from posenet_jax.preprocessing import Preprocessing
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-
 # By content, not by name. A closed list: Pillow hands some others (PostScript) to other programs.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+# AVIF came with Pillow 11.3, and may be left out of a build.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF") + (
+    ("AVIF",) if "avif" in features.modules and features.check("avif") else ()
+)
 
-# Above any camera, below what exhausts a laptop (360 MB decoded). Pillow's own limit is higher.
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng"),
+    *(".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *((".avif",) if "AVIF" in _FORMATS else ()),
+)
+
+# Above most cameras, below what exhausts a laptop (360 MB decoded).
 MAX_PIXELS = 120_000_000
 
 _BACKDROP = (128, 128, 128, 255)
+
+# By EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class ImageSet(NamedTuple):
@@ -45,55 +66,52 @@ class ImageSet(NamedTuple):
     failures: list[ImageError]
 
 
-def find_images(pattern: str | Path) -> list[Path]:
-    """Sorted image files of a folder (searched to its depth), of a glob, or a single file.
-
-    Files are known by their extension; hidden ones are left out. Raises InputError when there is
-    nothing under that name, or no image in it.
-    """
-    path = Path(os.path.expanduser(pattern))
-    if path.is_dir():
-        found, where = _files_below(path), f"in the folder {shown(path)}"
-    elif path.is_file():
-        found, where = [path], f"at {shown(path)}"
-    elif glob.has_magic(str(path)):
-        matches = glob.iglob(str(path), recursive=True)
-        found, where = [Path(match) for match in matches], f"for the pattern {shown(path)}"
-    else:
-        raise InputError(f"{shown(path)}: no such file or folder")
-    images = [file for file in found if _looks_like_an_image(file)]
-    if not images:
-        kinds = ", ".join(extension[1:] for extension in EXTENSIONS)
-        raise InputError(f"no images {where}; their names must end in one of {kinds}")
-    return sorted(set(images))
-
-
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Image uint8 RGB [H, W, 3] of a file, upright, 16-bit values scaled to 8.
 
     Raises ImageError, which names the file, what is wrong with it and what can be done, for a file
-    that is absent, no image, damaged, truncated, or of more than `max_pixels` pixels.
+    that is absent, no image, damaged, truncated, of values whose meaning is not known, or of more
+    than `max_pixels` pixels.
     """
     return _decode(path, path, max_pixels)
 
 
 def decode_image(encoded: bytes, name: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """`read_image` of a file's content; `name` is what an ImageError calls it."""
-    return _decode(io.BytesIO(encoded), name, max_pixels)
+    return _decode(encoded, name, max_pixels)
 
 
-def _decode(file: str | Path | io.BytesIO, path: str | Path, max_pixels: int) -> np.ndarray:
+def is_plain_jpeg(encoded: bytes) -> bool:
+    """Whether every decoder makes of a file that can be read what `decode_image` does.
+
+    Such a JPEG has three channels, is upright, and holds one picture.
+    """
+    content = io.BytesIO(encoded)
+    with pillow_guard.reading(sys.maxsize), Image.open(content, formats=_FORMATS) as image:
+        return (image.format, image.mode) == ("JPEG", "RGB") and _orientation(image) == 1
+
+
+def _decode(file: str | Path | bytes, path: str | Path, max_pixels: int) -> np.ndarray:
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            _check_size(image, path, max_pixels)
-            image.load()
-            return _rgb(_upright(image), path)
+        with _opened(file) as stream, pillow_guard.reading(max_pixels):
+            layout = tiff_files.read_layout(stream)
+            stream.seek(0)
+            with Image.open(stream, formats=_FORMATS) as image:
+                _check_size(image, layout, path, max_pixels)
+                image.load()
+                if layout:
+                    tiff_files.complete(image, layout)
+                elif image.format == "PNG":
+                    _complete_png(image, stream)
+                return _rgb(_upright(image), path, layout)
     except ImageError:
         raise
+    except tiff_files.UnknownMeaning as error:
+        raise _failure(path, str(error), "save it as 8-bit RGB") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _failure(path, f"too large ({error})", "make it smaller") from error
+        raise _too_large(path, str(error)) from error
     except UnidentifiedImageError as error:
-        raise _unidentified(path) from error
+        raise _unidentified(file, path) from error
     except MemoryError as error:
         raise _failure(path, "too large for this machine's memory", "make it smaller") from error
     # On damaged bytes Pillow's decoders raise nearly anything: OSError, SyntaxError, struct.error,
@@ -102,8 +120,20 @@ def _decode(file: str | Path | io.BytesIO, path: str | Path, max_pixels: int) ->
         raise _unreadable(path, error) from error
 
 
+@contextlib.contextmanager
+def _opened(file: str | Path | bytes) -> Iterator[BinaryIO]:
+    """The file's content; nothing that would wait for another program to write it."""
+    if isinstance(file, bytes):
+        yield io.BytesIO(file)
+        return
+    if os.path.exists(file) and not os.path.isfile(file) and not os.path.isdir(file):
+        raise _failure(file, "a device or a pipe, not a file", "copy its content to a file")
+    with open(file, "rb") as stream:
+        yield stream
+
+
 def read_images(
-    paths: Sequence[Path],
+    paths: Collection[Path],
     preprocessing: Preprocessing,
     *,
     max_pixels: int = MAX_PIXELS,
@@ -134,7 +164,7 @@ def read_images(
     return result
 
 
-def unique_names(paths: Sequence[Path]) -> list[str]:
+def unique_names(paths: Collection[Path]) -> list[str]:
     """A file name without extension for each path, no two alike even where case is ignored.
 
     The stem where that is enough; else with the folders below the common one, then with the
@@ -171,65 +201,82 @@ def _numbered(names: list[str]) -> list[str]:
     return result
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """All files below a folder, hidden folders left out."""
-
-    def refuse(error: OSError) -> NoReturn:
-        raise InputError(f"{shown(error.filename)}: cannot be listed ({error.strerror})") from error
-
-    files = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(parent, name) for name in names]
-    return files
-
-
-def _looks_like_an_image(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in EXTENSIONS and not hidden and not path.is_dir()
-
-
-def _check_size(image: Image.Image, path: str | Path, max_pixels: int) -> None:
+def _check_size(
+    image: Image.Image, layout: tiff_files.Layout | None, path: str | Path, max_pixels: int
+) -> None:
     """Refuses by the header, before anything is decoded."""
     if image.width * image.height > max_pixels:
         size = f"{image.width}x{image.height} pixels; the limit is {max_pixels} in all"
-        raise _failure(path, f"too large ({size})", "make it smaller")
+        raise _too_large(path, size)
+    if layout and layout.tile_pixels > max_pixels:
+        raise _too_large(path, f"tiles of {layout.tile_pixels} pixels; the limit is {max_pixels}")
+
+
+def _complete_png(image: Image.Image, stream: BinaryIO) -> None:
+    """Pillow leaves the transparent colour of a PNG in the file's bits, not in the image's."""
+    key = image.info.get("transparency")
+    if key is None or image.mode == "P":
+        return
+    stream.seek(24)
+    depth = stream.read(1)[0]
+    if depth == 16 and image.mode == "RGB":
+        raise tiff_files.UnknownMeaning("16-bit colours of which one is transparent")
+    if depth in (2, 4):
+        image.info["transparency"] = (key % 2**depth) * 255 // (2**depth - 1)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1, upright, where a damaged block says nothing."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:
+        return 1
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; a damaged EXIF block says nothing."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
+    """The image turned as its EXIF orientation says."""
+    method = _TURNS.get(_orientation(image))
+    return image if method is None else image.transpose(method)
 
 
-def _rgb(image: Image.Image, path: str | Path) -> np.ndarray:
+def _rgb(image: Image.Image, path: str | Path, layout: tiff_files.Layout | None) -> np.ndarray:
     """Image uint8 RGB [H, W, 3] of a Pillow image of any mode."""
     if image.mode.startswith("I"):
-        return _from_deep_grey(np.asarray(image), path)
+        return _from_deep_grey(image, path, layout)
     if image.mode in ("F", "LAB"):
         kind = {"F": "floating point", "LAB": "Lab"}[image.mode]
         raise _failure(
             path, f"{kind} values, whose range is not known here", "save it as 8-bit RGB"
         )
+    if image.mode == "La":  # which Pillow converts to nothing else
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, _BACKDROP), image)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _from_deep_grey(values: np.ndarray, path: str | Path) -> np.ndarray:
-    """Image uint8 [H, W, 3] of 16-bit grey [H, W]: 65535 becomes 255, rounded, nothing clipped."""
+def _from_deep_grey(
+    image: Image.Image, path: str | Path, layout: tiff_files.Layout | None
+) -> np.ndarray:
+    """Image uint8 [H, W, 3] of grey values of 12 or 16 bits: rounded, nothing clipped."""
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise _failure(path, "grey values of more than 16 bits", "save it with 8 or 16 bits")
-    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    grey = tiff_files.as_8_bits(values, layout) if layout else _rounded(values)
+    if (key := image.info.get("transparency")) is not None:
+        grey = np.where(values == key, np.uint8(_BACKDROP[0]), grey)
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def _unidentified(path: str | Path) -> ImageError:
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """65535 becomes 255, the rest in proportion."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _unidentified(file: str | Path | bytes, path: str | Path) -> ImageError:
     """Why a file that could be opened is no image."""
-    if os.path.exists(path) and os.path.getsize(path) == 0:
+    if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
         return _failure(path, "an empty file", "copy it again or remove it")
     known = ", ".join(_FORMATS)
     return _failure(path, f"not an image (its content is none of {known})", "convert or remove it")
@@ -241,6 +288,10 @@ def _unreadable(path: str | Path, error: Exception) -> ImageError:
         return _failure(path, f"cannot be opened ({error.strerror})", "check the path")
     reason = " ".join(str(error).split()) or type(error).__name__
     return _failure(path, f"damaged or truncated ({reason})", "save it again or remove it")
+
+
+def _too_large(path: str | Path, reason: str) -> ImageError:
+    return _failure(path, f"too large ({reason})", "make it smaller or raise max_pixels")
 
 
 def _failure(path: str | Path, what: str, remedy: str) -> ImageError:

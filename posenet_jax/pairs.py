@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax import image_files, scenes
-from posenet_jax.errors import InputError
+from posenet_jax.data.image_list import ImageList, as_list
+from posenet_jax.errors import ImageError, InputError
 from posenet_jax.photographs import VirtualRotation, sample_photo_pair
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.scenes.city import SceneKeys, scene_keys
@@ -132,35 +133,53 @@ class PhotoPairs:
 
 
 def load_photos(
-    pattern: str, mesh: Mesh, size: int = 150
-) -> tuple[Array, list[image_files.ImageError]]:
-    """([N, size, size, 3] uint8 on every device, files left out).
+    images: ImageList | str | Path,
+    mesh: Mesh,
+    size: int = 150,
+    *,
+    max_pixels: int = image_files.MAX_PIXELS,
+) -> tuple[Array, list[ImageError]]:
+    """([N, size, size, 3] uint8 on every device, one error for each file left out).
 
     Raises InputError if none can be read.
     """
     square = Preprocessing(means=(0.0, 0.0, 0.0), size=size)
-    found = image_files.read_images(image_files.find_images(pattern), square)
+    files = as_list(images)
+    found = image_files.read_images(files, square, max_pixels=max_pixels)
     if not found.images:
-        raise InputError(f"none of the images in {pattern} can be read")
+        raise InputError(
+            f"none of the images in {image_files.shown(files.folder)} can be read;"
+            f" {found.failures[0]}"
+        )
     return jax.device_put(np.stack(found.images), on_every_device(mesh)), found.failures
 
 
 def facade_atlases(
-    folder: str | None, key: Array, mesh: Mesh, held_out: float = 0.1
-) -> tuple[scenes.Atlas, scenes.Atlas, list[str]]:
-    """(training atlas, atlas of other facades for held-out scenes, files left out).
+    images: ImageList | str | Path | None,
+    key: Array,
+    mesh: Mesh,
+    held_out: float = 0.1,
+    *,
+    max_pixels: int = image_files.MAX_PIXELS,
+) -> tuple[scenes.Atlas, scenes.Atlas, list[ImageError]]:
+    """(training atlas, atlas of other facades for held-out scenes, errors of files left out).
 
-    Photographs from `folder`, the last `held_out` of them by name kept apart; invented ones if
-    `folder` is None.
+    Photographs of a folder, a glob or a list, the last `held_out` of them by name kept apart;
+    invented facades if there are none. Raises InputError where either part has not one facade.
     """
-    if folder is None:
+    if images is None:
         keys = jax.random.split(key)
         atlases = [scenes.procedural_atlas(k, num=n) for k, n in zip(keys, (256, 64), strict=True)]
         return *jax.device_put(atlases, on_every_device(mesh)), []
-    files = [f for f in image_files.find_images(folder) if f.parent == Path(folder)]
+    listed = as_list(images)
+    files = list(listed)
     split = len(files) - max(1, int(held_out * len(files)))
     if split < 1:
+        folder = image_files.shown(listed.folder)
         raise InputError(f"{folder} holds {len(files)} facades; training needs at least two")
-    parts = [scenes.atlas_from_files(part) for part in (files[:split], files[split:])]
-    skipped = [f"{path}: {reason}" for part in parts for path, reason in part.skipped]
-    return *jax.device_put([p.atlas for p in parts], on_every_device(mesh)), skipped
+    parts = [
+        scenes.atlas_from_files(part, max_pixels=max_pixels)
+        for part in (files[:split], files[split:])
+    ]
+    failures = [failure for part in parts for failure in part.failures]
+    return *jax.device_put([p.atlas for p in parts], on_every_device(mesh)), failures

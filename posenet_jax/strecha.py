@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from posenet_jax import image_files
+from posenet_jax.data.image_list import ImageList, as_list
 from posenet_jax.data.text_lines import read_lines
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.image_files import shown
@@ -93,22 +94,24 @@ def square_frame(
 
 
 def read_pairs(
-    folder: str | Path,
+    images: ImageList | str | Path,
     *,
     size: int = 100,
     field_of_view: float = FRAME,
     largest_rotation: float = np.radians(60.0),
+    max_pixels: int = image_files.MAX_PIXELS,
 ) -> tuple[PhotographPairs, list[ImageError]]:
     """(all pairs within a scene that turn less than `largest_rotation`, images left out).
 
-    `folder` is a scene or holds scenes. Raises InputError where there is no pair, and for a
-    photograph without a camera file of its own shape.
+    `images` are those of a scene or of several, each in a folder of its own. Raises InputError
+    where there is no pair, and for a photograph without a camera file of its own shape.
     """
     scenes: dict[Path, list[tuple[str, np.ndarray, PhotographCamera]]] = {}
     failures = []
-    for path in image_files.find_images(folder):
+    files = as_list(images)
+    for path in files:
         try:
-            image = image_files.read_image(path)
+            image = image_files.read_image(path, max_pixels=max_pixels)
         except ImageError as error:
             failures.append(error)
             continue
@@ -124,6 +127,7 @@ def read_pairs(
         if _angle(pair[0][2].rotation, pair[1][2].rotation) < largest_rotation
     ]
     if not pairs:
+        folder = image_files.shown(files.folder)
         raise InputError(f"{folder} holds no two photographs of a scene with NAME.camera beside")
     return (
         PhotographPairs(

@@ -9,6 +9,7 @@ import pytest
 import script_process
 
 from posenet_jax import decoder_evaluation, decoding, image_files, metrics
+from posenet_jax.data.image_list import list_images
 from posenet_jax.weights import PRETRAINED, load_encoder
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ def test_it_gives_back_more_than_the_mean_image_or_a_wrong_one(name):
     encoder = load_encoder("streetnet")
     decoder = decoding.load_decoder(name)
     decoder.check_fits(encoder, decoder.layer)
-    images = image_files.read_images(image_files.find_images(DEMO), encoder.preprocessing).images
+    images = image_files.read_images(list_images(DEMO), encoder.preprocessing).images
     demo = decoder_evaluation.described(encoder.tap(decoder.layer), np.stack(images), [])
     if decoder.noise:  # one of the images that the descriptor allows, not their mean
         pictures = decoder_evaluation.pictures(decoder, demo, 0)

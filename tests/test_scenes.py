@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from posenet_jax import scenes
+from posenet_jax.errors import InputError
 from posenet_jax.scenes import atlas as atlases
 from posenet_jax.scenes import city as cities
 from posenet_jax.scenes import photometry, raycast
@@ -352,10 +353,12 @@ def test_a_folder_of_photographs_skips_and_reports_what_is_broken(tmp_path):
     (tmp_path / "notes.txt").write_text("ignored")
     read = scenes.atlas_from_folder(tmp_path, size=SIDE)
     assert read.atlas.num_facades == 1 and read.atlas.size == SIDE
-    assert [path for path, _ in read.skipped] == [str(tmp_path / "b.jpg")]
+    (failure,) = read.failures
+    assert str(failure).startswith(f"{tmp_path / 'b.jpg'}: ")
     assert set(np.asarray(read.atlas.texels[-1]).tolist()) == {200 | 10 << 8 | 30 << 16}
-    with pytest.raises(ValueError, match="1 files were skipped"):
+    with pytest.raises(InputError, match="none of the 1 facades") as error:
         scenes.atlas_from_files([tmp_path / "b.jpg"])
+    assert f"in {tmp_path} " in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_red_atlas_makes_red_facades(sampled, atlas, views):

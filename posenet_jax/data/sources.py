@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from posenet_jax.data.dataset_metadata import INFO, check_lengths, dataset_builder
-from posenet_jax.data.image_list import ImageList, list_images
+from posenet_jax.data.image_list import ImageList, as_list
 from posenet_jax.errors import ImageError, InputError
-from posenet_jax.image_files import decode_image, read_image, shown
+from posenet_jax.image_files import MAX_PIXELS, decode_image, read_image, shown
 
 _POSSIBLE_VIEWS = range(1, 1025)
 
@@ -47,10 +47,14 @@ class ImageSource(Protocol):
 
 
 class FolderImages:
-    """The images of a folder, a glob or one file, by their paths in it."""
+    """The images of a folder, a glob, one file or a list, by their paths in the folder.
 
-    def __init__(self, images: ImageList | str | Path) -> None:
-        self._list = images if isinstance(images, ImageList) else list_images(images)
+    Those of more than `max_pixels` pixels cannot be used.
+    """
+
+    def __init__(self, images: ImageList | str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._list = as_list(images)
+        self._max_pixels = max_pixels
 
     @property
     def fingerprint(self) -> str:
@@ -66,7 +70,8 @@ class FolderImages:
 
     def __getitem__(self, position: SupportsIndex) -> NamedImage:
         index = operator.index(position)
-        return NamedImage(self.name(index), read_image(self._list.path(index)))
+        image = read_image(self._list.path(index), max_pixels=self._max_pixels)
+        return NamedImage(self.name(index), image)
 
     def __repr__(self) -> str:
         return f"FolderImages({self._list.folder!r}, {self.fingerprint})"
@@ -88,12 +93,17 @@ class DatasetExamples:
     Text is str; the feature `image` is a list of uint8 arrays, one for each of the example's views.
     """
 
-    def __init__(self, folder: str | Path, split: str = "all") -> None:
+    def __init__(
+        self, folder: str | Path, split: str = "all", *, max_pixels: int = MAX_PIXELS
+    ) -> None:
         """`split` in TFDS's language: train, train[:10%], train+test, all.
+
+        Images of more than `max_pixels` pixels cannot be used.
 
         Raises InputError if there is no such data set or split, or no feature `image` in it.
         """
         self._folder = dataset_folder(folder)
+        self._max_pixels = max_pixels
         builder = dataset_builder(self._folder)
         features = builder.info.features
         named = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
@@ -120,10 +130,8 @@ class DatasetExamples:
 
     def __getitem__(self, position: SupportsIndex) -> dict[str, Any]:
         example = self.encoded(position)
-        example["image"] = [
-            decode_image(view, self.where(position, example)) for view in example["image"]
-        ]
-        return example
+        views = range(len(example["image"]))
+        return example | {"image": [self.decoded(position, example, view) for view in views]}
 
     def encoded(self, position: SupportsIndex) -> dict[str, Any]:
         """The example with `image` as the bytes of its files."""
@@ -139,6 +147,11 @@ class DatasetExamples:
             name: value.decode(errors="replace") if isinstance(value, bytes) else value
             for name, value in example.items()
         }
+
+    def decoded(self, position: SupportsIndex, example: dict[str, Any], view: int) -> np.ndarray:
+        """One view of an example from `encoded`."""
+        name = self.where(position, example)
+        return decode_image(example["image"][view], name, max_pixels=self._max_pixels)
 
     def where(self, position: SupportsIndex, example: dict[str, Any] | None = None) -> str:
         """What an error about an example begins with."""
@@ -176,7 +189,7 @@ class DatasetImages:
     def __getitem__(self, position: SupportsIndex) -> NamedImage:
         index, view = divmod(operator.index(position), self._examples.views)
         example = self._examples.encoded(index)
-        image = decode_image(example["image"][view], self._examples.where(index, example))
+        image = self._examples.decoded(index, example, view)
         return NamedImage(self._name(example, index, view), image)
 
     def _name(self, example: dict[str, Any], index: int, view: int) -> str:

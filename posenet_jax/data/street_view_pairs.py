@@ -16,7 +16,7 @@ from posenet_jax.data.geodesy import east_north_up
 from posenet_jax.data.street_view import StreetViewImage
 from posenet_jax.data.text_lines import read_lines
 from posenet_jax.errors import InputError
-from posenet_jax.image_files import read_image, shown
+from posenet_jax.image_files import MAX_PIXELS, read_image, shown
 from posenet_jax.preprocessing import Preprocessing
 
 
@@ -123,14 +123,20 @@ def negative_pairs(
 
 
 def load_pair(
-    pair: tuple[StreetViewImage, StreetViewImage], preprocessing: Preprocessing
+    pair: tuple[StreetViewImage, StreetViewImage],
+    preprocessing: Preprocessing,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> PairArrays:
     """Images, poses and normal of a pair; the images whole, resized and never cropped.
 
     Raises ImageError, which names the file, if an image cannot be read.
     """
     first, second = pair
-    images = [preprocessing.resize(read_image(image.path)) for image in (first, second)]
+    images = [
+        preprocessing.resize(read_image(image.path, max_pixels=max_pixels))
+        for image in (first, second)
+    ]
     rotation, centre = relative_cameras(first, second)
     return PairArrays(
         np.stack(images),

@@ -20,17 +20,16 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from posenet_jax.data.dataset_metadata import dataset_builder, dataset_recipe
-from posenet_jax.data.image_list import list_images
+from posenet_jax.data.image_list import ImageList, as_list
 from posenet_jax.data.rendered_examples import RenderedExamples
 from posenet_jax.data.splits import Split, split_of
 from posenet_jax.data.street_view import FIELD_OF_VIEW, StreetViewImage, scan_folder
 from posenet_jax.data.street_view_pairs import camera_normal
 from posenet_jax.data.threads import map_in_threads
 from posenet_jax.errors import ImageError, InputError
-from posenet_jax.image_files import decode_image, png, shown
+from posenet_jax.image_files import MAX_PIXELS, decode_image, is_plain_jpeg, png, shown
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.scenes import CONFIGS
 
@@ -166,10 +165,17 @@ class Photographs(_Builder):
 
     DESCRIPTION = "Photographs of a folder."
 
-    def __init__(self, *, images: str | Path | None = None, size: int = 0, **kwargs: Any) -> None:
-        """`images`: folder or glob. `size`: pixels a side after resizing; 0: as they are."""
-        self._images = list_images(images) if images else None
-        self._size = size
+    def __init__(
+        self,
+        *,
+        images: ImageList | str | Path | None = None,
+        size: int = 0,
+        max_pixels: int = MAX_PIXELS,
+        **kwargs: Any,
+    ) -> None:
+        """`images`: folder, glob or list. `size`: pixels a side after resizing; 0: as they are."""
+        self._images = as_list(images) if images else None
+        self._size, self._max_pixels = size, max_pixels
         recipe = {"images": self._images.fingerprint, "size": size} if self._images else {}
         super().__init__(recipe=recipe, **kwargs)
 
@@ -185,7 +191,8 @@ class Photographs(_Builder):
             raise InputError("a data set of photographs is written from a folder of them")
 
         def encode(position: int) -> tuple[str, bytes | ImageError]:
-            return images.name(position), _encoded(images.path(position), self._size)
+            encoded = _encoded(images.path(position), self._size, self._max_pixels)
+            return images.name(position), encoded
 
         positions = (i for i in range(len(images)) if split_of(images.name(i)) == split)
         for name, encoded in map_in_threads(encode, positions):
@@ -200,12 +207,19 @@ class StreetView(_Builder):
 
     DESCRIPTION = "Images of 3D_Street_View (Zamir et al., ECCV 2016), their cameras and targets."
 
-    def __init__(self, *, images: str | Path | None = None, size: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        images: str | Path | None = None,
+        size: int = 0,
+        max_pixels: int = MAX_PIXELS,
+        **kwargs: Any,
+    ) -> None:
         """`images`: the data set's folder. `size`: pixels a side after resizing; 0: as they are."""
         self._folder = Path(images).expanduser() if images else None
         if self._folder and not self._folder.is_dir():
             raise InputError(f"{shown(self._folder)}: no such folder")
-        self._size = size
+        self._size, self._max_pixels = size, max_pixels
         recipe = {"images": self._folder.name, "size": size} if self._folder else {}
         super().__init__(recipe=recipe, **kwargs)
 
@@ -245,7 +259,7 @@ class StreetView(_Builder):
                 self.leave_out(outcome)
 
     def _encode(self, image: StreetViewImage) -> tuple[StreetViewImage, bytes | ImageError]:
-        return image, _encoded(image.path, self._size)
+        return image, _encoded(image.path, self._size, self._max_pixels)
 
 
 def build(builder: _Builder, *, restart: bool = False) -> bool:
@@ -284,28 +298,21 @@ def _same_recipe(builder: _Builder, folder: Path) -> bool:
     return False
 
 
-def _encoded(path: Path, size: int) -> bytes | ImageError:
+def _encoded(path: Path, size: int, max_pixels: int) -> bytes | ImageError:
     """The bytes to store for an image file.
 
     Those of the file where any decoder makes of them what `read_image` does: plain JPEG. Else PNG.
     """
     try:
         content = path.read_bytes()
-        image = decode_image(content, path)
+        image = decode_image(content, path, max_pixels=max_pixels)
     except ImageError as error:
         return error
     except OSError as error:
         return ImageError(f"{shown(path)}: cannot be opened ({error.strerror})")
-    if not size and _is_plain_jpeg(content):
+    if not size and is_plain_jpeg(content):
         return content
     return png(_resized(image, size))
-
-
-def _is_plain_jpeg(content: bytes) -> bool:
-    """Three channels, upright, one picture."""
-    with Image.open(io.BytesIO(content)) as image:
-        upright = image.getexif().get(0x0112, 1) == 1
-        return image.format == "JPEG" and image.mode == "RGB" and upright
 
 
 def _resized(image: np.ndarray, size: int) -> np.ndarray:

@@ -8,15 +8,18 @@ program that uses it and never a constant of one.
 
 import enum
 import math
-import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
+from posenet_jax.data.image_list import ImageList, as_list
+from posenet_jax.errors import ImageError, InputError
+from posenet_jax.image_files import MAX_PIXELS, read_images, shown
+from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.scenes import facades, patterns
 
 Array = jax.Array
@@ -61,7 +64,7 @@ class FolderAtlas(NamedTuple):
     """An atlas, and what could not go into it."""
 
     atlas: Atlas
-    skipped: tuple[tuple[str, str], ...]  # (path, reason) of each file that could not be read
+    failures: tuple[ImageError, ...]  # one for each file that could not be read
 
 
 def level_offset(size: int, side: Array) -> Array:
@@ -123,29 +126,30 @@ def procedural_atlas(key: Array, num: int = 64, *, size: int = 128) -> Atlas:
     return _atlas(*(facades.draw_facades(block, size) for block in blocks))
 
 
-def atlas_from_files(paths: Iterable[str | pathlib.Path], *, size: int = 128) -> FolderAtlas:
-    """Atlas of photographs of facades, resized to `size` squared; unreadable ones are skipped."""
-    pictures, skipped = [], []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                pictures.append(
-                    np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BOX))
-                )
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on bad files
-            skipped.append((str(path), str(error)))
-    if not pictures:
-        raise ValueError(f"no facade could be read; {len(skipped)} files were skipped")
-    return FolderAtlas(_atlas(jnp.asarray(np.stack(pictures))), tuple(skipped))
+def atlas_from_files(
+    paths: Collection[str | Path], *, size: int = 128, max_pixels: int = MAX_PIXELS
+) -> FolderAtlas:
+    """Atlas of photographs of facades, averaged to `size` squared; unreadable ones are left out.
+
+    Raises InputError, which names the folder, where none can be read.
+    """
+    files = [Path(path) for path in paths]
+    square = Preprocessing(means=(0.0, 0.0, 0.0), size=size, resize_filter="area")
+    found = read_images(files, square, max_pixels=max_pixels)
+    if not found.images:
+        where = f" in {shown(files[0].parent)}" if files else ""
+        first = "".join(f"; {failure}" for failure in found.failures[:1])
+        raise InputError(f"none of the {len(files)} facades{where} can be read{first}")
+    return FolderAtlas(_atlas(jnp.asarray(np.stack(found.images))), tuple(found.failures))
 
 
 def atlas_from_folder(
-    path: str | pathlib.Path,
+    images: ImageList | str | Path,
     *,
     size: int = 128,
     limit: int | None = None,
-    suffixes: Sequence[str] = (".jpg", ".jpeg", ".png"),
+    max_pixels: int = MAX_PIXELS,
 ) -> FolderAtlas:
-    """Atlas of the facade photographs directly in a folder, by name, `limit` files at most."""
-    files = sorted(p for p in pathlib.Path(path).iterdir() if p.suffix.lower() in suffixes)
-    return atlas_from_files(files[:limit], size=size)
+    """Atlas of the facade photographs of a folder, a glob or a list, `limit` files at most."""
+    files = list(as_list(images))[:limit]
+    return atlas_from_files(files, size=size, max_pixels=max_pixels)
