@@ -88,6 +88,9 @@ def test_held_out_facades_are_not_those_of_training(tmp_path, mesh):
         Image.new("RGB", (32, 32), tuple(map(int, colour))).save(tmp_path / f"{i}.png")
     train, held_out, skipped = pairs.facade_atlases(str(tmp_path), jax.random.key(0), mesh)
     assert skipped == []
+    same = pairs.facade_atlases(f"{tmp_path}/*.png", jax.random.key(0), mesh)
+    for made, other in zip((train, held_out), same, strict=False):
+        np.testing.assert_array_equal(made.texels, other.texels)
     materials = len(scenes.Material)
     layers = [len(atlas.texels) - materials for atlas in (train, held_out)]
     assert layers == [9, 1]
@@ -95,3 +98,17 @@ def test_held_out_facades_are_not_those_of_training(tmp_path, mesh):
     Image.new("RGB", (32, 32)).save(tmp_path / "one" / "facade.png")
     with pytest.raises(InputError, match="at least two"):
         pairs.facade_atlases(str(tmp_path / "one"), jax.random.key(0), mesh)
+    deeper, _, _ = pairs.facade_atlases(str(tmp_path), jax.random.key(0), mesh)
+    assert len(deeper.texels) - materials == 10
+
+
+def test_facades_of_which_none_can_be_read_are_one_sentence(tmp_path, mesh):
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_text("not a picture")
+    with pytest.raises(InputError, match="none of the 2 facades in .*a.jpg: not an image") as error:
+        pairs.facade_atlases(str(tmp_path), jax.random.key(0), mesh)
+    assert f"in {tmp_path} " in str(error.value) and "\n" not in str(error.value)
+    for name in "de":
+        Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
+    with pytest.raises(InputError, match="the limit is 1599 in all"):
+        pairs.facade_atlases(f"{tmp_path}/*.png", jax.random.key(0), mesh, max_pixels=1599)
