@@ -85,5 +85,5 @@ def check_origin(source: Descriptors, encoder: Encoder, layer: str) -> None:
     image = jax.ShapeDtypeStruct((size, size, 3), np.float32)
     shape = jax.eval_shape(tap.__call__, image).shape
     if source.descriptors.shape[1:] != shape:
-        theirs = list(source.descriptors.shape[1:])
-        raise InputError(f"the descriptors have the shape {theirs}, not {list(shape)}")
+        found = list(source.descriptors.shape[1:])
+        raise InputError(f"the descriptors have the shape {found}, not {list(shape)}")

@@ -31,8 +31,6 @@ from posenet_jax.image_files import shown
 
 COUNT = range(2**53)
 """Schema of how many there are of something."""
-POSITIVE = range(1, 2**53)
-"""Schema of a count that is not 0."""
 FILE_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]{1,255}")
 """Schema of a file's name, of printable text, which leads to no other folder and is not hidden."""
 SHA256 = re.compile(r"[0-9a-f]{64}")

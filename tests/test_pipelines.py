@@ -203,6 +203,9 @@ def test_a_state_of_another_pipeline_is_refused(changes, words):
     for nonsense in ({}, {"pipeline": 3}, {"iterator": {"next_index": 0}}):
         with pytest.raises(InputError, match="no state"):
             _batches(Numbers()).restore(nonsense)
+    for damaged in (None, [], 3, {}, {"next_index": "4"}, {"next_index": -1}, {"next_index": 1e9}):
+        with pytest.raises(InputError, match="state cannot be restored"):
+            _batches(Numbers()).restore(state | {"iterator": damaged})
 
 
 # Failures ---------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ class Batches:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state` was taken.
 
-        Raises InputError if that was of another source, seed, batch size or share.
+        Raises InputError if that was of another source, seed, batch size or share, or is damaged.
         """
         taken = state.get("pipeline") if isinstance(state, Mapping) else None
         if not isinstance(taken, Mapping) or "iterator" not in state:
@@ -119,7 +119,11 @@ class Batches:
                 raise InputError(
                     f"the pipeline's state was taken with {name} {taken.get(name)!r}, not {value!r}"
                 )
-        self._iterator.set_state(state["iterator"])
+        try:
+            self._iterator.set_state(state["iterator"])
+        except Exception as error:  # what Grain raises on another state than its own is anything
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(f"the pipeline's state cannot be restored ({reason})") from error
 
 
 def images(preprocessing: Preprocessing) -> Callable[[NamedImage], dict[str, np.ndarray]]:

@@ -226,8 +226,9 @@ def _views(feature: Any) -> int:
         return 1
     inner = getattr(feature, "feature", None)
     length = getattr(feature, "_length", None)
-    known = isinstance(inner, tfds.features.Image) and length in _POSSIBLE_VIEWS
-    return length if known else 0
+    if not isinstance(inner, tfds.features.Image) or length not in _POSSIBLE_VIEWS:
+        return 0
+    return int(length)  # type: ignore[arg-type]
 
 
 def _dataset_fingerprint(folder: Path, part: str) -> str:
