@@ -5,6 +5,7 @@ Prints a line for each: its name, a tab, and `right`, `refused: SENTENCE`, or wh
 python -m damaged_child FOLDER
 """
 
+import os
 import resource
 import signal
 import sys
@@ -32,8 +33,9 @@ def _dataset(folder: Path) -> None:
         except InputError as error:
             refusals.append(error)
             continue
-        if name.removesuffix(".png").isdecimal():  # else the name itself is what was damaged
-            rng = np.random.default_rng(int(name.removesuffix(".png")))
+        number, extension = os.path.splitext(name)
+        if extension == ".png" and number.isdecimal():  # else the names are what was damaged
+            rng = np.random.default_rng(int(number))
             np.testing.assert_array_equal(image, rng.integers(0, 256, (9, 9, 3)))
     if refusals:
         raise refusals[0]
