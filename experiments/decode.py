@@ -16,8 +16,8 @@ originals in the judge's conv4 (KID; the originals' own halves beside it); diver
 decoder that reads noise is measured on one draw; draws.png, draw_variance (of a pixel over draws)
 and mean_error (of their mean) show what the descriptor leaves open.
 
-Exit code: 0; 1 if some images could not be read (they are named, the others are done); 2 if the run
-could not be made.
+Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if some images could not
+be read or written (they are named, the others are done); 2 if the run could not be made.
 """
 
 import dataclasses
@@ -32,6 +32,7 @@ from tqdm import tqdm
 from experiments import images, runtime
 from posenet_jax import decoding, fidelity, realism, recipes, reporting, weights
 from posenet_jax.errors import InputError
+from posenet_jax.output_folder import OutputFolder
 from posenet_jax.reconstruction import descriptors, reconstruct
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
@@ -95,12 +96,13 @@ def main() -> int:
     decoders = _decoders(encoder)
     tap, space = encoder.tap(_LAYER.value), encoder.preprocessing
     found = images.read_some(images.listed(_IMAGES.value, _OUT.value, _LIMIT.value), space)
-    out = reporting.prepare_output(_OUT.value)
+    out = OutputFolder(_OUT.value, "decode", _files(decoders, found.names))
     originals = np.stack(found.images)
     targets = descriptors(tap, originals, space)
     judge = weights.load_encoder(_JUDGE.value) if _JUDGE.value else None
     pictures: dict[str, np.ndarray] = {}
     summary: dict[str, Any] = {}
+    drawn: dict[str, np.ndarray] = {}
     for decoder in decoders:
         count = _DRAWS.value if decoder.noise else 1
         keys = jax.random.split(jax.random.key(_SEED.value), count)
@@ -108,7 +110,7 @@ def main() -> int:
         pictures[decoder.name], summary[decoder.name] = draws[0], {}
         if decoder.noise:
             summary[decoder.name] = realism.draw_measures(draws, originals)
-            _write_draws(out / f"draws-{decoder.name}.png", originals, draws)
+            drawn[decoder.name] = draws
     if _COMPARE.value:
         pictures["inversion"], summary["inversion"] = _inverted(encoder, originals), {}
     rows, psnr = [], {}
@@ -124,26 +126,50 @@ def main() -> int:
             | {measure: values[row].item() for measure, values in measures.items()}
             for row, name in enumerate(found.names)
         ]
-        _write_pictures(out / "images" / method, made, found.names)
     if judge and len(originals) > 3:
         known = realism.features(judge.tap("conv4"), originals)
         halves = realism.kernel_distance(known[::2], known[1::2])
         summary["originals"] = {"kernel_distance_of_halves": halves}
-    _write_grid(out / "grid.png", originals, pictures, psnr)
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
         "decoders": {decoder.name: decoder.fingerprint for decoder in decoders},
         "images_left_out": len(found.failures),
     }
-    reporting.write_json(
-        out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
-    )
-    reporting.write_csv(out / "results.csv", rows)
-    reporting.write_json(out / "metrics.json", {"images": len(originals), "methods": summary})
+    out.begin()
+    reporting.write_csv(out.held("results.csv"), rows)
+    metrics = {"images": len(originals), "methods": summary}
+    reporting.write_json(out.held("metrics.json"), metrics)
+    out.write_record(reporting.run_record(flags.FLAGS.flag_values_dict(), record))
+    for method, made in pictures.items():
+        for name, picture in zip(found.names, made, strict=True):
+            with out.spared():
+                reporting.write_png(out.path / _picture(method, name), picture)
+    for name, draws in drawn.items():
+        with out.spared():
+            _write_draws(out.path / _draws(name), originals, draws)
+    with out.spared():
+        _write_grid(out.path / "grid.png", originals, pictures, psnr)
+    missing = out.finish(runtime.tell)
     _print(summary, list(pictures), len(originals))
-    print(f"wrote {out}/grid.png, results.csv, metrics.json, run.json and images/")
-    return 1 if found.failures else 0
+    print(f"wrote {out.path}/grid.png, results.csv, metrics.json, run.json and images/{missing}")
+    return 1 if found.failures or out.failures else 0
+
+
+def _files(decoders: list[decoding.Decoder], names: list[str]) -> list[str]:
+    """All that a run may write."""
+    methods = [decoder.name for decoder in decoders] + ["inversion"] * _COMPARE.value
+    pictures = [_picture(method, name) for method in methods for name in names]
+    draws = [_draws(decoder.name) for decoder in decoders if decoder.noise]
+    return ["grid.png", "results.csv", "metrics.json", *draws, *pictures]
+
+
+def _picture(method: str, name: str) -> str:
+    return f"images/{method}/{name}.png"
+
+
+def _draws(decoder: str) -> str:
+    return f"draws-{decoder}.png"
 
 
 def _print(summary: dict[str, Any], methods: list[str], count: int) -> None:
@@ -154,12 +180,6 @@ def _print(summary: dict[str, Any], methods: list[str], count: int) -> None:
         values = [summary[method].get(name, np.nan) for method in methods]
         shown = [value["median"] if isinstance(value, dict) else value for value in values]
         print(f"  {name:28}" + "".join(f"{value:28.4f}" for value in shown))
-
-
-def _write_pictures(folder: Path, pictures: np.ndarray, names: list[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, picture in zip(names, pictures, strict=True):
-        reporting.write_png(folder / f"{name}.png", picture)
 
 
 def _write_grid(path: Path, originals: np.ndarray, pictures: dict[str, np.ndarray], psnr) -> None:

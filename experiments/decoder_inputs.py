@@ -8,10 +8,11 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments import images, inputs
+from experiments import images, inputs, run_sources
 from posenet_jax import decoder_data, decoding, extraction, pairs, scenes
 from posenet_jax.data.image_stream import ImageStream
 from posenet_jax.data.sources import ImageSource
+from posenet_jax.data.traces import SourceFacts, source_facts
 from posenet_jax.decoder_evaluation import ImageSet, described
 from posenet_jax.decoder_training import AXIS
 from posenet_jax.errors import InputError
@@ -64,6 +65,7 @@ class DecoderInputs(NamedTuple):
     scale: jax.Array  # [] root mean square of the training descriptors
     known: ImageSet  # training images, whole: what the controls may know
     judged: dict[str, ImageSet]  # by name: train, validation, rendered
+    sources: run_sources.Sources
 
 
 def load(output: str, noise: tuple[int, int] | None = None) -> DecoderInputs:
@@ -98,7 +100,21 @@ def load(output: str, noise: tuple[int, int] | None = None) -> DecoderInputs:
         judged["rendered"] = _views(tap, held_out, _SETS)
     sample = known.take(_SCALE_IMAGES).descriptors
     scale = jnp.asarray(np.sqrt(np.mean(np.square(sample))), jnp.float32)
-    return DecoderInputs(encoder, tap, mesh, batches, scale, known, judged)
+    sources = _sources(source, output)
+    return DecoderInputs(encoder, tap, mesh, batches, scale, known, judged, sources)
+
+
+def _sources(source: ImageSource | None, output: str) -> run_sources.Sources:
+    """Facts about all that is trained on or validated on."""
+    found = {"images": source_facts(source)._asdict()} if source else {}
+    if _VALIDATION.value:
+        found["val_images"] = run_sources.files(_VALIDATION.value, output)
+    if _RENDERED.value and inputs.FACADES.value:
+        found["facades"] = run_sources.files(inputs.FACADES.value, output)
+    if _DESCRIPTORS.value:
+        descriptors = extraction.read_descriptors(_DESCRIPTORS.value)
+        found["descriptors"] = SourceFacts(descriptors.fingerprint)._asdict()
+    return found
 
 
 def _check(devices: int) -> None:

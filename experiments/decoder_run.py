@@ -11,8 +11,16 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from experiments import run_sources
 from experiments.decoder_inputs import LAYER, DecoderInputs
-from posenet_jax import decoder_evaluation, decoder_training, decoding, reporting, training_loop
+from posenet_jax import (
+    decoder_evaluation,
+    decoder_training,
+    decoding,
+    output_folder,
+    reporting,
+    training_loop,
+)
 from posenet_jax.decoder import NETWORKS
 from posenet_jax.decoder_evaluation import ImageSet
 from posenet_jax.decoder_training import DecoderConfig, DecoderState
@@ -89,11 +97,18 @@ def run(
     comparator: of a game's losses. judge: further figures of a decoder on a set. watch: called
     after every line of metrics.csv; what it raises ends the run.
     """
-    workdir = reporting.prepare_output(WORKDIR.value)
-    done = training_loop.steps_done(workdir)
+    workdir = output_folder.prepare_workdir(WORKDIR.value)
+    done = run_sources.steps_done(workdir, "decoder.safetensors")
     _check_drops(workdir, done)
+    if done:
+        run_sources.check(workdir / "run.json", f"the {done} steps done", data.sources)
     controls = _controls(data)
-    record = {"encoder": data.encoder.name, "weights": data.encoder.fingerprint, **controls}
+    record = {
+        "encoder": data.encoder.name,
+        "weights": data.encoder.fingerprint,
+        "sources": data.sources,
+        **controls,
+    }
     reporting.write_json(
         workdir / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
     )

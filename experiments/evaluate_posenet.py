@@ -19,6 +19,7 @@ from tqdm import tqdm
 from experiments import images, runtime
 from posenet_jax import evaluation, figures, pairs, reporting, scenes, strecha, weights
 from posenet_jax.errors import InputError
+from posenet_jax.output_folder import OutputFolder
 from posenet_jax.training import Pairs
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -118,7 +119,8 @@ def main() -> int:
         )
         metrics["strecha"] = judged
         rows += _rows("strecha", errors["photographs (Strecha)"], names)
-    out = reporting.prepare_output(_OUT.value)
+    files = ["metrics.json", "rotation.png", "matching.png", "pairs.csv"]
+    out = OutputFolder(_OUT.value, "evaluate_posenet", files)
     atlas_key = jax.random.key(_SEED.value)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     size = encoder.preprocessing.size
@@ -140,22 +142,24 @@ def main() -> int:
         rows += _rows(name, errors[label], [str(i) for i in np.flatnonzero(drawn.pose_weight > 0)])
         if name == "rendered":
             matched = drawn.match_weight > 0
-            figures.matching_figure(
-                out / "matching.png",
-                said.match[matched],
-                {"another street": said.easy[matched], "the same street": said.hard[matched]},
-            )
-    figures.rotation_figure(out / "rotation.png", errors)
-    reporting.write_csv(out / "pairs.csv", rows)
+            easy, hard = said.easy[matched], said.hard[matched]
+            match, others = said.match[matched], {"another street": easy, "the same street": hard}
+    out.begin()
+    reporting.write_csv(out.held("pairs.csv"), rows)
     record = {"encoder": encoder.name, "weights": encoder.fingerprint}
-    reporting.write_json(out / "metrics.json", record | metrics)
+    reporting.write_json(out.held("metrics.json"), record | metrics)
     left_out = failures + len(skipped)
     run = reporting.run_record(flags.FLAGS.flag_values_dict(), record | {"left_out": left_out})
-    reporting.write_json(out / "run.json", run)
+    out.write_record(run)
+    with out.spared():
+        figures.matching_figure(out.path / "matching.png", match, others)
+    with out.spared():
+        figures.rotation_figure(out.path / "rotation.png", errors)
+    missing = out.finish(runtime.tell)
     for name, judged in metrics.items():
         _print(name, judged)
-    print(f"wrote {out}/metrics.json, rotation.png, matching.png, pairs.csv and run.json")
-    return 1 if left_out else 0
+    print(f"wrote {out.path}/{', '.join(files)} and run.json{missing}")
+    return 1 if left_out or out.failures else 0
 
 
 if __name__ == "__main__":

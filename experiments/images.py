@@ -32,7 +32,7 @@ def listed(pattern: str, output: str, limit: int = 0) -> ImageList:
 
     limit: the first so many; 0: all. Raises InputError where there is none.
     """
-    found = list_images(pattern, limit=limit or None, exclude=_own_folders(pattern, output))
+    found = list_images(pattern, limit=limit or None, exclude=own_folders(pattern, output))
     for sentence in found.left_out.sentences():
         tqdm.write(sentence, file=sys.stderr)
     return found
@@ -76,7 +76,7 @@ def tell(failure: object) -> None:
     tqdm.write(f"left out: {failure}", file=sys.stderr)
 
 
-def _own_folders(pattern: str, output: str) -> list[str]:
+def own_folders(pattern: str, output: str) -> list[str]:
     """The folders whose images are this run's, or an earlier one's with the same output folder.
 
     Images may lie in the output folder, but not where pictures are written.

@@ -3,13 +3,13 @@
     python -m experiments.invert --images=PHOTOS --layer=fc5 --recipe=calibrated --out=runs/fc5
 
 Writes results.csv, images/ with the reconstructions, grid.png (original | reconstruction, labelled
-with the relative loss) and run.json. The same seed on the same machine gives the same bytes.
-Exit code: 0; 1 if some images could not be read (they are named, the others are done); 2 if the
-run could not be made.
+with the relative loss) and run.json. Results of an earlier run in the same folder are replaced. The
+same seed on the same machine gives the same bytes.
+Exit code: 0; 1 if some images could not be read or written (they are named, the others are done);
+2 if the run could not be made.
 """
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from experiments import images, runtime
 from posenet_jax import decoding, reconstruction, reporting, weights
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import Status
+from posenet_jax.output_folder import OutputFolder
 from posenet_jax.recipes import RECIPES, Recipe
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
@@ -82,26 +83,36 @@ def _reconstruct_layers(
         }
 
 
-def _write(out: Path, originals, names, layers: dict[str, reconstruction.Reconstruction]) -> None:
-    """Pictures first, the table last: a folder with results.csv in it is complete."""
-    rows = []
-    folder = out / "images"
-    folder.mkdir(exist_ok=True)
-    for layer, made in layers.items():
-        suffix = f".{layer}" if len(layers) > 1 else ""
-        for name, picture in zip(names, made.image, strict=True):
-            reporting.write_png(folder / f"{name}{suffix}.png", picture)
-        rows += reconstruction.table(
+def _picture(name: str, layer: str) -> str:
+    """Path of a reconstruction in the output folder."""
+    return f"images/{name}.{layer}.png" if len(_LAYERS.value) > 1 else f"images/{name}.png"
+
+
+def _write(out: OutputFolder, originals, names, layers, record: dict) -> str:
+    """Writes table and record first, for their room, and names them last, when all is there."""
+    out.begin()
+    rows = [
+        row
+        for layer, made in layers.items()
+        for row in reconstruction.table(
             made, names, layer=layer, recipe=_RECIPE.value, seed=_SEED.value
         )
+    ]
+    reporting.write_csv(out.held("results.csv"), rows)
+    out.write_record(reporting.run_record(flags.FLAGS.flag_values_dict(), record))
+    for layer, made in layers.items():
+        for name, picture in zip(names, made.image, strict=True):
+            with out.spared():
+                reporting.write_png(out.path / _picture(name, layer), picture)
     labels = {
         layer: [f"{value:.3f}" for value in made.result.relative_loss]
         for layer, made in layers.items()
     }
     columns = {"original": originals} | {layer: made.image for layer, made in layers.items()}
     title = f"{_ENCODER.value}, {_RECIPE.value}: relative loss under each reconstruction"
-    reporting.image_grid(out / "grid.png", columns, cell_labels=labels, title=title)
-    reporting.write_csv(out / "results.csv", rows)
+    with out.spared():
+        reporting.image_grid(out.path / "grid.png", columns, cell_labels=labels, title=title)
+    return out.finish(runtime.tell)
 
 
 def _summarise(layers: dict[str, reconstruction.Reconstruction]) -> None:
@@ -129,16 +140,14 @@ def main() -> int:
         recipe = dataclasses.replace(recipe, steps=_STEPS.value)
     decoders = _decoders(encoder, recipe)
     originals, names, failures = _load_images(encoder)
-    out = reporting.prepare_output(_OUT.value)
+    pictures = [_picture(name, layer) for layer in decoders for name in names]
+    out = OutputFolder(_OUT.value, "invert", ["grid.png", "results.csv", *pictures])
     layers = _reconstruct_layers(encoder, originals, recipe, decoders)
-    _write(out, originals, names, layers)
     record = {"encoder": encoder.name, "weights": encoder.fingerprint, "images_left_out": failures}
-    reporting.write_json(
-        out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
-    )
+    missing = _write(out, originals, names, layers, record)
     _summarise(layers)
-    print(f"wrote {out}/grid.png, results.csv, run.json and images/")
-    return 1 if failures else 0
+    print(f"wrote {out.path}/grid.png, results.csv, run.json and images/{missing}")
+    return 1 if failures or out.failures else 0
 
 
 if __name__ == "__main__":

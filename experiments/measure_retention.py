@@ -16,8 +16,8 @@ pictures for each kind of image, and run.json: with --photos also how far estima
 are off in rendered scenes, where they are known (quartiles, degrees). With --beside, all of it for
 another network too, and comparison.csv: what the first keeps more of than the second.
 
-Exit code: 0; 1 if some images could not be read (they are named, the others are done); 2 if nothing
-could be done.
+Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if some images could not
+be read or written (they are named, the others are done); 2 if nothing could be done.
 """
 
 import dataclasses
@@ -40,6 +40,7 @@ from posenet_jax import (
 )
 from posenet_jax.errors import InputError
 from posenet_jax.findings import Network
+from posenet_jax.output_folder import OutputFolder
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -103,9 +104,12 @@ def main() -> int:
             choice = ", ".join(scenes.CONFIGS)
             raise InputError(f"no kind of scene {kind!r}; there are {choice}")
     space = networks[0].trained.preprocessing
-    photographs = photo_sets.read(_PHOTOS.value, space, _IMAGES.value, _KINDS.value, _OUT.value)
+    taken = [*_KINDS.value, "claims"]
+    photographs = photo_sets.read(_PHOTOS.value, space, _IMAGES.value, taken, _OUT.value)
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
-    out = reporting.prepare_output(_OUT.value)
+    tables = ["claims.csv", "images.csv", *(["comparison.csv"] if len(networks) > 1 else [])]
+    sheets = [f"{group}.png" for group in [*_KINDS.value, *photographs]]
+    out = OutputFolder(_OUT.value, "measure_retention", [*tables, "claims.png", *sheets])
     atlas_key, scene_key, probe_key, start_key = jax.random.split(jax.random.key(_SEED.value), 4)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     batch = _BATCH.value * mesh.size
@@ -125,7 +129,7 @@ def main() -> int:
     }
     left_out = sum(photos.left_out for photos in photographs.values())
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
-    rows, measures, compared = [], [], []
+    rows, measures, compared, grids = [], [], [], {}
     work = 2 * len(networks) * sum(map(len, groups.values())) * _STEPS.value
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
         for group, views in groups.items():
@@ -151,24 +155,18 @@ def main() -> int:
                 columns |= {f"{n}, {network.layer}": made for n, made in pictures.items()}
             if len(kept) == 2:
                 compared += claims.comparison(group, *kept)
-            columns = {name: made[:_SHOWN] for name, made in columns.items()}
-            what = "Rendered" if group in rendered else "Photographs:"
-            layers = " and ".join(network.layer for network in networks)
-            title = f"{what} {group}, inverted from {layers}"
-            reporting.image_grid(out / f"{group}.png", columns, title=title)
+            grids[group] = {name: made[:_SHOWN] for name, made in columns.items()}
     config = findings.configured("cities", space.size)
     count = _PROBE.value + _PROBE.value // 2
     known = findings.scene_set(probe_key, atlas, config, mesh, count, batch=batch)
     for network in networks:
         both = (network.trained, network.untrained)
         rows += findings.probe_claims("cities", both, network.layer, known)
-    reporting.write_csv(out / "claims.csv", rows)
-    reporting.write_csv(out / "images.csv", measures)
+    out.begin()
+    reporting.write_csv(out.held("claims.csv"), rows)
+    reporting.write_csv(out.held("images.csv"), measures)
     if compared:
-        reporting.write_csv(out / "comparison.csv", compared)
-    one = networks[0]
-    first = [r for r in rows if (r["encoder"], r["layer"]) == (one.trained.name, one.layer)]
-    analysis_figures.claims_figure(out / "claims.png", first)
+        reporting.write_csv(out.held("comparison.csv"), compared)
     encoders = [encoder for one in networks for encoder in (one.trained, one.untrained)]
     record = {
         "weights": {encoder.name: encoder.fingerprint for encoder in encoders},
@@ -184,12 +182,23 @@ def main() -> int:
             for of in [findings.vanishing_errors(views)]
         }
     flag_values = flags.FLAGS.flag_values_dict()
-    reporting.write_json(out / "run.json", reporting.run_record(flag_values, record))
+    out.write_record(reporting.run_record(flag_values, record))
+    one = networks[0]
+    first = [r for r in rows if (r["encoder"], r["layer"]) == (one.trained.name, one.layer)]
+    with out.spared():
+        analysis_figures.claims_figure(out.path / "claims.png", first)
+    layers = " and ".join(network.layer for network in networks)
+    for group, columns in grids.items():
+        what = "Rendered" if group in rendered else "Photographs:"
+        title = f"{what} {group}, inverted from {layers}"
+        with out.spared():
+            reporting.image_grid(out.path / f"{group}.png", columns, title=title)
+    missing = out.finish(runtime.tell)
     _print(rows)
     for row in compared:
         print(f"{row['images']}, {row['measure']}: {row['verdict']}, beside {_BESIDE.value}")
-    print(f"wrote {out}/claims.csv, claims.png, images.csv, run.json and a grid a kind")
-    return 1 if skipped or left_out else 0
+    print(f"wrote {out.path}/claims.csv, claims.png, images.csv, run.json, a grid a kind{missing}")
+    return 1 if skipped or left_out or out.failures else 0
 
 
 def _print(rows: list[dict]) -> None:

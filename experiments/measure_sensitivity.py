@@ -24,6 +24,7 @@ from tqdm import tqdm
 from experiments import images, runtime
 from posenet_jax import analysis_figures, reporting, scenes, sensitivity, weights
 from posenet_jax.errors import InputError
+from posenet_jax.output_folder import OutputFolder
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -53,7 +54,8 @@ def main() -> int:
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     if _BATCH.value % mesh.size:
         raise InputError(f"--batch must be a multiple of {mesh.size} devices, not {_BATCH.value}")
-    out = reporting.prepare_output(_OUT.value)
+    files = ["sensitivity.csv", "sensitivity.png", "sensitivity_other.png", "grid.png"]
+    out = OutputFolder(_OUT.value, "measure_sensitivity", [*files, "rotations.csv"])
     atlas_key, scene_key = jax.random.split(jax.random.key(_SEED.value))
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     size = encoders[0].preprocessing.size
@@ -70,26 +72,30 @@ def main() -> int:
             progress=bar.update,
         )
     rows = sensitivity.table(found.displacements)
-    reporting.write_csv(out / "sensitivity.csv", rows)
+    out.begin()
+    reporting.write_csv(out.held("sensitivity.csv"), rows)
     seen = sensitivity.rotation_table(found.displacements)
     if seen:
-        reporting.write_csv(out / "rotations.csv", seen)
-    analysis_figures.sensitivity_figure(out / "sensitivity.png", rows)
-    analysis_figures.sensitivity_figure(out / "sensitivity_other.png", rows, unit="other")
-    title = f"Rendered {_KIND.value}: one change at a time"
-    reporting.image_grid(out / "grid.png", found.pictures, title=title)
+        reporting.write_csv(out.held("rotations.csv"), seen)
     record = {
         "weights": {encoder.name: encoder.fingerprint for encoder in encoders},
         "scenes_left_out": found.left_out,
         "facades_left_out": len(skipped),
     }
     flag_values = flags.FLAGS.flag_values_dict()
-    reporting.write_json(out / "run.json", reporting.run_record(flag_values, record))
+    out.write_record(reporting.run_record(flag_values, record))
+    with out.spared():
+        analysis_figures.sensitivity_figure(out.path / "sensitivity.png", rows)
+    with out.spared():
+        other = out.path / "sensitivity_other.png"
+        analysis_figures.sensitivity_figure(other, rows, unit="other")
+    title = f"Rendered {_KIND.value}: one change at a time"
+    with out.spared():
+        reporting.image_grid(out.path / "grid.png", found.pictures, title=title)
+    missing = out.finish(runtime.tell)
     _print(rows, seen, encoders[0].name)
-    print(
-        f"wrote {out}/sensitivity.csv, sensitivity.png, sensitivity_other.png, grid.png, run.json"
-    )
-    return 1 if skipped else 0
+    print(f"wrote {out.path}/{', '.join(files)} and run.json{missing}")
+    return 1 if skipped or out.failures else 0
 
 
 def _print(rows: list[dict], seen: list[dict], encoder: str) -> None:

@@ -14,8 +14,8 @@ heads in degrees; of rendered pairs their rotation error in degrees; means with 
 over images; the last rows are the controls: the mean descriptor, another image's), surgery.png,
 pictures.png (what the decoder makes of a few) and run.json.
 
-Exit code: 0; 1 if some images could not be read (they are named, the others are done); 2 if the run
-could not be made.
+Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if some images could not
+be read or written (they are named, the others are done); 2 if the run could not be made.
 """
 
 import jax
@@ -35,6 +35,7 @@ from posenet_jax import (
     weights,
 )
 from posenet_jax.errors import InputError
+from posenet_jax.output_folder import OutputFolder
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -96,21 +97,14 @@ def main() -> int:
     if _DECODER.value or decoding.bundled(encoder, "fc5"):
         decoder = decoding.decoder_for(encoder, "fc5", _DECODER.value)
     scene_key, key = jax.random.split(jax.random.key(_SEED.value))
-    if _IMAGES.value:
-        operands, fitted, failures = _photographs(encoder, _IMAGES.value)
-    else:
-        operands, fitted, failures = _rendered(encoder, scene_key)
-    out = reporting.prepare_output(_OUT.value)
+    photographs = _photographs(encoder, _IMAGES.value) if _IMAGES.value else None
+    files = ["surgery.csv", "surgery.png", *(["pictures.png"] if decoder else [])]
+    out = OutputFolder(_OUT.value, "operate_descriptors", files)
+    operands, fitted, failures = photographs or _rendered(encoder, scene_key)
     operated = list(surgery.operations(key, operands.descriptor, fitted))
     rows = surgery.table(encoder, operands, tqdm(operated, unit="operation", dynamic_ncols=True))
-    reporting.write_csv(out / "surgery.csv", rows)
-    analysis_figures.surgery_figure(out / "surgery.png", rows)
-    written = "surgery.csv, surgery.png"
-    if decoder:
-        columns = surgery.pictures(decoder, operands, operated, count=_SHOWN.value)
-        title = f"{encoder.name} fc5, operated on and decoded"
-        reporting.image_grid(out / "pictures.png", columns, title=title)
-        written += ", pictures.png"
+    out.begin()
+    reporting.write_csv(out.held("surgery.csv"), rows)
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
@@ -121,9 +115,17 @@ def main() -> int:
         "left_out": failures,
     }
     flag_values = flags.FLAGS.flag_values_dict()
-    reporting.write_json(out / "run.json", reporting.run_record(flag_values, record))
-    print(f"wrote {out}/{written} and run.json")
-    return 1 if failures else 0
+    out.write_record(reporting.run_record(flag_values, record))
+    with out.spared():
+        analysis_figures.surgery_figure(out.path / "surgery.png", rows)
+    if decoder:
+        columns = surgery.pictures(decoder, operands, operated, count=_SHOWN.value)
+        title = f"{encoder.name} fc5, operated on and decoded"
+        with out.spared():
+            reporting.image_grid(out.path / "pictures.png", columns, title=title)
+    missing = out.finish(runtime.tell)
+    print(f"wrote {out.path}/{', '.join(files)} and run.json{missing}")
+    return 1 if failures or out.failures else 0
 
 
 if __name__ == "__main__":

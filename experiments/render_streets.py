@@ -7,11 +7,10 @@ Writes images/NNNN_{0,1}.png, grid.png (each pair side by side, labelled with th
 cameras in degrees) and run.json. With --interventions, images/NNNN_NAME.png and a grid of what one
 change alone does to each scene: of noise, photograph, colour, texture, light, clutter or geometry,
 or of the camera's pose (`posenet_jax.interventions` says how much).
-The same seed on the same machine gives the same bytes. Exit code: 0; 1 if some facades could not be
-read (they are named); 2 if nothing could be rendered.
+Results of an earlier run in the same folder are replaced. The same seed on the same machine gives
+the same bytes. Exit code: 0; 1 if some facades could not be read or pictures not be written (they
+are named); 2 if nothing could be rendered.
 """
-
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,6 +19,7 @@ from jax.sharding import Mesh
 
 from experiments import images, runtime
 from posenet_jax import evaluation, interventions, pairs, reporting, scenes, training
+from posenet_jax.output_folder import OutputFolder
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
@@ -38,16 +38,24 @@ _FACADES = flags.DEFINE_string(
 _BATCH = 16
 
 
-def _write(out: Path, columns: dict[str, np.ndarray], suffixes: list[str], **labels) -> None:
-    """The pictures [N, H, W, 3] of every column and the page of all."""
-    (out / "images").mkdir(exist_ok=True)
+def _picture(number: int, suffix: str) -> str:
+    return f"images/{number:04d}_{suffix}.png"
+
+
+def _write(out: OutputFolder, columns: dict[str, np.ndarray], suffixes: list[str], **labels) -> str:
+    """The pictures [N, H, W, 3] of every column and the page of all; what `out.finish` returns."""
+    out.begin()
+    out.write_record(reporting.run_record(flags.FLAGS.flag_values_dict()))
     for suffix, pictures in zip(suffixes, columns.values(), strict=True):
-        for i, image in enumerate(pictures):
-            reporting.write_png(out / "images" / f"{i:04d}_{suffix}.png", image)
-    reporting.image_grid(out / "grid.png", columns, **labels)
+        for number, image in enumerate(pictures):
+            with out.spared():
+                reporting.write_png(out.path / _picture(number, suffix), image)
+    with out.spared():
+        reporting.image_grid(out.path / "grid.png", columns, **labels)
+    return out.finish(runtime.tell)
 
 
-def _write_pairs(out: Path, key: jax.Array, source: pairs.RenderedPairs) -> None:
+def _write_pairs(out: OutputFolder, key: jax.Array, source: pairs.RenderedPairs) -> str:
     draws = range(-(-_NUM.value // _BATCH))
     made = [jax.device_get(source(jax.random.fold_in(key, i))) for i in draws]
     views = jax.tree.map(lambda *xs: np.concatenate(xs)[: _NUM.value], *made)
@@ -56,36 +64,39 @@ def _write_pairs(out: Path, key: jax.Array, source: pairs.RenderedPairs) -> None
     columns = {"view 1": views.image[:, 0], "view 2": views.image[:, 1]}
     labels = {"view 2": [f"{angle:.0f}°" for angle in angles]}
     title = f"Rendered {_KIND.value}: two views of one target"
-    _write(out, columns, ["0", "1"], cell_labels=labels, title=title)
+    return _write(out, columns, ["0", "1"], cell_labels=labels, title=title)
 
 
 def _write_interventions(
-    out: Path, key: jax.Array, atlas: scenes.Atlas, config: scenes.ViewConfig
-) -> None:
+    out: OutputFolder, key: jax.Array, atlas: scenes.Atlas, config: scenes.ViewConfig
+) -> str:
     keys = interventions.numbered_keys(key, 0, _NUM.value)
     columns = {
         name: np.asarray(scenes.render_scenes(scene, atlas, config).image[:, 0])
         for name, scene in interventions.draw(keys, config).items()
     }
     title = f"Rendered {_KIND.value}: one change at a time"
-    _write(out, columns, list(columns), title=title)
+    return _write(out, columns, list(columns), title=title)
 
 
 def main() -> int:
     """Renders and writes."""
-    out = reporting.prepare_output(_OUT.value)
+    kind, size = scenes.CONFIGS[_KIND.value], _SIZE.value
+    config = kind(height=size, width=size, rays=int(_RAYS.value))
+    changes = ["original", *interventions.available(config)]
+    suffixes = changes if _INTERVENTIONS.value else ["0", "1"]
+    files = [_picture(number, suffix) for number in range(_NUM.value) for suffix in suffixes]
+    out = OutputFolder(_OUT.value, "render_streets", ["grid.png", *files])
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     atlas_key, scene_key = jax.random.split(jax.random.key(_SEED.value))
     atlas, _, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
-    kind, size = scenes.CONFIGS[_KIND.value], _SIZE.value
-    config = kind(height=size, width=size, rays=int(_RAYS.value))
     if _INTERVENTIONS.value:
-        _write_interventions(out, scene_key, atlas, config)
+        missing = _write_interventions(out, scene_key, atlas, config)
     else:
-        _write_pairs(out, scene_key, pairs.RenderedPairs(atlas, config, _BATCH, mesh))
-    reporting.write_json(out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict()))
-    print(f"wrote {out}/grid.png, run.json and images/")
-    return 1 if skipped else 0
+        source = pairs.RenderedPairs(atlas, config, _BATCH, mesh)
+        missing = _write_pairs(out, scene_key, source)
+    print(f"wrote {out.path}/grid.png, run.json and images/{missing}")
+    return 1 if skipped or out.failures else 0
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ Streets, cars and rooms are rendered, encoded, inverted with the trained and an 
 decoded, and measured; no data is needed.
 
 Writes report.html (pictures embedded, nothing is fetched), the figures as PNG, the tables as CSV,
-and run.json. Exit code: 0; 1 if some photographs could not be read (they are named, the others are
-done); 2 if the page could not be made.
+and run.json; those of an earlier run in the same folder are replaced. Exit code: 0; 1 if some
+photographs could not be read or figures not be written (they are named, the others are done); 2 if
+the page could not be made.
 """
 
 import dataclasses
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -38,6 +40,7 @@ from posenet_jax import (
 )
 from posenet_jax import report_parts as parts
 from posenet_jax.errors import InputError
+from posenet_jax.output_folder import OutputFolder
 from posenet_jax.run_files import read_csv
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -79,6 +82,23 @@ _TITLES = {
     "rooms": ("figure_9_rooms", "Fig. 9: rooms inverted", "Rendered rooms"),
     "cars": ("figure_10_cars", "Fig. 10: cars inverted", "Rendered cars"),
 }
+_FIGURES = (
+    "figure_4_samples.png",
+    "figure_6_overfit.png",
+    "figure_7_decoders.png",
+    "figure_8_training.png",
+    "sensitivity.png",
+    "surgery.png",
+)
+_TABLES = (
+    "table_1_inversion.csv",
+    "table_2_decoder.csv",
+    "figure_8_training.csv",
+    "fidelity.csv",
+    "sensitivity.csv",
+    "surgery.csv",
+    "claims.csv",
+)
 _SCENE_KINDS = {"streets": "cities", "rooms": "indoor", "cars": "cars"}
 _INTRODUCTION = (
     "What does the descriptor of a network trained for camera pose keep of a street image? This "
@@ -216,8 +236,41 @@ def _surgery(out, encoder, atlas, config, key, mesh) -> report_page.Section:
     return parts.surgery(out, encoder, images, fitted.descriptor, noise)
 
 
+def _files(groups: list[str]) -> list[str]:
+    """All that a run may write."""
+    pictures = [f"{_titles(group)[0]}.png" for group in groups]
+    return ["report.html", *_FIGURES, *_TABLES, *pictures]
+
+
+def _write(out: OutputFolder, made: Path, html: str, record: dict) -> str:
+    """Page, tables and figures that lie in the folder `made`; what `out.finish` returns."""
+    out.begin()
+    for name in _TABLES:
+        if (made / name).exists():
+            _copy(made / name, out.held(name))
+    out.write_record(record)
+    with out.spared():
+        page = html.encode()
+        reporting.write_atomically(out.held("report.html"), lambda file: file.write(page))
+    for figure in sorted(made.glob("*.png")):
+        with out.spared():
+            _copy(figure, out.path / figure.name)
+    return out.finish(runtime.tell)
+
+
+def _copy(file: Path, path: Path) -> None:
+    content = file.read_bytes()
+    reporting.write_atomically(path, lambda file: file.write(content))
+
+
 def main() -> int:
     """Makes the page and returns the exit code."""
+    with tempfile.TemporaryDirectory() as made:
+        return _make(Path(made))
+
+
+def _make(made: Path) -> int:
+    """Makes figures and tables in the folder `made`; when all are there they are written."""
     encoders = [weights.load_encoder(name) for name in _ENCODERS]
     judge, claims = weights.load_encoder("judge"), _claims()
     if _BATCH.value % 2:
@@ -230,43 +283,43 @@ def main() -> int:
     )
     photos = {name: found.images for name, found in photo_set.items()}
     failures = sum(found.left_out for found in photo_set.values())
-    out = reporting.prepare_output(_OUT.value)
+    out = OutputFolder(_OUT.value, "report", _files([*kinds, *photos]))
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     keys = jax.random.split(jax.random.key(_SEED.value), 7)
     _, atlas, _ = pairs.facade_atlases(None, keys[0], mesh)
     size = encoders[0].preprocessing.size
     drawn = _rendered(kinds, keys[1], atlas, mesh, size)
     sections = [
-        parts.samples(out, drawn["streets"].images),
-        parts.hyperparameters(out, dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)),
+        parts.samples(made, drawn["streets"].images),
+        parts.hyperparameters(made, dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)),
     ]
     drawn["streets"] = drawn["streets"].take(slice(_SCENES.value))
     originals = {group: views.images for group, views in drawn.items()}
-    made = _inverted(originals | photos, encoders, beside, keys[2], judge)
+    inverted = _inverted(originals | photos, encoders, beside, keys[2], judge)
     shown = {
         group: parts.inversions(
-            out,
+            made,
             *_titles(group),
-            group_made,
+            group_inverted,
             row_labels=photo_set[group].names if group in photo_set else None,
         )
-        for group, group_made in made.items()
+        for group, group_inverted in inverted.items()
     }
     sections += [shown[group] for group in ("streets", *photos)]
-    sections.append(_learning(out, encoders[0], originals["streets"]))
-    sections.append(report_decoders.decoders(out, encoders[0], originals["streets"], keys[3]))
+    sections.append(_learning(made, encoders[0], originals["streets"]))
+    sections.append(report_decoders.decoders(made, encoders[0], originals["streets"], keys[3]))
     sections += [shown[group] for group in kinds if group != "streets"]
     known = _known(kinds, keys[6], atlas, mesh, size)
     floors = _floors(originals | photos, known, encoders[0], judge)
-    inverted = [one for group in made.values() for one in group]
-    sections.append(parts.fidelity_table(out, [*inverted, *floors]))
+    every = [one for group in inverted.values() for one in group]
+    sections.append(parts.fidelity_table(made, [*every, *floors]))
     config = findings.configured("cities", size)
-    sections.append(_sensitivity(out, encoders, atlas, config, keys[4], mesh))
-    sections.append(_surgery(out, encoders[0], atlas, config, keys[5], mesh))
+    sections.append(_sensitivity(made, encoders, atlas, config, keys[4], mesh))
+    sections.append(_surgery(made, encoders[0], atlas, config, keys[5], mesh))
     if not claims:
         views = drawn | {name: findings.photograph_set(images) for name, images in photos.items()}
-        claims = _measured_claims(made, views, encoders, known["streets"])
-        reporting.write_csv(out / "claims.csv", claims)
+        claims = _measured_claims(inverted, views, encoders, known["streets"])
+        reporting.write_csv(made / "claims.csv", claims)
     sections.append(report_closing.claims_section(claims))
     record = reporting.run_record(
         flags.FLAGS.flag_values_dict(),
@@ -281,10 +334,9 @@ def main() -> int:
     )
     sections.append(report_closing.record_section(record, record["command"]))
     html = report_page.page("What pose descriptors keep", _INTRODUCTION, sections)
-    reporting.write_json(out / "run.json", record)
-    reporting.write_atomically(out / "report.html", lambda file: file.write(html.encode()))
-    print(f"wrote {out}/report.html, its figures as PNG, its tables as CSV, and run.json")
-    return 1 if failures else 0
+    missing = _write(out, made, html, record)
+    print(f"wrote {out.path}/report.html, figures as PNG, tables as CSV, and run.json{missing}")
+    return 1 if failures or out.failures else 0
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from experiments import decoder_inputs, runtime
-from posenet_jax import decoder_evaluation, decoder_training, decoding, reporting
+from experiments import decoder_inputs, run_sources, runtime
+from posenet_jax import decoder_evaluation, decoder_training, decoding, output_folder, reporting
 from posenet_jax.decoder import NETWORKS
 from posenet_jax.decoder_figures import search_figure
 from posenet_jax.errors import InputError
@@ -104,18 +104,23 @@ def _trial(data: decoder_inputs.DecoderInputs, rate: float, bar: tqdm) -> dict[s
 
 def main() -> int:
     """Searches, or goes on, and prints the table; returns the exit code."""
-    workdir = reporting.prepare_output(_WORKDIR.value)
+    workdir = output_folder.prepare_workdir(_WORKDIR.value)
     table = workdir / f"{_STAGE.value}.csv"
     rates = _rates(*_range(workdir))
     done = {row["learning_rate"]: row for row in _rows(table)}
     data = decoder_inputs.load(_WORKDIR.value)
-    reporting.write_json(
-        workdir / f"run-{_STAGE.value}.json",
-        reporting.run_record(
-            flags.FLAGS.flag_values_dict(),
-            {"encoder": data.encoder.name, "weights": data.encoder.fingerprint},
-        ),
-    )
+    record = workdir / f"run-{_STAGE.value}.json"
+    options = {
+        "encoder": data.encoder.fingerprint,
+        "layer": decoder_inputs.LAYER.value,
+        "network": _NETWORK.value,
+        "batches": _BATCHES.value,
+    }
+    if done:
+        run_sources.check(record, "the trials done", data.sources, options)
+    facts: dict[str, Any] = {"encoder": data.encoder.name, "weights": data.encoder.fingerprint}
+    facts |= {"sources": data.sources, "options": options}
+    reporting.write_json(record, reporting.run_record(flags.FLAGS.flag_values_dict(), facts))
     rows = [done[rate] for rate in rates if rate in done]
     pending = [rate for rate in rates if rate not in done]
     total = _BATCHES.value * len(rates)

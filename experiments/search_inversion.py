@@ -21,6 +21,7 @@ from experiments import images, runtime
 from posenet_jax import bulk_inversion, reporting, search, search_figures, weights
 from posenet_jax.data.sources import DatasetExamples, NamedImage
 from posenet_jax.errors import ImageError, InputError
+from posenet_jax.output_folder import OutputFolder
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.search import STAGES
 
@@ -111,7 +112,7 @@ def _run_rung(encoder, judge, originals, drawn, steps: int, folder: Path) -> dic
     return drawn | measured | {"score": search.score(measured)}
 
 
-def _sheets(out: Path, folder: Path, originals: np.ndarray, columns) -> None:
+def _sheets(out: OutputFolder, folder: Path, originals: np.ndarray, columns) -> None:
     """The best trials by score and by relative loss, and all of them from best to last."""
     pictures = DatasetExamples(folder)
     by_score = np.argsort(columns["score"], kind="stable")
@@ -122,7 +123,8 @@ def _sheets(out: Path, folder: Path, originals: np.ndarray, columns) -> None:
         ("least_loss", by_loss[:_SHOWN], "least relative loss"),
         ("spread", spread, "from the best by score to the last"),
     ):
-        _sheet(out / f"{name}.png", pictures, originals, columns, rows, title)
+        with out.spared():
+            _sheet(out.path / f"{name}.png", pictures, originals, columns, rows, title)
 
 
 def _sheet(path: Path, pictures, originals: np.ndarray, columns, rows, title: str) -> None:
@@ -161,7 +163,9 @@ def main() -> int:
     encoder, judge = weights.load_encoder(_ENCODER.value), weights.load_encoder(_JUDGE.value)
     encoder.tap(_LAYER.value)
     originals = _images(encoder.preprocessing)
-    out = reporting.prepare_output(_WORKDIR.value)
+    sheets = [f"{name}.png" for name in ("best", "least_loss", "spread")]
+    files = ["trials.csv", "loss.png", "parallel.png", *sheets]
+    out = OutputFolder(_WORKDIR.value, "search_inversion", files)
     drawn = search.draw(stage, _TRIALS.value or stage.trials, _SEED.value)
     rungs = search.rungs(_STEPS.value, len(drawn["trial"]), _RUNGS.value)
     columns = drawn
@@ -170,24 +174,26 @@ def main() -> int:
             best = np.sort(np.argsort(columns["score"], kind="stable")[:kept])
             drawn = {name: values[best] for name, values in drawn.items()}
             print(f"rung {number} of {len(rungs)}: {kept} trials, {steps} steps")
-        folder = out / f"rung-{number}-of-{len(rungs)}"
+        folder = out.path / f"rung-{number}-of-{len(rungs)}"
         columns = _run_rung(encoder, judge, originals, drawn, steps, folder)
-    reporting.write_csv(out / "trials.csv", search.table(columns))
-    search_figures.loss_figure(out / "loss.png", stage, columns)
-    search_figures.parallel_figure(out / "parallel.png", stage, columns)
-    _sheets(out, folder, np.stack([image for _, image in originals]), columns)
+    out.begin()
+    reporting.write_csv(out.held("trials.csv"), search.table(columns))
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
         "judge": judge.fingerprint,
         "images": [image.name for image in originals],
     }
-    reporting.write_json(
-        out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
-    )
+    out.write_record(reporting.run_record(flags.FLAGS.flag_values_dict(), record))
+    with out.spared():
+        search_figures.loss_figure(out.path / "loss.png", stage, columns)
+    with out.spared():
+        search_figures.parallel_figure(out.path / "parallel.png", stage, columns)
+    _sheets(out, folder, np.stack([image for _, image in originals]), columns)
+    missing = out.finish(runtime.tell)
     _summarise(columns)
-    print(f"wrote {out}/trials.csv, loss.png, parallel.png and contact sheets")
-    return 0
+    print(f"wrote {out.path}/trials.csv, loss.png, parallel.png and contact sheets{missing}")
+    return 1 if out.failures else 0
 
 
 if __name__ == "__main__":

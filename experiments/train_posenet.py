@@ -17,8 +17,17 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import images, runtime
-from posenet_jax import evaluation, pairs, reporting, scenes, training, training_loop, weights
+from experiments import images, run_sources, runtime
+from posenet_jax import (
+    evaluation,
+    output_folder,
+    pairs,
+    reporting,
+    scenes,
+    training,
+    training_loop,
+    weights,
+)
 from posenet_jax.errors import InputError
 from posenet_jax.photographs import VirtualRotation
 from posenet_jax.preprocessing import Preprocessing, channel_means
@@ -132,7 +141,7 @@ def main() -> int:
     """Trains, or resumes, and writes the weights with their figures; returns the exit code."""
     if _PHOTO_POSE.value and not _PHOTOS.value:
         raise InputError("--photo_pose needs photographs: give --photos")
-    workdir = reporting.prepare_output(_WORKDIR.value)
+    workdir = output_folder.prepare_workdir(_WORKDIR.value)
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     config = training.TrainConfig(
         architecture=_ARCHITECTURE.value,
@@ -145,12 +154,20 @@ def main() -> int:
         seed=_SEED.value,
     )
     config.check_fits(mesh)
+    done = run_sources.steps_done(workdir, "weights.safetensors")
+    named = {"photos": _PHOTOS.value, "facades": _FACADES.value}
+    sources = {
+        flag: run_sources.files(folder, _WORKDIR.value) for flag, folder in named.items() if folder
+    }
+    if done:
+        run_sources.check(workdir / "run.json", f"the {done} steps done", sources)
     rendered, photos, held_out_source = _sources(config, mesh)
     held_out = _held_out(held_out_source)
     sample = np.asarray(rendered(_key(4)).image).reshape((-1, 100, 100, 3))
     space = Preprocessing(means=channel_means(sample))
     scale = _pose_scale(rendered)
-    reporting.write_json(workdir / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict()))
+    record = reporting.run_record(flags.FLAGS.flag_values_dict(), {"sources": sources})
+    reporting.write_json(workdir / "run.json", record)
 
     def batch(step: int) -> tuple[training.Pairs, ...]:
         rendered_key, photo_key = jax.random.split(jax.random.fold_in(_key(5), step))
@@ -175,7 +192,6 @@ def main() -> int:
 
     first = jax.device_put(training.init_state(config), pairs.on_every_device(mesh))
     loop = training_loop.LoopConfig(steps=config.steps)
-    done = training_loop.steps_done(workdir)
     with tqdm(
         total=config.steps, initial=done, unit="step", mininterval=2.0, dynamic_ncols=True
     ) as bar:

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -30,6 +30,7 @@ from posenet_jax import (
 )
 from posenet_jax.data.shard_plan import Failure, ShardPlan
 from posenet_jax.data.sources import ImageSource
+from posenet_jax.data.traces import TracedSource
 from posenet_jax.decoding import Decoder, decode
 from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.errors import InputError
@@ -135,19 +136,23 @@ def invert_all(
     shards = ShardFolder(Path(folder).expanduser(), "inversion", share)
     with shards.locked():
         wanted = _identity(encoder, tap, source, recipe, config, judge, decoder)
-        identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh.size)
+        identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh)
         own = range(config.process_index, plan.shards, config.process_count)
-        pending, records = _pending(shards, plan, own)
-        for record in records:
+        pending, done = _pending(shards, plan, own)
+        traced = None if isinstance(source, Descriptors) else TracedSource(source)
+        for record in shards.checked(traced, plan, done) if traced else done.values():
             _tell(record["left_out"], report)
             if progress:
                 images = record["images"] + len(record["left_out"])
                 progress(images * config.restarts * int(recipe.steps))
-        if isinstance(source, Descriptors):
-            batches = inversion_batches.extracted(source, plan, pending)
+        if pending:
+            shards.reopened("results.csv")
+        if traced:
+            batches = inversion_batches.encoded(tap, traced, plan, pending, mesh, config.threads)
         else:
-            batches = inversion_batches.encoded(tap, source, plan, pending, mesh, config.threads)
-        write = functools.partial(_write_shard, shards, plan, tap, judge_tap, config.pictures)
+            described = cast(Descriptors, source)
+            batches = inversion_batches.extracted(described, plan, pending)
+        write = functools.partial(_write_shard, shards, plan, tap, judge_tap, config, traced)
         new = 0
         with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
             writing: Future[None] | None = None
@@ -257,11 +262,11 @@ def _recipe_record(recipe: Recipe) -> dict[str, Any]:
 
 def _pending(
     folder: ShardFolder, plan: ShardPlan, shards: Iterable[int]
-) -> tuple[list[int], list[dict[str, Any]]]:
+) -> tuple[list[int], dict[int, dict[str, Any]]]:
     """`ShardFolder.pending` of these shards; one whose table is not as written is not done."""
 
     def is_whole(shard: int, record: dict[str, Any]) -> bool:
-        if record["images"] + len(record["left_out"]) != plan.images_of(shard):
+        if record["images"] + len(record["left_out"]) != len(plan.positions(shard)):
             return False
         if not record["images"]:
             return True
@@ -280,15 +285,18 @@ def _write_shard(
     plan: ShardPlan,
     tap: Tap,
     judge: Tap | None,
-    pictures: bool,
+    config: BulkConfig,
+    source: TracedSource | None,
     shard: _Shard,
 ) -> None:
     """Measures a shard's inversions and writes them, its record last."""
     images = measured_images(tap, judge, shard.entries, shard.made) if shard.entries else []
-    shown = itertools.chain(*map(inversion_shards.picture_files, images if pictures else ()))
-    for name, content in shown:
-        folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
-    _write_images(folder, plan, shard.number, images, shard.left_out)
+    if config.pictures:
+        _remove_pictures(folder, plan, shard, config.restarts)
+        for name, content in itertools.chain(*map(inversion_shards.picture_files, images)):
+            folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
+    traces = source.take(plan.positions(shard.number)) if source else None
+    _write_images(folder, plan, shard.number, images, shard.left_out, traces)
 
 
 def _write_images(
@@ -297,23 +305,35 @@ def _write_images(
     number: int,
     images: list[InvertedImage],
     left_out: list[Failure],
+    traces: np.ndarray | None = None,
 ) -> None:
     """A shard's table, its file and its record."""
     file = shard_file(number, plan.shards)
     facts: dict[str, Any] = {"left_out": left_out}
     if images:
         rows = inversion_shards.table_rows(images)
-        folder.write_file(table_file(file), lambda path: reporting.write_csv(path, rows))
+        table = reporting.csv_text(rows).encode()
+        folder.write_file(table_file(file), functools.partial(Path.write_bytes, data=table))
         first = images[0].figures[0]
         facts["table_sha256"] = file_sha256(folder.path / table_file(file))
         facts["figures"] = {name: type(value).__name__ for name, value in first.items()}
     write = functools.partial(inversion_shards.write_shard, images=images)
-    folder.write_shard(file, write, len(images), facts)
+    folder.write_shard(file, write, len(images), facts, traces)
+
+
+def _remove_pictures(folder: ShardFolder, plan: ShardPlan, shard: _Shard, restarts: int) -> None:
+    """Removes those of images that could be read when the shard was made before."""
+    made = {entry.position for entry in shard.entries}
+    missing = [position for position in plan.positions(shard.number) if position not in made]
+    for position, failure in zip(missing, shard.left_out, strict=True):
+        for name in inversion_shards.picture_names(position, failure["name"], restarts):
+            (folder.path / "images" / name).unlink(missing_ok=True)
 
 
 def _finish(folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int) -> Summary:
     """results.csv and the manifest, by whichever process finds all shards done."""
-    pending, records = _pending(folder, plan, range(plan.shards))
+    pending, done = _pending(folder, plan, range(plan.shards))
+    records = list(done.values())
     filled = [record for record in records if record["images"]]
     inverted = sum(record["images"] for record in filled)
     left_out = list(itertools.chain(*(record["left_out"] for record in records)))
@@ -347,6 +367,7 @@ def _identity(
         "judge": judge.fingerprint if judge else None,
         "decoder": decoder.fingerprint if decoder else None,
         "source": source.fingerprint,
+        "facades": getattr(source, "facades", None),
         "images": len(source.names if isinstance(source, Descriptors) else source),
         "recipe": _recipe_record(recipe),
         "restarts": config.restarts,

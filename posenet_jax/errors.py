@@ -9,6 +9,18 @@ class ImageError(InputError):
     """One image file cannot be used; the message begins with its path."""
 
 
+class OutputError(InputError):
+    """A file cannot be written.
+
+    path: the file, as text that can be printed. reason: the operating system's. advice: what stays,
+    and what to do.
+    """
+
+    def __init__(self, path: str, reason: str, advice: str) -> None:
+        super().__init__(f"{path} cannot be written ({reason}); {advice}")
+        self.path, self.reason, self.advice = path, reason, advice
+
+
 class NotFinite(RuntimeError):
     """A loss stopped being a number; what was good before that is kept."""
 

@@ -27,6 +27,7 @@ from posenet_jax.data.pipelines import DeviceWait
 from posenet_jax.data.shard_batches import LoadedBatch, load_batches
 from posenet_jax.data.shard_plan import Failure, ShardPlan
 from posenet_jax.data.sources import ImageSource
+from posenet_jax.data.traces import TracedSource
 from posenet_jax.descriptor_shards import DTYPES, FORMATS, Shard, read_descriptors, shard_file
 from posenet_jax.errors import InputError
 from posenet_jax.run_files import schema_fault
@@ -109,14 +110,17 @@ def extract(
     shards = ShardFolder(Path(folder).expanduser(), "extraction", share)
     with shards.locked():
         wanted = _identity(encoder, tap, source, config)
-        identity, plan = shards.agreed(wanted, _default_sizes(wanted, mesh.size), mesh.size)
+        identity, plan = shards.agreed(wanted, _default_sizes(wanted, mesh.size), mesh)
         own = range(config.process_index, plan.shards, config.process_count)
-        pending, records = _pending(shards, identity, plan, own)
-        for record in records:
+        pending, done = _pending(shards, identity, plan, own)
+        traced = TracedSource(source)
+        for record in shards.checked(traced, plan, done):
             _tell(record["left_out"], report)
             _count(progress, record["images"] + len(record["left_out"]))
-        write = functools.partial(_write, shards, identity, plan)
-        wait = _extract_shards(tap, source, plan, pending, write, config, mesh, progress, report)
+        if pending:
+            shards.reopened()
+        write = functools.partial(_write, shards, identity, plan, traced)
+        wait = _extract_shards(tap, traced, plan, pending, write, config, mesh, progress, report)
         new = sum(len(batch) for shard in pending for batch in plan.batches(shard))
         return _finish(shards, identity, plan, new, wait)
 
@@ -225,7 +229,7 @@ def _file(identity: dict[str, Any], plan: ShardPlan, shard: int) -> str:
 
 def _pending(
     folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, shards: Iterable[int]
-) -> tuple[list[int], list[dict[str, Any]]]:
+) -> tuple[list[int], dict[int, dict[str, Any]]]:
     """`ShardFolder.pending` of these shards; one with a record that cannot be is not done."""
     pixels = identity["preprocessing"]["size"] ** 2
 
@@ -233,7 +237,7 @@ def _pending(
         count = record["images"]
         sums = range(255 * count * pixels + 1)
         facts = {"pixels": (count * pixels,), "channel_sums": [sums]}
-        complete = count + len(record["left_out"]) == plan.images_of(shard)
+        complete = count + len(record["left_out"]) == len(plan.positions(shard))
         return complete and not schema_fault(record, facts) and len(record["channel_sums"]) == 3
 
     return folder.pending({shard: _file(identity, plan, shard) for shard in shards}, is_whole)
@@ -243,6 +247,7 @@ def _write(
     folder: ShardFolder,
     identity: dict[str, Any],
     plan: ShardPlan,
+    source: TracedSource,
     number: int,
     shard: Shard,
     facts: dict[str, Any],
@@ -253,14 +258,16 @@ def _write(
     write = functools.partial(
         descriptor_shards.write_shard, shard=shard, file_format=identity["format"]
     )
-    folder.write_shard(file, write, len(shard.names), facts)
+    traces = source.take(plan.positions(number))
+    folder.write_shard(file, write, len(shard.names), facts, traces)
 
 
 def _finish(
     folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int, wait_share: float
 ) -> Summary:
     """The manifest, by whichever process finds all shards done."""
-    pending, done = _pending(folder, identity, plan, range(plan.shards))
+    pending, found = _pending(folder, identity, plan, range(plan.shards))
+    done = list(found.values())
     extracted = sum(record["images"] for record in done)
     left_out = sum(len(record["left_out"]) for record in done)
     if not pending and not extracted:
@@ -301,6 +308,7 @@ def _identity(
         "weights": encoder.fingerprint,
         "preprocessing": tap.preprocessing.to_json(),
         "source": source.fingerprint,
+        "facades": getattr(source, "facades", None),
         "images": len(source),
         "shape": list(jax.eval_shape(tap.__call__, image).shape),
         "dtype": config.dtype,

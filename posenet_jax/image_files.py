@@ -9,6 +9,7 @@ network. Of an animation or a multi-page file the first picture counts.
 import collections
 import concurrent.futures
 import contextlib
+import hashlib
 import io
 import itertools
 import os
@@ -168,7 +169,8 @@ def unique_names(paths: Collection[Path]) -> list[str]:
     """A file name without extension for each path, no two alike even where case is ignored.
 
     The stem where that is enough; else with the folders below the common one, then with the
-    extension, then with a number.
+    extension, then with a number. No more than 200 bytes: a file system takes 255, with what is
+    added to them. Of a longer one the beginning, and a digest of the whole.
     """
     if not paths:
         return []
@@ -181,12 +183,20 @@ def unique_names(paths: Collection[Path]) -> list[str]:
             long.replace(".", "_") if counts[name.casefold()] > 1 else name
             for name, long in zip(names, longer, strict=True)
         ]
-    return _numbered(names)
+    return _numbered([_bounded(name) for name in names])
 
 
 def shown(path: str | Path) -> str:
     """The path as text that can be printed, also when its bytes are not valid UTF-8."""
     return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _bounded(name: str, longest: int = 200) -> str:
+    encoded = name.encode()
+    if len(encoded) <= longest:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:8]
+    return f"{encoded[: longest - 9].decode(errors='ignore')}-{digest}"
 
 
 def _numbered(names: list[str]) -> list[str]:

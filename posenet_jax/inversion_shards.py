@@ -19,6 +19,7 @@ from posenet_jax.image_files import png
 
 _DATASET, _SPLIT = "inversions", "images"
 _TABLES = "tables"
+_LONGEST_NAME = 200  # bytes
 
 
 class InvertedImage(NamedTuple):
@@ -119,12 +120,20 @@ def join_tables(tables: Iterable[Path], path: Path) -> None:
 
 def picture_files(image: InvertedImage) -> Iterator[tuple[str, bytes]]:
     """(name, content) of the PNG files that show an image's inversions."""
-    # Names come from strangers' files: nothing in them may lead out of the folder.
-    stem = f"{image.position:06d}_" + re.sub(r"[^\w.-]+", "_", image.name)[-80:]
-    if len(image.pictures) == 1:
-        yield f"{stem}.png", png(image.pictures[0])
-        return
-    for restart, picture in enumerate(image.pictures):
-        yield f"{stem}.{restart}.png", png(picture)
-    for name, part in zip(("mean", "deviation"), spread(image.pictures), strict=True):
-        yield f"{stem}.{name}.png", png(np.rint(part).astype(np.uint8))
+    pictures = list(image.pictures)
+    if len(pictures) > 1:
+        pictures += [np.rint(part).astype(np.uint8) for part in spread(image.pictures)]
+    names = picture_names(image.position, image.name, len(image.pictures))
+    yield from zip(names, map(png, pictures), strict=True)
+
+
+def picture_names(position: int, name: str, restarts: int) -> list[str]:
+    """Names of those files: of each restart, then of their mean and deviation."""
+    # Names come from strangers' files: nothing in them may lead out of the folder, and with what is
+    # added, while the file is written too, 255 bytes are all that a file system takes.
+    end = re.sub(r"[^\w.-]+", "_", name)[-80:].encode()[-_LONGEST_NAME:]
+    stem = f"{position:06d}_" + end.decode(errors="ignore")
+    if restarts == 1:
+        return [f"{stem}.png"]
+    parts = [*map(str, range(restarts)), "mean", "deviation"]
+    return [f"{stem}.{part}.png" for part in parts]

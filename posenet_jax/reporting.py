@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from posenet_jax import whole_files
 from posenet_jax.contact_sheet import contact_sheet
 from posenet_jax.errors import InputError
 
@@ -52,16 +53,12 @@ def write_atomically(path: str | Path, writer: Callable[[BinaryIO], object]) -> 
     """Calls `writer` with an open binary file that takes its place at `path` only when complete.
 
     When `writer` raises, nothing is left behind and what stood at `path` before still stands.
+    Raises OutputError where the file cannot be written.
     """
     path = Path(path)
-    temporary = path.parent / _temporary_name()
-    try:
-        with open(temporary, "wb") as file:
+    with whole_files.written(path, path.parent / _temporary_name()) as beside:
+        with open(beside, "wb") as file:
             writer(file)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
@@ -82,6 +79,12 @@ def write_csv(
     columns: the order; that of the first row when None. Every row has exactly these keys, or
     ValueError is raised.
     """
+    content = csv_text(rows, columns).encode()
+    write_atomically(path, lambda file: file.write(content))
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """The content of the file that `write_csv` writes."""
     if columns is None and not rows:
         raise ValueError("a table without rows needs its columns named")
     names = list(rows[0] if columns is None else columns)
@@ -92,7 +95,7 @@ def write_csv(
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(names)
     lines.writerows([_cell(row[name]) for name in names] for row in rows)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    return text.getvalue()
 
 
 def write_json(path: str | Path, record: Any) -> None:

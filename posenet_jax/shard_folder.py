@@ -1,20 +1,28 @@
 """A folder of shards: what makes a run resumable, whenever its processes are killed.
 
-KIND.json says of what it is, from the start; records/ says which shards are done, each by a file
-written after its shard; manifest.json, at the end, that all are. Every file is written beside its
-place and renamed. Each process has names of its own for what is unfinished, and a lock.
+KIND.json says what the run is, from the start; records/ says which shards are done, each by a file
+written after its shard, and of what images each was made (`traces`); manifest.json says, at the
+end, that all are done. Every file is written beside its place and renamed. Each process has names
+of its own for what is unfinished, and a lock.
 """
 
 import contextlib
 import dataclasses
 import fcntl
+import io
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jax.sharding import Mesh
+
+from posenet_jax import whole_files
 from posenet_jax.data.shard_plan import ShardPlan
+from posenet_jax.data.traces import TracedSource, read_traces
 from posenet_jax.errors import InputError
 from posenet_jax.image_files import shown
 from posenet_jax.run_files import (
@@ -38,6 +46,13 @@ SHARD = {"file": FILE_NAME, "images": COUNT, "bytes": COUNT, "sha256": SHA256}
 _RECORDS = "records"
 # A size is memory: a larger one must be asked for, not found in a file.
 _SIZE = range(1, 2**17 + 1)
+_OF_FINISHED = (MANIFEST, "dataset_info.json")
+_OF_OTHERS = (*_OF_FINISHED, "results.csv", "run.json", "unfinished.json")
+_EXPLAINED = {
+    "source": " (images of other names or sizes)",
+    "facades": " (the contents of --facades)",
+}
+_GOES_ON = "what is done stays, and the same command goes on from there"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +72,13 @@ class ShardFolder:
 
         Raises InputError where another run holds it.
         """
-        (self.path / _RECORDS).mkdir(parents=True, exist_ok=True)
         lock = self.path / f".{self.process}.lock"
-        with open(lock, "wb") as file:
+        try:
+            (self.path / _RECORDS).mkdir(parents=True, exist_ok=True)
+            file = open(lock, "wb")
+        except OSError as error:
+            raise whole_files.not_written(lock, error, _GOES_ON) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -73,45 +92,120 @@ class ShardFolder:
                 lock.unlink(missing_ok=True)
 
     def agreed(
-        self, wanted: dict[str, Any], default_sizes: dict[str, int], devices: int
+        self, wanted: dict[str, Any], default_sizes: dict[str, int], mesh: Mesh
     ) -> tuple[dict[str, Any], ShardPlan]:
         """What is made here: what the folder says, else what is wanted, written down.
 
-        Sizes that are 0 are those of the folder, else the default ones. Raises InputError, naming
-        the first difference, where another run's results are there, and where sizes do not divide.
+        Sizes that are 0 are those of the folder, else the default ones. What an older version did
+        not write down is not compared. Raises InputError, naming the first difference, where
+        another run's results are there, where the run was begun on other devices, and where sizes
+        do not divide.
         """
-        default = wanted | {name: wanted[name] or size for name, size in default_sizes.items()}
-        # Before anything is written, and again, as sizes not chosen are those of the folder.
-        _plan(default, devices)
         path = self.path / f"{self.kind}.json"
-        if os.path.lexists(path):
-            found = read_json(path, {}, remedy="choose another folder")
-        else:
-            found = default
+        found = self._found(path)
+        if found is None:
+            found = wanted | {name: wanted[name] or size for name, size in default_sizes.items()}
+            found["devices"] = mesh.size
+            plan = _plan(found).check(mesh.size)  # before anything is written
             self.write_json(path.name, found)
+            return found, plan
         for name, value in wanted.items():
             free = name in default_sizes and not value
-            if not free and found.get(name) != value:
+            if not free and found.get(name, value) != value:
                 raise InputError(
-                    f"{shown(self.path)} holds an {self.kind} with {name} {brief(found.get(name))},"
-                    f" not {brief(value)}; choose another folder"
+                    f"{shown(self.path)} holds an {self.kind} with {name} {brief(found[name])}, not"
+                    f" {brief(value)}{_EXPLAINED.get(name, '')}; choose another folder"
                 )
         asked = {name for name in default_sizes if wanted[name]}
         sizes = {name: COUNT if name in asked else _SIZE for name in default_sizes}
         if fault := schema_fault(found, sizes | {"images": COUNT}):
             raise InputError(f"{shown(path)} cannot be used: {fault}; choose another folder")
-        return found, _plan(found, devices)
+        self._check_devices(found, default_sizes, mesh)
+        return found, _plan(found).check(mesh.size)
+
+    def _found(self, path: Path) -> dict[str, Any] | None:
+        """What the folder says of itself; None where nothing has been made in it."""
+        if os.path.lexists(path):
+            return read_json(path, {}, remedy="choose another folder")
+        for name in _OF_OTHERS:
+            if (self.path / name).exists():
+                problem = f"{shown(self.path)} holds {name} of another run"
+                raise InputError(f"{problem}; choose another folder")
+        return None
+
+    def _check_devices(
+        self, found: dict[str, Any], default_sizes: dict[str, int], mesh: Mesh
+    ) -> None:
+        """Raises InputError where a run cannot go on with so many devices, and says with how many.
+
+        On other devices the same program rounds otherwise. CPU devices can be had in any number;
+        of others a run takes what there is, if its sizes divide.
+        """
+        begun, cpu = found.get("devices"), mesh.devices.flat[0].platform == "cpu"
+        common = math.gcd(*(found[name] for name in default_sizes if name != "shard_size"))
+        if begun == mesh.size or (common % mesh.size == 0 and not (cpu and begun)):
+            return
+        usable = begun or max(n for n in range(1, mesh.size + 1) if common % n == 0)
+        sizes = ", ".join(f"{name} {found[name]}" for name in default_sizes)
+        on = f"on {_devices(begun)}, " if begun else ""
+        remedy = f"give --cpu_devices={usable}" if cpu else f"let it see {_devices(usable)}"
+        raise InputError(
+            f"the {self.kind} in {shown(self.path)} was begun {on}with {sizes}, not on"
+            f" {_devices(mesh.size)} as here: {remedy}, or choose another folder"
+        )
+
+    def checked(
+        self, source: TracedSource, plan: ShardPlan, done: Mapping[int, dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Yields the records of shards that are done, each when its images have been looked at.
+
+        Raises InputError after the last, naming the first image that is no longer what its shard
+        was made of. Shards without traces, which older versions wrote, are taken as they are.
+        """
+        changed: dict[str, list[int]] = {}
+        for shard, record in done.items():
+            if found := self._changed(source, plan.positions(shard), record["file"]):
+                changed[record["file"]] = found
+            yield record
+        if changed:
+            file, positions = next(iter(changed.items()))
+            others = sum(map(len, changed.values())) - 1
+            more = f" ({others} more have changed, in {len(changed)} shards)" if others else ""
+            raise InputError(
+                f"{source.name(positions[0])} is not the image any more that"
+                f" {shown(self.path / file)} was made of{more}: put it back, remove that file so"
+                " that it is made anew, or choose another folder"
+            )
+
+    def _changed(self, source: TracedSource, positions: range, file: str) -> list[int]:
+        before = read_traces(self.path / _traces(file))
+        if not source.tracer or not len(before):
+            return []
+        found = source.tracer.check(positions, before)
+        if not found.changed and not np.array_equal(found.traces, before):
+            self._write_traces(file, found.traces)  # so that it is not read at the next start too
+        return found.changed
+
+    def _write_traces(self, file: str, traces: np.ndarray) -> None:
+        content = io.BytesIO()
+        np.save(content, traces)
+        self.write_file(_traces(file), lambda path: path.write_bytes(content.getvalue()))
+
+    def reopened(self, *tables: str) -> None:
+        """Takes from the folder what says that all shards are done, tables of all of them too."""
+        for name in (*_OF_FINISHED, *tables):
+            (self.path / name).unlink(missing_ok=True)
 
     def pending(
         self, files: dict[int, str], is_whole: Callable[[int, dict[str, Any]], bool]
-    ) -> tuple[list[int], list[dict[str, Any]]]:
+    ) -> tuple[list[int], dict[int, dict[str, Any]]]:
         """(numbers of the shards that are not done, records of those that are) of these shards.
 
         is_whole: whether a shard, by its number and record, is what was written in all else.
         """
         records = {number: self.record(file) for number, file in files.items()}
         done = {n: record for n, record in records.items() if record and is_whole(n, record)}
-        return [number for number in files if number not in done], list(done.values())
+        return [number for number in files if number not in done], done
 
     def record(self, file: str) -> dict[str, Any] | None:
         """Of a shard that is done, else None; None too where its file is not what was written."""
@@ -123,11 +217,20 @@ class ShardFolder:
         return record if whole and record["file"] == file else None
 
     def write_shard(
-        self, file: str, write: Callable[[Path], object], images: int, facts: dict[str, Any]
+        self,
+        file: str,
+        write: Callable[[Path], object],
+        images: int,
+        facts: dict[str, Any],
+        traces: np.ndarray | None = None,
     ) -> None:
-        """Puts what `write` writes in its place, and then its record, which holds the facts too."""
+        """Puts what `write` writes in its place, the traces of its images, if there are any, beside
+        its record, and then the record, which holds the facts too.
+        """
         with self._written(file, write) as beside:
             digest, size = file_sha256(beside), beside.stat().st_size
+        if traces is not None:
+            self._write_traces(file, traces)
         record = {"file": file, "images": images, "bytes": size, "sha256": digest}
         self.write_json(_record(file), record | facts)
 
@@ -152,26 +255,23 @@ class ShardFolder:
         """The file as written beside its place, to which it then goes."""
         path = self.path / name
         beside = path.with_name(f".{path.name}.{self.process}.partial")
-        try:
+        with whole_files.written(path, beside, durable=True, advice=_GOES_ON):
             beside.parent.mkdir(exist_ok=True)
             write(beside)
             yield beside
-            # Renamed once it is on the disk: else, after a power cut, the name may be all of it.
-            with open(beside, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            reason = error.strerror or str(error)
-            raise InputError(
-                f"{shown(path)} cannot be written ({reason}); what is done stays, and the same"
-                " command goes on from there"
-            ) from error
 
 
-def _plan(identity: dict[str, Any], devices: int) -> ShardPlan:
-    return ShardPlan(*(identity[name] for name in ShardPlan._fields)).check(devices)
+def _devices(count: int) -> str:
+    return f"{count} device{'s' if count > 1 else ''}"
+
+
+def _plan(identity: dict[str, Any]) -> ShardPlan:
+    return ShardPlan(*(identity[name] for name in ShardPlan._fields))
 
 
 def _record(file: str) -> str:
     return f"{_RECORDS}/{file}.json"
+
+
+def _traces(file: str) -> str:
+    return f"{_RECORDS}/{file}.traces.npy"

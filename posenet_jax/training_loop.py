@@ -5,7 +5,6 @@ one would have seen.
 """
 
 import contextlib
-import csv
 import dataclasses
 import functools
 import math
@@ -18,7 +17,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from posenet_jax.errors import InputError, NotFinite
+from posenet_jax import reporting, whole_files
+from posenet_jax.errors import InputError, NotFinite, OutputError
+from posenet_jax.event_log import EventLog
 from posenet_jax.run_files import read_csv
 
 
@@ -102,10 +103,7 @@ class MetricLog:
     def __init__(self, workdir: Path, start: int):
         self._path = workdir / "metrics.csv"
         self._rows = self._previous(start)
-        # Imported here: with PyTorch at hand it imports all of it, a second of every script's.
-        from tensorboardX import SummaryWriter
-
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
+        self._events = EventLog(workdir / "tensorboard", start)
 
     def _previous(self, start: int) -> list[dict[str, Any]]:
         if not os.path.lexists(self._path):
@@ -117,16 +115,11 @@ class MetricLog:
         return [row.cells for row in rows if row.whole("step") <= start]
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        self._events.write(step, values)
         self._rows.append({"step": step, **values})
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        temporary = self._path.with_suffix(".csv.partial")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
-        temporary.replace(self._path)
+        rows = [dict.fromkeys(columns, "") | row for row in self._rows]
+        reporting.write_csv(self._path, rows)
 
     def close(self) -> None:
         self._events.close()
@@ -143,11 +136,16 @@ def train(
 ) -> Iterator[tuple[int, dict[str, float], Any]]:
     """Trains to `config.steps`, yielding (steps done, newest figures, state) after every step.
 
-    The state yielded is donated to the next step: use it before asking for more. Raises NotFinite.
+    The state yielded is donated to the next step: use it before asking for more. Raises NotFinite,
+    and OutputError where something cannot be written.
     """
-    manager = checkpoint_manager(workdir, config)
+    writing = functools.partial(_writing, workdir)
+    with writing("checkpoints"):
+        manager = checkpoint_manager(workdir, config)
     start, state = restore_latest(manager, state)
-    with contextlib.closing(MetricLog(workdir, start)) as log:
+    with writing("tensorboard"):
+        metric_log = MetricLog(workdir, start)
+    with contextlib.closing(metric_log) as log:
         figures: dict[str, float] = {}
         clock, since = time.monotonic(), start
         for done in range(start + 1, config.steps + 1):
@@ -170,10 +168,32 @@ def train(
                 if done % config.evaluate_every == 0 or done == config.steps:
                     values |= evaluate(state)
                     clock = time.monotonic()
-                log.write(done, values)
+                with writing("tensorboard"):
+                    log.write(done, values)
                 figures = {**figures, **values}
-            manager.save(done, args=ocp.args.StandardSave(state), force=done == config.steps)
+            with writing("checkpoints"):
+                last = done == config.steps
+                manager.save(done, args=ocp.args.StandardSave(state), force=last)
             yield done, figures, state
     if start >= config.steps:
         yield start, evaluate(state), state
     manager.wait_until_finished()
+
+
+@contextlib.contextmanager
+def _writing(workdir: Path, name: str) -> Iterator[None]:
+    """Makes an OutputError of what the operating system refuses: what stays, and how to go on."""
+    try:
+        yield
+    except Exception as error:
+        refused = whole_files.refusal(error)
+        if refused is None:
+            raise
+        names = [path.name for path in (workdir / "checkpoints").glob("*")]
+        saved = max((int(name) for name in names if name.isdigit()), default=0)
+        stays = f"the checkpoint of step {saved} stays" if saved else "no checkpoint is there yet"
+        remedy = whole_files.remedy(refused)
+        advice = f"{stays}; {remedy}, and the same command goes on from there"
+        if isinstance(error, OutputError):
+            raise OutputError(error.path, error.reason, advice) from error
+        raise whole_files.not_written(workdir / name, refused, advice) from error

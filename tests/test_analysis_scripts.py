@@ -39,6 +39,7 @@ def test_sensitivity_is_measured_and_drawn(tmp_path):
         with Image.open(out / name) as picture:
             assert min(picture.size) > 200
     record = json.loads((out / "run.json").read_text())
+    assert set(record["files"]) == {*written, "run.json", "rotations.csv"}
     assert set(record["weights"]) == {"compact-random-0", "compact-random-1"}
 
 
@@ -59,6 +60,7 @@ def test_photographs_are_operated_on(tmp_path):
     assert float(whole["relative_loss"]) == 0.0 and float(whole["pose_disagreement"]) < 1e-3
     record = json.loads((out / "run.json").read_text())
     assert record["left_out"] == 1 and record["fitted_on"] == 3
+    assert set(record["files"]) == names
 
 
 @pytest.mark.parametrize(

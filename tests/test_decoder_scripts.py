@@ -89,6 +89,18 @@ def test_a_run_does_not_forget_that_its_rate_has_dropped(images, trained):
     assert _table(trained[0] / "metrics.csv")[-1]["step"] == "8"
 
 
+def test_a_run_goes_on_with_the_images_that_it_was_begun_with(images, trained, tmp_path):
+    other = shutil.copytree(images, tmp_path / "other")
+    size = (other / "3.jpg").stat().st_size
+    (other / "3.jpg").write_bytes((other / "4.jpg").read_bytes()[:size].ljust(size, b"\0"))
+    flags = "--steps=9", "--drops=5", f"--val_images={images}"
+    run = _run(*_train_flags(other, trained[0], *flags))
+    assert run.returncode == 2 and "--images had other images" in run.stderr, run.stderr
+    run = _run(*_train_flags(images, trained[0], *flags[:2]))
+    assert run.returncode == 2 and "--val_images was given" in run.stderr, run.stderr
+    assert _table(trained[0] / "metrics.csv")[-1]["step"] == "8"
+
+
 def test_a_run_killed_and_resumed_ends_on_the_same_bytes(images, trained, tmp_path):
     flags = _train_flags(
         images, tmp_path, "--steps=8", "--drops=5", "--checkpoint_every=2", f"--val_images={images}"
@@ -121,6 +133,8 @@ def test_decodes_with_every_measure(images, trained, tmp_path):
     assert run.returncode == 1 and "bad.jpg" in run.stderr
     rows = _table(tmp_path / "results.csv")
     assert [row["image"] for row in rows] == [str(number) for number in range(COUNT)]
+    written = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert written == set(json.loads((tmp_path / "run.json").read_text())["files"])
     summary = json.loads((tmp_path / "metrics.json").read_text())["methods"]["decoder"]
     assert summary["psnr"]["mean"] == pytest.approx(np.mean([float(row["psnr"]) for row in rows]))
     assert summary["psnr"]["low"] < summary["psnr"]["mean"] < summary["psnr"]["high"]
@@ -169,6 +183,8 @@ def test_trains_against_a_discriminator_and_compares(images, trained, tmp_path):
     assert methods["generator"]["draw_variance"] > 0
     assert len(_table(out / "results.csv")) == 6
     assert (out / "draws-generator.png").is_file() and (out / "grid.png").is_file()
+    written = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert written == set(json.loads((out / "run.json").read_text())["files"])
     refused = _run("train_adversarial", *flags[:-1], "--feature_taps=conv9", "--steps=5")
     assert refused.returncode == 2 and "no tap 'conv9'" in refused.stderr, refused.stderr
     refused = _run("train_adversarial", *flags, "--comparator=compact")
@@ -215,6 +231,13 @@ def test_a_search_is_ranked_and_goes_on(images, tmp_path):
     kept = next(row for row in again if float(row["learning_rate"]) == rates[0])
     assert kept["loss"] == "0.125" and len(again) == 3
     assert (tmp_path / "search.png").exists()
+    refused = _run("search_decoder", *coarse, "--batches=3")
+    assert refused.returncode == 2 and "the trials done had batches 2, not 3" in refused.stderr
+    shutil.copytree(images, tmp_path / "fewer")
+    (tmp_path / "fewer" / "0.jpg").unlink()
+    refused = _run("search_decoder", *coarse, f"--images={tmp_path / 'fewer'}")
+    assert refused.returncode == 2 and "--images had other images (names or" in refused.stderr
+    assert _table(tmp_path / "coarse.csv") == again
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 from html.parser import HTMLParser
 
 import numpy as np
@@ -123,6 +124,8 @@ def test_the_script_makes_the_whole_page(tmp_path):
     done = script_process.run("report", *flags)
     assert done.returncode == 1 and "zz.png" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
+    names = {path.name for path in out.iterdir()}
+    assert names == set(json.loads((out / "run.json").read_text())["files"])
     reader = read((out / "report.html").read_text())
     figures = "Fig. 4", "Fig. 5", "Figs. 6 and 8", "Fig. 7", "Tables 1 and 2"
     for figure in (*figures, "Fidelity", "Sensitivity", "Surgery", "Claims"):

@@ -4,6 +4,8 @@ import collections
 import io
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -489,3 +491,60 @@ def test_a_png_holds_its_pixels():
 
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(image)))), image)
+
+
+# Sources that changed ---------------------------------------------------------------------------
+
+
+def _changed_in_place(path: Path) -> None:
+    """Another content under the same name, of the same size and time."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-4] ^= 1
+    path.write_bytes(bytes(content))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("kind", ["Photographs", "StreetView"])
+def test_a_data_set_knows_what_it_was_made_of(kind, photographs, street_view, tmp_path):
+    builder = getattr(tfds_builder, kind)
+    given = photographs if kind == "Photographs" else street_view
+    images = shutil.copytree(given, tmp_path / "images" / given.name)
+    out = tmp_path / "out"
+    made, new = _build(out, builder, images=images)
+    before = _content(Path(made.data_dir))
+    assert new and not _build(out, builder, images=images)[1]
+    copy = shutil.copytree(images, tmp_path / "copy" / given.name, copy_function=shutil.copyfile)
+    assert not _build(out, builder, images=copy)[1]
+    # Also a file that was left out, or that says where the camera was.
+    for name in ("text.jpg", "2/p02.webp") if kind == "Photographs" else ("0000/*.txt", "bad/*"):
+        changed = sorted(copy.glob(name))[0]
+        content = changed.read_bytes()
+        _changed_in_place(changed)
+        with pytest.raises(InputError, match=f"{changed.name}: not what .* was made of any more"):
+            _build(out, builder, images=copy)
+        changed.write_bytes(content)
+        assert not _build(out, builder, images=copy)[1]
+    (copy / "0000_0_0_0.jpg").write_bytes(b"one more")
+    with pytest.raises(InputError, match="choose another folder, or --restart"):
+        _build(out, builder, images=copy)
+    assert _content(Path(made.data_dir)) == before
+
+
+def test_facades_of_other_contents_are_other_scenes(tmp_path):
+    _build(tmp_path, scenes=_drawn(facades="a"))
+    assert not _build(tmp_path, scenes=_drawn(facades="a"))[1]
+    with pytest.raises(InputError, match="with facades 'a', not 'b'"):
+        _build(tmp_path, scenes=_drawn(facades="b"))
+    images = [RenderedImages(_drawn(facades=name)) for name in ("a", "b")]
+    assert images[0].facades != images[1].facades
+    assert images[0].fingerprint == images[1].fingerprint  # as older versions wrote it
+
+
+def test_a_data_set_that_an_older_version_wrote_is_still_the_same(photographs, tmp_path):
+    made, _ = _build(tmp_path, tfds_builder.Photographs, images=photographs)
+    examples = sources.DatasetExamples(tmp_path)
+    (Path(made.data_dir) / "sources.npy").unlink()
+    assert sources.DatasetExamples(tmp_path).fingerprint == examples.fingerprint
+    assert not _build(tmp_path, tfds_builder.Photographs, images=photographs)[1]
+    _build(tmp_path, scenes=_drawn())  # without facades
+    assert not _build(tmp_path, scenes=_drawn(facades="a"))[1]

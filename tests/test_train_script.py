@@ -38,6 +38,9 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     assert [row["step"] for row in rows] == ["2"] and float(rows[0]["photo_match"]) > 0
     assert any((workdir / "tensorboard").iterdir())
     assert (workdir / "checkpoints" / "2").is_dir()
+    (photos / "bad.jpg").write_text("not a Picture")
+    run = _train(workdir, f"--photos={photos}", "--steps=3")
+    assert run.returncode == 2 and "2 steps done --photos had other images" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ no folder is entered again below itself. Images in folders to be excluded, such 
 output, and files of kinds that are not read are counted.
 """
 
+import array
 import collections
 import fnmatch
 import functools
@@ -20,6 +21,8 @@ import numpy as np
 
 from posenet_jax.errors import InputError
 from posenet_jax.image_files import EXTENSIONS, shown
+
+DIGEST_BYTES = 16
 
 # What people have among their images and expect to be read, or to be told of.
 _OTHER_EXTENSIONS = frozenset(
@@ -72,13 +75,30 @@ class ImageList:
         self._names = b"".join(paths)
         self._ends = np.cumsum(np.array([len(path) for path in paths], np.int64))
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of every path's part below the folder and every file's size.
 
         Another list of files has another one, wherever the folder lies.
         """
-        return _fingerprint(self.folder, map(self._below, range(len(self))))
+        return self._looked_at[0]
+
+    @property
+    def times(self) -> np.ndarray:
+        """[N, 2] int64, nanoseconds: last changes of each file's content and of its entry."""
+        return self._looked_at[1]
+
+    @functools.cached_property
+    def _looked_at(self) -> tuple[str, np.ndarray]:
+        """(fingerprint, times), of one look at every file."""
+        digest, times = hashlib.sha256(), array.array("q")
+        folder, start = os.fsencode(self.folder), 0
+        for end in self._ends.tolist():
+            path, start = self._names[start:end], end
+            size, *changed = _size_and_times(os.path.join(folder, path))
+            digest.update(b"%d %s\0" % (size, path))
+            times.extend(changed)
+        return digest.hexdigest()[:16], np.array(times, np.int64).reshape(-1, 2)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -97,6 +117,10 @@ class ImageList:
         """The file."""
         return Path(self.folder, os.fsdecode(self._below(position)))
 
+    def digest(self, position: int) -> bytes:
+        """The `file_digest` of the file."""
+        return file_digest(self.path(position))
+
     def _below(self, position: int) -> bytes:
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of a list of {len(self)}")
@@ -104,11 +128,13 @@ class ImageList:
         return self._names[start : self._ends[position]]
 
 
-def _fingerprint(folder: str, paths: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(b"%d %s\0" % (_size(os.path.join(os.fsencode(folder), path)), path))
-    return digest.hexdigest()[:16]
+def file_digest(path: str | Path) -> bytes:
+    """16 bytes of a SHA-256 of a file's content; zeros where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").digest()[:DIGEST_BYTES]
+    except OSError:
+        return bytes(DIGEST_BYTES)
 
 
 def list_images(
@@ -282,12 +308,13 @@ def _extension(path: bytes) -> str:
     return "" if name.startswith(b".") else os.fsdecode(os.path.splitext(name)[1]).lower()
 
 
-def _size(path: bytes) -> int:
-    """Bytes; -1 for what cannot be asked: reading it will say why."""
+def _size_and_times(path: bytes) -> tuple[int, int, int]:
+    """Bytes and nanoseconds; -1 for what cannot be asked: reading it will say why."""
     try:
-        return os.stat(path).st_size
+        found = os.stat(path)
     except OSError:
-        return -1
+        return -1, -1, -1
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _counted(count: int, noun: str) -> str:

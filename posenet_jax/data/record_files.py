@@ -15,6 +15,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
+from posenet_jax import whole_files
+
 
 def record_file(dataset: str, split: str, number: int, count: int) -> str:
     """A shard's file name, as TFDS wants it."""
@@ -49,7 +51,8 @@ def write_records(path: Path, examples: Iterable[bytes]) -> None:
             writer.write(example)
         writer.close()
     except RuntimeError as error:  # so the library reports a full disk
-        raise OSError(errno.EIO, str(error).split(";")[0], os.fspath(path)) from error
+        refused = whole_files.refusal(error) or OSError(errno.EIO, str(error).split(";")[0])
+        raise refused from error
 
 
 def write_metadata(
@@ -60,7 +63,10 @@ def write_metadata(
     shards: Sequence[Mapping[str, Any]],
     description: str,
 ) -> None:
-    """What makes a folder of such files a data set. shards: `images` and `bytes` of each."""
+    """Writes what makes a folder of such files a data set. shards: `images` and `bytes` of each.
+
+    Raises OutputError.
+    """
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder, dataset_name=dataset, split=split, filetype_suffix="array_record"
     )
@@ -70,12 +76,15 @@ def write_metadata(
         num_bytes=sum(shard["bytes"] for shard in shards),
         filename_template=template,
     )
-    tfds.folder_dataset.write_metadata(
-        data_dir=os.fspath(folder),
-        features=features,
-        split_infos=[info],
-        filename_template=template.replace(split=None),
-        version="1.0.0",
-        check_data=False,
-        description=description,
-    )
+    try:
+        tfds.folder_dataset.write_metadata(
+            data_dir=os.fspath(folder),
+            features=features,
+            split_infos=[info],
+            filename_template=template.replace(split=None),
+            version="1.0.0",
+            check_data=False,
+            description=description,
+        )
+    except OSError as error:
+        raise whole_files.not_written(folder / "dataset_info.json", error) from error

@@ -29,7 +29,8 @@ Array = jax.Array
 class RenderedExamples:
     """`count` scenes of a kind. A scene depends on seed, number and configuration alone.
 
-    textures: what the atlas was made of, for the record.
+    textures: what the atlas was made of, for the record. facades: digest of the contents of those
+    files, None where there are none.
     batch: scenes rendered together, a multiple of the mesh's devices.
     """
 
@@ -39,19 +40,21 @@ class RenderedExamples:
     atlas: scenes.Atlas
     mesh: Mesh
     textures: str = "procedural"
+    facades: str | None = None
     size: int = 100
     batch: int = 32
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What the data set is made of."""
-        return {
+        recipe = {
             "kind": self.kind,
             "count": self.count,
             "seed": self.seed,
             "size": self.size,
             "textures": self.textures,
         }
+        return recipe | ({"facades": self.facades} if self.facades else {})
 
     def name(self, number: int) -> str:
         """Of a scene and its target: what is split."""
@@ -103,7 +106,10 @@ class RenderedImages:
         self._examples = examples
         self._lock = threading.Lock()
         self._batch = functools.lru_cache(maxsize=8)(self._render)
-        text = json.dumps(examples.recipe, sort_keys=True)
+        self.facades = examples.facades
+        # Not of the facades' contents: fingerprints of before are to be recognised.
+        recipe = {name: value for name, value in examples.recipe.items() if name != "facades"}
+        text = json.dumps(recipe, sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:

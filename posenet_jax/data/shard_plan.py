@@ -31,12 +31,12 @@ class ShardPlan(NamedTuple):
     def shards(self) -> int:
         return -(-self.images // self.shard_size)
 
-    def images_of(self, shard: int) -> int:
-        """Images of a shard, those left out among them."""
-        return min(self.shard_size, self.images - shard * self.shard_size)
+    def positions(self, shard: int) -> range:
+        """The positions of a shard's images."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.images))
 
     def batches(self, shard: int) -> list[range]:
         """The positions of a shard's batches; only the last of all may be short."""
-        stop = min((shard + 1) * self.shard_size, self.images)
-        starts = range(shard * self.shard_size, stop, self.batch_size)
-        return [range(start, min(start + self.batch_size, stop)) for start in starts]
+        own = self.positions(shard)
+        starts = range(own.start, own.stop, self.batch_size)
+        return [range(start, min(start + self.batch_size, own.stop)) for start in starts]

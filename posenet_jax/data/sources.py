@@ -15,9 +15,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from posenet_jax.data.dataset_metadata import INFO, check_lengths, dataset_builder
-from posenet_jax.data.image_list import ImageList, as_list
+from posenet_jax.data.image_list import DIGEST_BYTES, ImageList, as_list
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.image_files import MAX_PIXELS, decode_image, read_image, shown
+
+TRACES = "sources.npy"
+"""Beside a data set that was made of files: what they were."""
 
 _POSSIBLE_VIEWS = range(1, 1025)
 
@@ -58,8 +61,17 @@ class FolderImages:
 
     @property
     def fingerprint(self) -> str:
-        """Of names and sizes."""
+        """Fingerprint of names and sizes."""
         return self._list.fingerprint
+
+    @property
+    def times(self) -> np.ndarray:
+        """[N, 2] when the files, and their entries, last changed: see `traces`."""
+        return self._list.times
+
+    def digest(self, position: int) -> bytes:
+        """16 bytes that another content would not have; zeros where it cannot be read."""
+        return self._list.digest(position)
 
     def __len__(self) -> int:
         return len(self._list)
@@ -124,6 +136,7 @@ class DatasetExamples:
             raise InputError(f"{shown(self._folder)}: {problem}") from error
         check_lengths(self._folder, instructions)
         self.fingerprint = _dataset_fingerprint(self._folder, split)
+        self.times = _dataset_times(self._folder)
 
     def __len__(self) -> int:
         return self._length
@@ -177,6 +190,21 @@ class DatasetImages:
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def times(self) -> np.ndarray:
+        """[N, 2] when any file of the data set last changed: see `traces`."""
+        return np.broadcast_to(self._examples.times, (len(self), 2))
+
+    def digest(self, position: int) -> bytes:
+        """16 bytes that another name or image would not have; zeros where it cannot be read."""
+        index, view = divmod(position, self._examples.views)
+        try:
+            example = self._examples.encoded(index)
+        except ImageError:
+            return bytes(DIGEST_BYTES)
+        named = self._name(example, index, view).encode() + b"\0"
+        return hashlib.sha256(named + example["image"][view]).digest()[:DIGEST_BYTES]
 
     def name(self, position: int) -> str:
         """Reads the example, as the name is in it."""
@@ -236,5 +264,15 @@ def _dataset_fingerprint(folder: Path, part: str) -> str:
     digest = hashlib.sha256(part.encode())
     digest.update((folder / INFO).read_bytes())
     for file in sorted(folder.iterdir()):
-        digest.update(f"{file.name} {file.stat().st_size}\0".encode())
+        if file.name != TRACES:  # says nothing of the examples
+            digest.update(f"{file.name} {file.stat().st_size}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def _dataset_times(folder: Path) -> np.ndarray:
+    """[2] int64 that change when any file's times do."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        found = file.stat()
+        digest.update(f"{file.name} {found.st_mtime_ns} {found.st_ctime_ns}\0".encode())
+    return np.frombuffer(digest.digest()[:16], "<i8")

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from posenet_jax.data.geodesy import Location, east_north_up
+from posenet_jax.data.image_list import ImageList
 from posenet_jax.data.text_lines import Line, read_lines
 from posenet_jax.errors import InputError
 from posenet_jax.image_files import shown
@@ -185,6 +186,20 @@ def scan_folder(folder: str | Path) -> Iterator[StreetViewImage | InputError]:
         yield from _scan_files(parent, sorted(name for name in names if name[0] != "."))
     for error in unlisted:
         yield InputError(f"{shown(error.filename)}: cannot be listed ({error.strerror})")
+
+
+def listed_files(folder: str | Path) -> ImageList:
+    """The images and .txt files that `scan_folder` looks at, those that it leaves out too."""
+    top, found = os.fsencode(folder), []
+    for parent, folders, names in os.walk(top):
+        folders[:] = [name for name in folders if not name.startswith(b".")]
+        endings = [os.fsdecode(os.path.splitext(name)[1]).lower() for name in names]
+        found += [
+            os.path.relpath(os.path.join(parent, name), top)
+            for name, ending in zip(names, endings, strict=True)
+            if ending in (*_EXTENSIONS, ".txt") and not name.startswith(b".")
+        ]
+    return ImageList(os.fspath(folder), sorted(found))
 
 
 def read_folder(folder: str | Path) -> StreetViewSet:

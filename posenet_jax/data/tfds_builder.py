@@ -21,13 +21,21 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 import tensorflow_datasets as tfds
 
+from posenet_jax import whole_files
 from posenet_jax.data.dataset_metadata import dataset_builder, dataset_recipe
 from posenet_jax.data.image_list import ImageList, as_list
 from posenet_jax.data.rendered_examples import RenderedExamples
+from posenet_jax.data.sources import TRACES
 from posenet_jax.data.splits import Split, split_of
-from posenet_jax.data.street_view import FIELD_OF_VIEW, StreetViewImage, scan_folder
+from posenet_jax.data.street_view import (
+    FIELD_OF_VIEW,
+    StreetViewImage,
+    listed_files,
+    scan_folder,
+)
 from posenet_jax.data.street_view_pairs import camera_normal
 from posenet_jax.data.threads import map_in_threads
+from posenet_jax.data.traces import Tracer, read_traces
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.image_files import MAX_PIXELS, decode_image, is_plain_jpeg, png, shown
 from posenet_jax.preprocessing import Preprocessing
@@ -45,7 +53,7 @@ class _Builder(
     """What the builders share. `report` is told of each file left out, `progress` of each one done.
 
     `recipe` is kept in the data set's metadata: the same recipe over the same files makes the same
-    bytes.
+    bytes. `files` are those that it is made of; their traces are kept in sources.npy.
     """
 
     VERSION = tfds.core.Version(VERSION)
@@ -57,11 +65,14 @@ class _Builder(
         self,
         *,
         recipe: dict[str, Any],
+        files: ImageList | None = None,
         report: Callable[[InputError], None] | None = None,
         progress: Callable[[int], None] | None = None,
         **kwargs: Any,
     ) -> None:
         self.recipe = recipe
+        self.files = files
+        self.tracer = Tracer(files) if files else None
         self.left_out = 0
         self._report = report
         self._progress = progress
@@ -116,6 +127,8 @@ class _Builder(
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         super()._download_and_prepare(*args, **kwargs)
         self.info.metadata["left_out"] = self.left_out
+        if self.files and self.tracer:
+            np.save(Path(self.data_dir) / TRACES, self.tracer.take(range(len(self.files))))
 
     # TFDS prints here; the library prints nothing.
     def _log_download_bytes(self) -> None: ...
@@ -177,7 +190,7 @@ class Photographs(_Builder):
         self._images = as_list(images) if images else None
         self._size, self._max_pixels = size, max_pixels
         recipe = {"images": self._images.fingerprint, "size": size} if self._images else {}
-        super().__init__(recipe=recipe, **kwargs)
+        super().__init__(recipe=recipe, files=self._images, **kwargs)
 
     def __len__(self) -> int:
         return len(self._images or ())
@@ -186,11 +199,12 @@ class Photographs(_Builder):
         return {"image": tfds.features.Image(), "name": tfds.features.Text()}
 
     def examples(self, split: Split) -> Iterator[Example]:
-        images = self._images
-        if images is None:
+        images, tracer = self._images, self.tracer
+        if images is None or tracer is None:
             raise InputError("a data set of photographs is written from a folder of them")
 
         def encode(position: int) -> tuple[str, bytes | ImageError]:
+            tracer.note(position)
             encoded = _encoded(images.path(position), self._size, self._max_pixels)
             return images.name(position), encoded
 
@@ -220,8 +234,12 @@ class StreetView(_Builder):
         if self._folder and not self._folder.is_dir():
             raise InputError(f"{shown(self._folder)}: no such folder")
         self._size, self._max_pixels = size, max_pixels
-        recipe = {"images": self._folder.name, "size": size} if self._folder else {}
-        super().__init__(recipe=recipe, **kwargs)
+        if self._folder:
+            files = listed_files(self._folder)
+            recipe = {"images": self._folder.name, "size": size, "files": files.fingerprint}
+            super().__init__(recipe=recipe, files=files, **kwargs)
+        else:
+            super().__init__(recipe={}, **kwargs)
 
     def features(self) -> dict[str, Any]:
         # A longitude in float32 is good to a few metres only, and TFDS's own float64 is float32.
@@ -250,6 +268,12 @@ class StreetView(_Builder):
                 record = _street_view_record(image) | {"name": name}
                 yield name, record | {"image": io.BytesIO(encoded)}
 
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        if self.files and self.tracer:
+            for _ in map_in_threads(self.tracer.note, range(len(self.files))):
+                pass
+        super()._download_and_prepare(*args, **kwargs)
+
     def _of_split(self, split: Split) -> Iterator[StreetViewImage]:
         for outcome in scan_folder(self._folder or ""):
             if not isinstance(outcome, InputError):
@@ -266,7 +290,8 @@ def build(builder: _Builder, *, restart: bool = False) -> bool:
     """Writes the builder's data set; False if it was there already, whole.
 
     Raises InputError where a data set of another recipe is, or one half-written (by a run that was
-    killed or still goes on), unless `restart`, which removes either first.
+    killed or still goes on), unless `restart`, which removes either first; OutputError where it
+    cannot be written.
     """
     folder = Path(builder.data_dir)
     halves = sorted(folder.parent.glob(f"incomplete.*_{folder.name}"))
@@ -281,7 +306,15 @@ def build(builder: _Builder, *, restart: bool = False) -> bool:
     elif folder.is_dir():
         return _same_recipe(builder, folder)
     with tempfile.TemporaryDirectory() as downloads:  # TFDS wants one, and nothing is downloaded
-        builder.download_and_prepare(download_dir=downloads)
+        try:
+            builder.download_and_prepare(download_dir=downloads)
+        except Exception as error:
+            refused = None if isinstance(error, InputError) else whole_files.refusal(error)
+            if refused is None:
+                raise
+            remedy = f"{whole_files.remedy(refused)} or choose another folder"
+            advice = f"nothing of it stays; {remedy}, and run again"
+            raise whole_files.not_written(folder, refused, advice) from error
     return True
 
 
@@ -290,12 +323,27 @@ def _same_recipe(builder: _Builder, folder: Path) -> bool:
     dataset_builder(folder)  # what cannot be read is not there
     written = dataset_recipe(folder)
     for name, value in builder.recipe.items():
-        if written.get(name) != value:
+        if written.get(name, value) != value:  # what an older version did not write is not compared
             raise InputError(
-                f"{shown(folder)} holds a data set with {name} {written.get(name)!r}, not"
+                f"{shown(folder)} holds a data set with {name} {written[name]!r}, not"
                 f" {value!r}; choose another folder, or --restart"
             )
+    _same_files(builder, folder)
     return False
+
+
+def _same_files(builder: _Builder, folder: Path) -> None:
+    """Raises InputError if the data set in the folder was made of files of other contents."""
+    path = folder / TRACES
+    if builder.files is None or builder.tracer is None or not path.is_file():
+        return
+    found = builder.tracer.check(range(len(builder.files)), read_traces(path))
+    if found.changed:
+        others = f" and {len(found.changed) - 1} more" if len(found.changed) > 1 else ""
+        raise InputError(
+            f"{shown(builder.files.path(found.changed[0]))}{others}: not what {shown(folder)} was"
+            " made of any more; choose another folder, or --restart"
+        )
 
 
 def _encoded(path: Path, size: int, max_pixels: int) -> bytes | ImageError:
