@@ -126,7 +126,8 @@ def _check(devices: int) -> None:
     ):
         if count % multiple:
             raise InputError(
-                f"--{name} must be a multiple of {multiple} on {devices} devices, received {count}"
+                f"--{name} must be a multiple of {multiple} on {devices} devices, received {count}:"
+                " give another, or --cpu_devices that fit (a resumed run: those it was begun on)"
             )
     if photographs < 0:
         raise InputError(f"--rendered={_RENDERED.value} is more than the batch, {_BATCH.value}")
@@ -146,6 +147,7 @@ def _stream(source: ImageSource, encoder: Encoder) -> ImageStream:
     if _DESCRIPTORS.value:
         found = extraction.read_descriptors(_DESCRIPTORS.value)
         check_origin(found, encoder, LAYER.value)
+        extraction.check_images(_DESCRIPTORS.value, source)
         items = decoder_data.DescribedImages(source, found)
         transform = decoder_data.described_transform(space)
     return ImageStream(

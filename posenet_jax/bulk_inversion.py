@@ -132,6 +132,8 @@ def invert_all(
     judge_tap = judge.tap("fc5") if judge else None
     if isinstance(source, Descriptors):
         inversion_batches.check_origin(source, encoder, layer)
+    if config.slots % mesh.size:  # before the folder says that it has so many
+        raise InputError(f"{config.slots} slots do not divide over {mesh.size} devices")
     share = f"{config.process_index}-of-{config.process_count}"
     shards = ShardFolder(Path(folder).expanduser(), "inversion", share)
     with shards.locked():

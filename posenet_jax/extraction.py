@@ -31,7 +31,7 @@ from posenet_jax.data.traces import TracedSource
 from posenet_jax.descriptor_shards import DTYPES, FORMATS, Shard, read_descriptors, shard_file
 from posenet_jax.errors import InputError
 from posenet_jax.run_files import schema_fault
-from posenet_jax.shard_folder import ShardFolder
+from posenet_jax.shard_folder import ShardFolder, plan_of
 from posenet_jax.weights import Encoder, Tap
 
 __all__ = ["ExtractionConfig", "Summary", "encode", "extract", "read_descriptors"]
@@ -123,6 +123,21 @@ def extract(
         wait = _extract_shards(tap, traced, plan, pending, write, config, mesh, progress, report)
         new = sum(len(batch) for shard in pending for batch in plan.batches(shard))
         return _finish(shards, identity, plan, new, wait)
+
+
+def check_images(folder: str | Path, source: ImageSource) -> None:
+    """Raises InputError, naming the first, for images that changed since they were extracted.
+
+    Of a source with other names or sizes than were extracted, and of an extraction by a version
+    that kept no traces, nothing is known.
+    """
+    shards = ShardFolder(Path(folder).expanduser(), "extraction", "reader")
+    identity = shards.identity()
+    if identity is None or identity["source"] != source.fingerprint:
+        return
+    traced, plan = TracedSource(source), plan_of(identity)
+    for shard in range(plan.shards):
+        shards.check_images(traced, plan.positions(shard), _file(identity, plan, shard))
 
 
 def encode(tap: Tap, images: np.ndarray, mesh: Mesh, dtype: str = "float32") -> tuple[Array, Array]:

@@ -186,7 +186,7 @@ def _git_state(root: Path) -> dict[str, Any] | None:
     """Commit of the checkout at `root`, and whether files differ from it; None when it is none."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
+        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
         return subprocess.run(
             command, capture_output=True, check=True, text=True, timeout=20
         ).stdout.strip()

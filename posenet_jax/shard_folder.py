@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from posenet_jax import whole_files
 from posenet_jax.data.shard_plan import ShardPlan
-from posenet_jax.data.traces import TracedSource, read_traces
+from posenet_jax.data.traces import Checked, TracedSource, read_traces
 from posenet_jax.errors import InputError
 from posenet_jax.image_files import shown
 from posenet_jax.run_files import (
@@ -101,13 +101,12 @@ class ShardFolder:
         another run's results are there, where the run was begun on other devices, and where sizes
         do not divide.
         """
-        path = self.path / f"{self.kind}.json"
-        found = self._found(path)
+        found = self.identity()
         if found is None:
             found = wanted | {name: wanted[name] or size for name, size in default_sizes.items()}
             found["devices"] = mesh.size
-            plan = _plan(found).check(mesh.size)  # before anything is written
-            self.write_json(path.name, found)
+            plan = plan_of(found).check(mesh.size)  # before anything is written
+            self.write_json(f"{self.kind}.json", found)
             return found, plan
         for name, value in wanted.items():
             free = name in default_sizes and not value
@@ -119,14 +118,17 @@ class ShardFolder:
         asked = {name for name in default_sizes if wanted[name]}
         sizes = {name: COUNT if name in asked else _SIZE for name in default_sizes}
         if fault := schema_fault(found, sizes | {"images": COUNT}):
-            raise InputError(f"{shown(path)} cannot be used: {fault}; choose another folder")
+            where = shown(self.path / f"{self.kind}.json")
+            raise InputError(f"{where} cannot be used: {fault}; choose another folder")
         self._check_devices(found, default_sizes, mesh)
-        return found, _plan(found).check(mesh.size)
+        return found, plan_of(found).check(mesh.size)
 
-    def _found(self, path: Path) -> dict[str, Any] | None:
+    def identity(self) -> dict[str, Any] | None:
         """What the folder says of itself; None where nothing has been made in it."""
+        path = self.path / f"{self.kind}.json"
         if os.path.lexists(path):
-            return read_json(path, {}, remedy="choose another folder")
+            plan = dict.fromkeys(ShardPlan._fields, COUNT)
+            return read_json(path, plan, remedy="choose another folder")
         for name in _OF_OTHERS:
             if (self.path / name).exists():
                 problem = f"{shown(self.path)} holds {name} of another run"
@@ -177,14 +179,27 @@ class ShardFolder:
                 " that it is made anew, or choose another folder"
             )
 
+    def check_images(self, source: TracedSource, positions: range, file: str) -> None:
+        """Raises InputError, naming the first, for images of a shard that are not what was read."""
+        found = self._checked(source, positions, file)
+        if found and found.changed:
+            raise InputError(
+                f"{source.name(found.changed[0])} is not the image any more that"
+                f" {shown(self.path / file)} was made of: put it back, or make that anew"
+            )
+
     def _changed(self, source: TracedSource, positions: range, file: str) -> list[int]:
-        before = read_traces(self.path / _traces(file))
-        if not source.tracer or not len(before):
+        found = self._checked(source, positions, file)
+        if not found:
             return []
-        found = source.tracer.check(positions, before)
-        if not found.changed and not np.array_equal(found.traces, before):
+        if found.touched and not found.changed:
             self._write_traces(file, found.traces)  # so that it is not read at the next start too
         return found.changed
+
+    def _checked(self, source: TracedSource, positions: range, file: str) -> Checked | None:
+        """None where there are no traces, or none can be taken."""
+        before = read_traces(self.path / _traces(file))
+        return source.tracer.check(positions, before) if source.tracer and len(before) else None
 
     def _write_traces(self, file: str, traces: np.ndarray) -> None:
         content = io.BytesIO()
@@ -265,7 +280,8 @@ def _devices(count: int) -> str:
     return f"{count} device{'s' if count > 1 else ''}"
 
 
-def _plan(identity: dict[str, Any]) -> ShardPlan:
+def plan_of(identity: dict[str, Any]) -> ShardPlan:
+    """How a run is cut into shards and batches, by what its folder says."""
     return ShardPlan(*(identity[name] for name in ShardPlan._fields))
 
 

@@ -33,7 +33,7 @@ from posenet_jax.data.sources import DatasetExamples, DatasetImages, FolderImage
 from posenet_jax.decoder_training import DecoderConfig, init_state, trained_decoder
 from posenet_jax.descriptor_shards import Descriptors
 from posenet_jax.errors import InputError
-from posenet_jax.inversion_shards import InvertedImage, picture_files
+from posenet_jax.inversion_shards import InvertedImage, picture_files, picture_names
 
 pytestmark = [pytest.mark.optimised, pytest.mark.bytes]
 
@@ -358,6 +358,25 @@ def test_a_shard_is_made_again_whose_file_record_or_table_is_cut_short(
     assert _content(tmp_path) == _content(whole)
 
 
+def test_pictures_go_with_images_that_can_be_read_no_more(encoder, folder, tmp_path):
+    images = shutil.copytree(folder, tmp_path / "images")
+    out = tmp_path / "out"
+    _invert(encoder, images, out, pictures=True)
+    for path in images.iterdir():
+        size = path.stat().st_size
+        if path.name in ("01.png", "08.png", "09.png", "10.png"):
+            path.write_bytes(bytes(size))
+    for number in (0, 2):
+        sorted(out.glob("*.array_record-*"))[number].unlink()
+    assert _invert(encoder, images, out, pictures=True).left_out == 4
+    shown = {path.name[7:9] for path in (out / "images").iterdir()}
+    assert (
+        shown
+        == {row["image"][:2] for row in _rows(out)}
+        == {"00", *map("{:02}".format, range(2, 8))}
+    )
+
+
 def test_a_folder_of_another_run_is_refused(encoder, folder, whole):
     before = _content(whole)
     other = dataclasses.replace(RECIPE, tv_weight=0.5)
@@ -431,6 +450,18 @@ def test_names_cannot_lead_out_of_the_folder():
         name.startswith("000007_") and "/" not in name and "\0" not in name for name in names
     )
     assert max(map(len, names)) < 120
+
+
+def test_names_of_pictures_leave_room_for_what_is_added_while_they_are_written():
+    """80 letters of three bytes each are 240, and a file system takes 255."""
+    image = np.zeros((2, 4, 4, 3), np.uint8)
+    names = [name for name, _ in picture_files(InvertedImage(7, "字" * 300, image, []))]
+    assert [name.split(".", 1)[1] for name in names] == [
+        "0.png", "1.png", "mean.png", "deviation.png"
+    ]  # fmt: skip
+    longest = max(len(f".{name}.999-of-1000.partial".encode()) for name in names)
+    assert 240 < longest <= 255
+    assert picture_names(7, "a b.png", 1) == ["000007_a_b.png.png"]
 
 
 def _free_port() -> int:

@@ -476,6 +476,19 @@ def test_names_are_unique_whatever_the_files_are_called(tmp_path):
         assert not any(os.sep in name for name in names)
 
 
+def test_names_leave_room_for_what_is_added_to_them(tmp_path):
+    """Also of letters of three bytes, bytes that are no UTF-8, and folders joined to a name."""
+    longest = ["n" * 251, "字" * 80 + "b", "n" * 250 + "m", os.fsdecode(b"\xff" * 100)]
+    files = [f"{name}.jpg" for name in ["short", "n" * 200, *longest]]
+    files += [f"{'d' * 150}{i}/{'e' * 100}.png" for i in range(2)]
+    names = names_of(tmp_path, *files)
+    assert names[:2] == ["short", "n" * 200] and len(set(names)) == len(files)
+    for name in names[2:]:
+        assert 190 <= len(name.encode()) <= 200
+    assert [name[:60] for name in names[2:4]] == ["n" * 60, "字" * 60]
+    assert names == names_of(tmp_path, *files)
+
+
 def test_a_name_that_is_no_utf8_can_still_be_printed(tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     try:

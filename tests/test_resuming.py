@@ -232,6 +232,15 @@ def test_other_devices_than_the_run_was_begun_on(run, encoder, folder, tmp_path)
     assert _content(out) == before
 
 
+def test_slots_that_do_not_divide_are_refused_before_the_folder_is_theirs(
+    encoder, folder, tmp_path
+):
+    _mesh(2)
+    with pytest.raises(InputError, match="3 slots do not divide over 2 devices"):
+        _invert(encoder, sources.FolderImages(folder), tmp_path / "out", slots=3)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_older_run_whose_sizes_do_not_divide_over_the_devices(encoder, folder, tmp_path):
     out, sizes = tmp_path / "out", {"batch_size": 3, "shard_size": 3}
     _extract(encoder, sources.FolderImages(folder), out, devices=1, **sizes)
@@ -256,6 +265,33 @@ def test_the_script_says_how_to_go_on_on_another_machine(folder, tmp_path):
     said = refused.stderr.splitlines()[-1]
     assert said.startswith("error: ") and "begun on 2 devices, with batch_size 4" in said
     assert "give --cpu_devices=2" in said
+
+
+class Rendered(sources.FolderImages):
+    """As scenes rendered with photographs of facades: of the same recipe, not the same texels."""
+
+    facades = "one"
+
+
+def test_facades_of_other_contents_are_another_source(encoder, folder, tmp_path):
+    _extract(encoder, Rendered(folder), tmp_path / "out")
+    other = Rendered(folder)
+    other.facades = "two"
+    with pytest.raises(InputError, match="facades 'one', not 'two'.*the contents of --facades"):
+        _extract(encoder, other, tmp_path / "out")
+
+
+def test_descriptors_are_not_those_of_images_that_changed(encoder, folder, tmp_path):
+    _extract(encoder, sources.FolderImages(folder), tmp_path / "out")
+    before = _content(tmp_path / "out")
+    copy = shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    extraction.check_images(tmp_path / "out", sources.FolderImages(copy))
+    _replace(copy / "04.bmp", 77)
+    with pytest.raises(InputError, match=r"04\.bmp is not the image any more that .*00002"):
+        extraction.check_images(tmp_path / "out", sources.FolderImages(copy))
+    (copy / "05.bmp").unlink()  # another list, which descriptors are found in by name
+    extraction.check_images(tmp_path / "out", sources.FolderImages(copy))
+    assert _content(tmp_path / "out") == before
 
 
 @RUNS

@@ -110,6 +110,8 @@ class Batches:
         """Goes on where `state` was taken.
 
         Raises InputError if that was of another source, seed, batch size or share, or is damaged.
+        Files of other contents under the same names and sizes are the same source here: see
+        `traces.source_facts`.
         """
         taken = state.get("pipeline") if isinstance(state, Mapping) else None
         if not isinstance(taken, Mapping) or "iterator" not in state:

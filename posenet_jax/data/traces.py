@@ -38,6 +38,7 @@ class Checked(NamedTuple):
     """What became of some files since their traces were taken."""
 
     changed: list[int]  # positions
+    touched: bool  # whether any had other times
     traces: np.ndarray  # [n], of now; their digests are those of before where times were equal
 
 
@@ -62,7 +63,7 @@ class Tracer:
         What are no such traces are compared with nothing.
         """
         if before.dtype != _TRACE or len(before) != len(positions):
-            return Checked([], before)
+            return Checked([], False, before)
         now = self._traces(positions, before["digest"])
         rows = np.flatnonzero((now["times"] != before["times"]).any(axis=1)).tolist()
         digests = map_in_threads(self._files.digest, [positions[row] for row in rows])
@@ -71,7 +72,7 @@ class Tracer:
             for row, digest in zip(rows, digests, strict=True)
             if digest != before["digest"][row].tobytes()
         ]
-        return Checked(changed, now)
+        return Checked(changed, bool(rows), now)
 
     def _traces(self, positions: range, digests: np.ndarray) -> np.ndarray:
         traces = np.zeros(len(positions), _TRACE)
