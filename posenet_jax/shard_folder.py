@@ -52,6 +52,8 @@ _EXPLAINED = {
     "source": " (images of other names or sizes)",
     "facades": " (the contents of --facades)",
 }
+# What the first versions did not write down.
+_ADDED_LATER = ("facades",)
 _GOES_ON = "what is done stays, and the same command goes on from there"
 
 
@@ -110,9 +112,10 @@ class ShardFolder:
             return found, plan
         for name, value in wanted.items():
             free = name in default_sizes and not value
-            if not free and found.get(name, value) != value:
+            theirs = found.get(name, value if name in _ADDED_LATER else None)
+            if not free and theirs != value:
                 raise InputError(
-                    f"{shown(self.path)} holds an {self.kind} with {name} {brief(found[name])}, not"
+                    f"{shown(self.path)} holds an {self.kind} with {name} {brief(theirs)}, not"
                     f" {brief(value)}{_EXPLAINED.get(name, '')}; choose another folder"
                 )
         asked = {name for name in default_sizes if wanted[name]}

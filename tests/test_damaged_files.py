@@ -10,11 +10,13 @@ import math
 import shutil
 import warnings
 
+import jax
 import numpy as np
 import pytest
 import street_view_files
 from damage import damaged_bytes, damaged_csv, damaged_json, refused, seeds, tried
 from hypothesis import given
+from jax.sharding import Mesh
 from scipy.spatial.transform import Rotation
 
 from posenet_jax import (
@@ -31,10 +33,13 @@ from posenet_jax import (
 )
 from posenet_jax.data import street_view, street_view_pairs, tfds_builder
 from posenet_jax.data.shard_plan import ShardPlan
+from posenet_jax.data.traces import TracedSource
 from posenet_jax.descriptor_shards import Shard
 from posenet_jax.errors import InputError
 from posenet_jax.shard_folder import ShardFolder
 
+MESH = Mesh(np.asarray(jax.devices()[:1]), ("images",))
+UNTRACED = TracedSource(())
 PLAN = ShardPlan(images=10, batch_size=2, shard_size=4)
 LEFT_OUT = [{"name": "bad.png", "reason": "bad.png: damaged"}]
 
@@ -70,7 +75,7 @@ def written_extraction(path, file_format="safetensors", left_out=0):
     folder = ShardFolder(path, "extraction", "0-of-1")
     wanted = _IDENTITY | {"format": file_format}
     folder.path.mkdir(exist_ok=True)
-    folder.agreed(wanted, _SIZES, 1)
+    folder.agreed(wanted, _SIZES, MESH)
     identity = wanted | _SIZES | {"shape": [5], "dtype": "float32", "weights": "a"}
     for number in range(PLAN.shards):
         names = [str(i) for i in range(4 * number, min(4 * number + 4, 10 - left_out))]
@@ -78,11 +83,11 @@ def written_extraction(path, file_format="safetensors", left_out=0):
         pixels = 10_000 * len(names)
         failures = LEFT_OUT * left_out if number == PLAN.shards - 1 else []
         facts = {"pixels": pixels, "channel_sums": [pixels] * 3, "left_out": failures}
-        extraction._write(folder, identity, PLAN, number, Shard(names, rows), facts)
+        extraction._write(folder, identity, PLAN, UNTRACED, number, Shard(names, rows), facts)
     pending, records = extraction._pending(folder, identity, PLAN, range(PLAN.shards))
     assert not pending
-    extraction._write_manifest(folder, identity, records)
-    return folder, records
+    extraction._write_manifest(folder, identity, list(records.values()))
+    return folder, list(records.values())
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +116,7 @@ def test_a_damaged_record_is_of_a_shard_not_done(extracted, rng):
     assert pending in ([], [number]) and len(done) == PLAN.shards - len(pending)
     if by_chance and not pending:
         assert done[number].items() >= records[number].items()
-    for record in done:
+    for record in done.values():
         pixels = 10_000 * record["images"]
         assert record["pixels"] == pixels and max(record["channel_sums"]) <= 255 * pixels
 
@@ -132,7 +137,7 @@ def inverted(tmp_path_factory):
         bulk_inversion._write_images(folder, PLAN, number, images, left_out)
     pending, records = bulk_inversion._pending(folder, PLAN, range(PLAN.shards))
     assert not pending
-    return folder, records
+    return folder, list(records.values())
 
 
 @given(seeds)
@@ -163,7 +168,7 @@ def test_a_stranger_s_record_of_an_inversion_is_of_its_kind(inverted, rng):
     finally:
         path.write_bytes(whole)
     assert pending in ([], [1])
-    for record in done:
+    for record in done.values():
         assert inversion_shards.features(8, 2, record["figures"])
 
 
@@ -201,7 +206,7 @@ def test_what_a_folder_is_of_is_read_right_or_refused(extracted, rng):
             path.write_bytes(damaged_bytes(whole, rng))
         else:
             _stranger_s(folder.path, path.name, chosen, rng)
-        found = refused(lambda: folder.agreed(wanted, _SIZES, 1), folder.path)
+        found = refused(lambda: folder.agreed(wanted, _SIZES, MESH), folder.path)
     finally:
         path.write_bytes(whole)
     if isinstance(found, InputError):
@@ -221,15 +226,15 @@ def test_a_size_that_nobody_asked_for_is_small(tmp_path, size, name):
     folder = ShardFolder(tmp_path, "extraction", "0-of-1")
     folder.write_json("extraction.json", _IDENTITY | _SIZES | {name: size})
     with pytest.raises(InputError, match=rf"extraction\.json cannot be used: {name} is"):
-        folder.agreed(_IDENTITY, _SIZES, 1)
+        folder.agreed(_IDENTITY, _SIZES, MESH)
 
 
 def test_a_size_that_was_asked_for_may_be_large(tmp_path):
     folder = ShardFolder(tmp_path, "extraction", "0-of-1")
     wanted = _IDENTITY | {"batch_size": 2**20, "shard_size": 2**20}
-    assert folder.agreed(wanted, _SIZES, 1) == folder.agreed(wanted, _SIZES, 1)
+    assert folder.agreed(wanted, _SIZES, MESH) == folder.agreed(wanted, _SIZES, MESH)
     with pytest.raises(InputError, match="batch_size is 1048576, not a whole number from 1 to"):
-        folder.agreed(_IDENTITY, _SIZES, 1)
+        folder.agreed(_IDENTITY, _SIZES, MESH)
 
 
 @given(seeds)
@@ -268,7 +273,7 @@ def test_a_folder_in_place_of_its_file_is_named(extracted, tmp_path):
         (copy.path / name).unlink()
         (copy.path / name).mkdir()
     with pytest.raises(InputError, match=r"extraction\.json is not a file"):
-        copy.agreed(_IDENTITY, _SIZES, 1)
+        copy.agreed(_IDENTITY, _SIZES, MESH)
     with pytest.raises(InputError, match=r"manifest\.json is not a file"):
         descriptor_shards.read_descriptors(copy.path)
 
