@@ -25,6 +25,7 @@ from posenet_jax import (
     engine,
     inversion_batches,
     inversion_shards,
+    numerics,
     recipes,
     reporting,
 )
@@ -235,7 +236,7 @@ class _Work:
         done = engine.run(
             self.tap,
             jobs(),
-            key=jax.random.key(self.config.seed),
+            key=numerics.seed_key(self.config.seed),
             recipe=self.own_recipe(0),
             slots=self.slots,
             mesh=self.mesh,

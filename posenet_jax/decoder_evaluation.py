@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posenet_jax import numerics
 from posenet_jax.decoding import Decoder, decode
 from posenet_jax.weights import Tap
 
@@ -51,7 +52,7 @@ def pictures(decoder: Decoder, images: ImageSet, draw: int | None = None) -> np.
 
 
 def _key(draw: int | None) -> jax.Array | None:
-    return None if draw is None else jax.random.key(draw)
+    return None if draw is None else numerics.seed_key(draw)
 
 
 def mean_image_errors(train: ImageSet, images: ImageSet) -> np.ndarray:

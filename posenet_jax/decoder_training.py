@@ -15,7 +15,7 @@ import optax
 from flax import struct, traverse_util
 from jax.sharding import Mesh, PartitionSpec
 
-from posenet_jax import adversarial
+from posenet_jax import adversarial, numerics
 from posenet_jax.adversarial import Game, Opponent
 from posenet_jax.decoder import NETWORKS, SIDE, Mirror
 from posenet_jax.decoding import Decoder, descriptor_shape, value_range
@@ -90,7 +90,7 @@ def _optimizer(config: DecoderConfig) -> optax.GradientTransformationExtraArgs:
 
 def init_state(config: DecoderConfig, shape: tuple[int, ...], seed: int | Array) -> DecoderState:
     """The state before the first step; the seed decides the weights. shape: of a descriptor."""
-    key, game, opponent = jax.random.key(seed), config.game, None
+    key, game, opponent = numerics.seed_key(seed), config.game, None
     read = shape
     if game:
         read = (*shape[:-1], shape[-1] + game.noise)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from posenet_jax import numerics
 from posenet_jax.decoder import NETWORKS, SIDE, Mirror
 from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import Preprocessing
@@ -53,9 +54,9 @@ class Decoder:
         noise: [..., self.noise] from N(0, 1), where the decoder makes several images of one
         descriptor; zeros if not given.
         """
-        read = descriptor / self.descriptor_scale
+        read = numerics.as_float32(descriptor) / self.descriptor_scale
         if self.noise:
-            drawn = jnp.zeros(self.noise) if noise is None else noise
+            drawn = numerics.as_float32(jnp.zeros(self.noise) if noise is None else noise)
             for _ in self.descriptor_shape[1:]:
                 drawn = jnp.expand_dims(drawn, -2)
             drawn = jnp.broadcast_to(drawn, (*read.shape[:-1], self.noise))
@@ -103,7 +104,8 @@ def _decode(decoder: Decoder, descriptors: Array, keys: Array | None) -> Array:
     if keys is None:
         return decoder(descriptors)
     return decoder(
-        descriptors, jax.vmap(lambda key: jax.random.normal(key, (decoder.noise,)))(keys)
+        descriptors,
+        jax.vmap(lambda key: jax.random.normal(key, (decoder.noise,), jnp.float32))(keys),
     )
 
 
@@ -186,7 +188,7 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
         origin = [metadata[key] for key in ("layer", "encoder", "encoder_fingerprint")]
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} has unusable metadata for a decoder: {error!r}") from error
-    read = jnp.zeros((*shape[:-1], shape[-1] + noise))
+    read = jax.ShapeDtypeStruct((*shape[:-1], shape[-1] + noise), jnp.float32)
     expected = jax.eval_shape(module.init, jax.random.key(0), read)
     return Decoder(
         variables=checked_tree(path, tensors, expected),

@@ -98,7 +98,9 @@ def invert(
     )
     finished = list(done)
     names = [field.name for field in dataclasses.fields(Result)]
-    return Result(**{name: np.stack([getattr(one, name) for one in finished]) for name in names})
+    found = {name: np.stack([getattr(one, name) for one in finished]) for name in names}
+    whole = {name: found[name].astype(np.int32) for name in ("steps", "status")}
+    return Result(**found | whole)
 
 
 def run(

@@ -153,7 +153,7 @@ def encode(tap: Tap, images: np.ndarray, mesh: Mesh, dtype: str = "float32") -> 
 def _encode(tap: Tap, images: Array, mesh: Mesh, dtype: str) -> tuple[Array, Array]:
     def local(tap: Tap, images: Array) -> tuple[Array, Array]:
         # Below 4,104 pixels a side a sum fits: exact, which a mean in float32 would not be.
-        sums = jnp.sum(images.astype(jnp.uint32), axis=(1, 2))
+        sums = jnp.sum(images, axis=(1, 2), dtype=jnp.uint32)
         return tap(tap.preprocessing.to_network(images)).astype(dtype), sums
 
     split = PartitionSpec(mesh.axis_names)

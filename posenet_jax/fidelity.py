@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posenet_jax import evaluation, metrics
+from posenet_jax import evaluation, metrics, numerics
 from posenet_jax.reconstruction import descriptors
 from posenet_jax.reconstruction import measures as reconstruction_measures
 from posenet_jax.weights import Encoder, Tap
@@ -17,6 +17,7 @@ from posenet_jax.weights import Encoder, Tap
 Array = jax.Array
 
 
+@numerics.not_finite_allowed()
 def measures(
     encoder: Encoder,
     tap: Tap,

@@ -18,7 +18,7 @@ def rotation_about(axis: int, angle: Array) -> Array:
     """[3, 3] right-handed rotation by `angle` about coordinate axis 0, 1 or 2."""
     c, s = jnp.cos(angle), jnp.sin(angle)
     i, j = (axis + 1) % 3, (axis + 2) % 3
-    rotation = jnp.zeros((3, 3)).at[axis, axis].set(1.0)
+    rotation = jnp.zeros((3, 3), c.dtype).at[axis, axis].set(1.0)
     return rotation.at[i, i].set(c).at[j, j].set(c).at[i, j].set(-s).at[j, i].set(s)
 
 
@@ -28,9 +28,9 @@ def camera_rotation(heading: Array, pitch: Array, roll: Array) -> Array:
     heading turns the viewing direction from the world's x axis toward its y axis, pitch raises it,
     roll turns the camera clockwise about it (as seen from behind the camera).
     """
-    level = jnp.asarray(_LEVEL)
-    turned = rotation_about(2, heading) @ level
-    return turned @ rotation_about(0, pitch) @ rotation_about(2, roll)
+    turn = rotation_about(2, heading)
+    level = jnp.asarray(_LEVEL, turn.dtype)
+    return turn @ level @ rotation_about(0, pitch) @ rotation_about(2, roll)
 
 
 def look_at(centre: Array, target: Array, roll: Array) -> Array:
@@ -92,7 +92,8 @@ def focal_length(width: int, field_of_view: Array) -> Array:
 def pixel_rays(height: int, width: int, field_of_view: Array) -> Array:
     """[H, W, 3] directions through the pixels' centres, camera frame, z component 1."""
     focal = focal_length(width, field_of_view)
-    x = (jnp.arange(width) + 0.5 - 0.5 * width) / focal
-    y = (jnp.arange(height) + 0.5 - 0.5 * height) / focal
+    across, down = (jnp.arange(side, dtype=jnp.float32) for side in (width, height))
+    x = (across + 0.5 - 0.5 * width) / focal
+    y = (down + 0.5 - 0.5 * height) / focal
     x, y = jnp.meshgrid(x, y)
     return jnp.stack([x, y, jnp.ones_like(x)], axis=-1)

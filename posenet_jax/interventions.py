@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from posenet_jax import scenes
+from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes import cars, city, photometry, solids
 from posenet_jax.scenes.city import SceneKeys, scene_keys
 
@@ -49,6 +50,7 @@ def available(config: scenes.ViewConfig) -> tuple[str, ...]:
     return tuple(name for name in AMOUNTS if not (indoor and name == "clutter"))
 
 
+@own_dtypes
 def numbered_keys(key: Array, start: int, count: int) -> Array:
     """[count] keys of the scenes from number `start`: a scene depends on `key` and its number."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(start, start + count))
@@ -65,6 +67,7 @@ def _split(keys: Array) -> tuple[SceneKeys, SceneKeys, Array, Array, Array]:
     return jax.vmap(one)(keys)
 
 
+@own_dtypes
 def draw(keys: Array, config: scenes.ViewConfig) -> dict[str, scenes.Scene]:
     """Keys [B] -> "original" and the same B scenes under every intervention, one view each."""
     parts, fresh, view_key, photo_key, other_key = _split(keys)
@@ -128,6 +131,7 @@ def _uncluttered(worlds: Any) -> Any:
     return jax.vmap(without_clutter)(worlds)
 
 
+@own_dtypes
 def without_clutter(world: Any) -> Any:
     """The street without cars, trees and posts, unbatched; of a car's scene, the first car alone.
 

@@ -62,7 +62,8 @@ class Best:
 
 def init(key: Array, recipe: Recipe, space: Preprocessing, start: Array | None = None) -> State:
     """The first iterate: noise about `start` [H, W, 3], or about the mean colour."""
-    image = recipe.start_deviation * jax.random.normal(key, (space.size, space.size, 3))
+    noise = jax.random.normal(key, (space.size, space.size, 3), jnp.float32)
+    image = jnp.asarray(recipe.start_deviation, jnp.float32) * noise
     if start is not None:
         image = start + image
     best = Best(
@@ -102,10 +103,11 @@ def loss(image: Array, descriptor: Array, target: Array, recipe: Recipe) -> Arra
 
 def learning_rate(steps: Array, recipe: Recipe) -> Array:
     """The rate of the step after `steps` of them."""
-    full = recipe.learning_rate * jnp.minimum(1.0, (steps + 1) / jnp.maximum(recipe.warmup, 1))
+    done = steps.astype(jnp.float32)
+    full = recipe.learning_rate * jnp.minimum(1.0, (done + 1) / jnp.maximum(recipe.warmup, 1))
     if recipe.schedule == "constant":
         return full
-    share = jnp.clip(steps / recipe.steps, 0.0, 1.0)
+    share = jnp.clip(done / recipe.steps, 0.0, 1.0)
     decay = 0.5 * (1.0 + jnp.cos(jnp.pi * share))
     return full * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
 
@@ -116,7 +118,8 @@ def _move(state: State, gradient: Array, recipe: Recipe) -> tuple[Array, Any]:
     The contributions take the gradient from before the step and the pixels from after it: with the
     pixels from before it, a pixel once at zero would contribute nothing and stay there for good.
     """
-    update, moments = _adam(recipe).update(gradient, state.moments)
+    with jax.numpy_dtype_promotion("standard"):  # Optax multiplies whole numbers by fractions
+        update, moments = _adam(recipe).update(gradient, state.moments)
     image = state.image - learning_rate(state.steps, recipe) * update
     if recipe.clipping:
         contribution = objective.contributions(gradient, image)
@@ -131,7 +134,7 @@ def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> Stat
     """
 
     def evaluate(image):
-        descriptor = encode(image)
+        descriptor = encode(image).astype(jnp.float32)
         return loss(image, descriptor, target, recipe), descriptor
 
     (value, descriptor), gradient = jax.value_and_grad(evaluate, has_aux=True)(state.image)
@@ -146,7 +149,7 @@ def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> Stat
     running = state.status == Status.RUNNING
     better = running & finite & (value < state.best.loss)
     best = _select(better, candidate, state.best)
-    steps = state.steps + running
+    steps = state.steps + running.astype(jnp.int32)
     fell = value < (1.0 - _FALL) * state.mark
     stalled = jnp.where(fell, 0, state.stalled + 1)
     image, moments = _move(state, gradient, recipe)
@@ -164,8 +167,8 @@ def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> Stat
 
 def _status(best: Best, steps: Array, stalled: Array, finite: Array, recipe: Recipe) -> Array:
     converged = best.relative_loss <= recipe.tolerance
-    over = steps >= recipe.steps
-    patient = (recipe.patience == 0) | (stalled < recipe.patience)
+    over = steps.astype(jnp.float32) >= recipe.steps
+    patient = (recipe.patience == 0) | (stalled.astype(jnp.float32) < recipe.patience)
     ended = over | ~patient | (converged if recipe.stop_early else False)
     reason = jnp.where(over, Status.OUT_OF_STEPS, Status.STALLED)
     reason = jnp.where(converged, Status.CONVERGED, reason)

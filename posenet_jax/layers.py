@@ -42,7 +42,7 @@ def _pooled(x: Array, window: int, stride: int) -> tuple[Array, Array]:
     best, place = x, jnp.zeros(x.shape, jnp.int16)
     # Rows last: of equals the first in reading order, as in PyTorch.
     for axis in (x.ndim - 2, x.ndim - 3):
-        candidates = _window_slices(best, -jnp.inf, axis, window, stride)
+        candidates = _window_slices(best, jnp.finfo(x.dtype).min, axis, window, stride)
         places = _window_slices(place, 0, axis, window, stride)
         best, place = candidates[0], window * places[0]
         for k in range(1, window):
@@ -64,7 +64,7 @@ def _window_slices(x: Array, beyond: float, axis: int, window: int, stride: int)
 def _max_pool_forward(x: Array, window: int, stride: int) -> tuple[Array, tuple[Array, Array]]:
     best, place = _pooled(x, window, stride)
     # Of no bytes: tells the gradient x's height and width.
-    return best, (place, jnp.zeros((*x.shape[-3:-1], 0)))
+    return best, (place, jnp.zeros((*x.shape[-3:-1], 0), x.dtype))
 
 
 def _max_pool_gradient(
@@ -164,8 +164,8 @@ class UnitStrideConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1] // self.groups
         shape = (self.kernel_size, self.kernel_size, channels, self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         kernels, one = jnp.split(kernel, self.groups, -1), _plain
         if has_winograd(self.kernel_size):
             kernels = _kept(self, lambda: [winograd.evaluated(part) for part in kernels])
@@ -190,8 +190,8 @@ class StridedConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         size, stride = self.kernel_size, self.stride
         shape = (size, size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         if has_winograd(-(-size // stride)):
             values = _kept(self, lambda: winograd.evaluated_rows(kernel, stride))
             y = winograd.convolve_strided(x, values, size, stride)
@@ -254,8 +254,8 @@ class FewChannelConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         size, channels = self.kernel_size, x.shape[-1]
         shape = (size, size, channels, self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         batch = x.reshape((-1, *x.shape[-3:]))
         height, width = (side - size + 1 for side in batch.shape[1:3])
         batch = jnp.pad(batch, ((0, 0), *((0, side % 2) for side in batch.shape[1:3]), (0, 0)))

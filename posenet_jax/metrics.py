@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from posenet_jax import numerics
+
 Array = jax.Array
 
 # Rec. 601 luma of red, green and blue, as in Pillow's mode L.
@@ -24,6 +26,7 @@ def relative_loss(descriptor: Array, target: Array) -> Array:
     return jnp.where(total > 0, difference / jnp.where(total > 0, total, 1.0), 0.0)
 
 
+@numerics.not_finite_allowed()
 def descriptor_error(descriptor: Array, target: Array) -> Array:
     """‖φ - φ0‖ / ‖φ0‖; infinite where the target is zero and the descriptor is not."""
     difference = jnp.linalg.norm((descriptor - target).ravel())
@@ -38,7 +41,8 @@ def pairwise_normalised_errors(descriptors: Array, targets: Array) -> Array:
     gram = jnp.matmul(flat, flat.T, precision=lax.Precision.HIGHEST)
     between = jnp.sqrt(jnp.maximum(squares[:, None] + squares[None, :] - 2.0 * gram, 0.0))
     count = flat.shape[0]
-    mean = jnp.sum(between * (1.0 - jnp.eye(count))) / max(count * (count - 1), 1)
+    apart = 1.0 - jnp.eye(count, dtype=between.dtype)
+    mean = jnp.sum(between * apart) / max(count * (count - 1), 1)
     errors = jnp.linalg.norm(descriptors.reshape(flat.shape) - flat, axis=1)
     return errors / mean
 
@@ -67,7 +71,7 @@ def gaussian_blur(grey: Array, sigma: float, truncate: float = 4.0) -> Array:
 
 def luminance(image: Array) -> Array:
     """[H, W] grey values 0-255 of a uint8 RGB image [H, W, 3]."""
-    weights = jnp.asarray(_LUMA).reshape((1, 1, 3))
+    weights = jnp.asarray(_LUMA, jnp.float32).reshape((1, 1, 3))
     return jnp.sum(image.astype(jnp.float32) * weights, axis=-1)
 
 
@@ -98,6 +102,7 @@ def mean_squared_error(image: Array, original: Array) -> Array:
     return jnp.mean(jnp.square(difference / 255.0))
 
 
+@numerics.not_finite_allowed()
 def psnr(image: Array, original: Array) -> Array:
     """Peak signal-to-noise ratio, dB; infinite for equal images."""
     return -10.0 * jnp.log10(mean_squared_error(image, original))

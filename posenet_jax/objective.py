@@ -101,7 +101,7 @@ def kth_smallest(values: Array, rank: Array) -> Array:
     def halve(_, bounds):
         low, high = bounds
         middle = low + (high - low) // 2
-        enough = jnp.sum(bits <= middle) > rank
+        enough = jnp.sum(bits <= middle, dtype=jnp.int32) > rank
         return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
     start = (jnp.zeros((), jnp.int32), jnp.full((), jnp.iinfo(jnp.int32).max, jnp.int32))
@@ -117,4 +117,4 @@ def clip_small_contributions(image: Array, contribution: Array, percentile: Arra
     """
     rank = jnp.ceil(percentile / 100.0 * (contribution.size - 1)).astype(jnp.int32)
     keep = contribution >= kth_smallest(contribution, rank)
-    return image * keep[..., None]
+    return image * keep[..., None].astype(image.dtype)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posenet_jax import metrics
+from posenet_jax.numerics import own_dtypes
 
 Array = jax.Array
 
@@ -71,7 +72,7 @@ def places(height: int, width: int) -> tuple[Array, Array]:
 
     They lack the image's outermost pixels, and a pixel's centre is half a pixel in.
     """
-    rows, columns = jnp.mgrid[:height, :width]
+    rows, columns = jnp.mgrid[:height, :width].astype(jnp.float32)
     return rows + 1.5, columns + 1.5
 
 
@@ -170,6 +171,7 @@ def _mapped(pictures, originals, vanishing, sky):
     return jax.lax.map(lambda row: _all(*row), (pictures, originals, vanishing, sky))
 
 
+@own_dtypes
 def measures(
     pictures: np.ndarray, originals: np.ndarray, vanishing: np.ndarray, sky: np.ndarray
 ) -> Mapping[str, np.ndarray]:

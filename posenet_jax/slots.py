@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from posenet_jax import recipes, slot_programs
+from posenet_jax import numerics, recipes, slot_programs
 from posenet_jax.inversion import Best, Encode, Status
 from posenet_jax.job_queues import Finished, Job
 from posenet_jax.preprocessing import Preprocessing
@@ -75,7 +75,10 @@ class Slots:
         self._on_device = jax.device_put(rows, self._split)
         for slots in self._calls(list(entries)):
             numbers, images = self._begun(slots)
-            self._state = self._begin(self._state, self._key, numbers, self._on_device[1], images)
+            with numerics.not_finite_allowed():  # nothing is found yet: infinitely far off
+                self._state = self._begin(
+                    self._state, self._key, numbers, self._on_device[1], images
+                )
 
     def _calls(self, slots: list[int]) -> Iterator[list[int | None]]:
         """Yields the slots to begin by each call of `begin`, as many rows for each device.
@@ -108,7 +111,8 @@ class Slots:
 
     def advance(self) -> tuple[dict[int, Finished], int]:
         """A chunk of steps: ({place: what became of a job that ended}, image·steps done)."""
-        self._state = self._advance(self._state, self._encode, *self._on_device)
+        with numerics.not_finite_allowed():  # what is not, ends with a status
+            self._state = self._advance(self._state, self._encode, *self._on_device)
         status, steps = (np.asarray(x) for x in (self._state.status, self._state.steps))
         at_work = np.array([job is not None for job in self._jobs])
         done = int(np.sum(steps - self._steps, where=at_work))

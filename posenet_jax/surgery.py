@@ -138,7 +138,7 @@ def add_noise(key: Array, descriptors: np.ndarray, deviation: float) -> np.ndarr
     The noise's length is about `deviation` times the descriptor's. Results may be below zero.
     """
     scale = deviation * np.sqrt(np.mean(np.square(descriptors), axis=1, keepdims=True))
-    return descriptors + scale * np.asarray(jax.random.normal(key, descriptors.shape))
+    return descriptors + scale * np.asarray(jax.random.normal(key, descriptors.shape, jnp.float32))
 
 
 def best_order(fitted: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def best_order(fitted: np.ndarray) -> np.ndarray:
 
 def random_orders(key: Array, fitted: np.ndarray, count: int) -> np.ndarray:
     """[count, F] units at random, another order each; those that never fire in [M, F] last."""
-    drawn = np.asarray(jax.random.uniform(key, (count, fitted.shape[1])))
+    drawn = np.asarray(jax.random.uniform(key, (count, fitted.shape[1]), jnp.float32))
     return np.argsort(drawn + 2.0 * ~np.any(fitted > 0, axis=0), axis=1)
 
 
@@ -176,7 +176,7 @@ def fit_components(fitted: np.ndarray) -> Components:
 
 def random_directions(key: Array, fitted: np.ndarray) -> Components:
     """The control: about the same mean, orthogonal axes [F, F] at random, in no order."""
-    drawn = np.asarray(jax.random.normal(key, (fitted.shape[1],) * 2), np.float64)
+    drawn = np.asarray(jax.random.normal(key, (fitted.shape[1],) * 2, jnp.float32), np.float64)
     axes = np.linalg.qr(drawn)[0].T
     mean = fitted.mean(axis=0, dtype=np.float64)
     return Components(mean, axes, np.var((fitted - mean) @ axes.T, axis=0, ddof=1))

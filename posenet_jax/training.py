@@ -19,7 +19,7 @@ import optax
 from flax import struct
 from jax.sharding import Mesh, PartitionSpec
 
-from posenet_jax import geometry, losses
+from posenet_jax import geometry, losses, numerics
 from posenet_jax.encoder import ARCHITECTURES, HeadOutputs, SiameseHeads, StreetNet
 from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import Preprocessing
@@ -128,7 +128,7 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 def init_state(config: TrainConfig) -> TrainState:
     """The state before the first step; `config.seed` decides the weights."""
-    encoder, heads = init_params(training_module(config), jax.random.key(config.seed))
+    encoder, heads = init_params(training_module(config), numerics.seed_key(config.seed))
     params = {"encoder": encoder, "heads": heads}
     return TrainState(
         step=jnp.zeros((), jnp.int32),

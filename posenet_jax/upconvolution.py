@@ -74,8 +74,8 @@ class UpsampledConvTranspose(nn.Module):
 def _parameters(layer: nn.Module, channels: int, kernel_init: Initializer) -> tuple[Array, Array]:
     """Those of the layer as it reads."""
     size, features = layer.kernel_size, layer.features
-    kernel = layer.param("kernel", kernel_init, (size, size, channels, features))
-    return kernel, layer.param("bias", nn.initializers.zeros, (features,))
+    kernel = layer.param("kernel", kernel_init, (size, size, channels, features), jnp.float32)
+    return kernel, layer.param("bias", nn.initializers.zeros, (features,), jnp.float32)
 
 
 def _like(bias: Array, x: Array) -> Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posenet_jax import geometry, retention
+from posenet_jax.numerics import own_dtypes
 
 Array = jax.Array
 
@@ -27,6 +28,7 @@ _PITCHES = np.arange(-16.0, 16.1, 4.0)
 _ROLLS = np.arange(-8.0, 8.1, 2.0)
 
 
+@own_dtypes
 def candidates(size: int) -> np.ndarray:
     """[P, 3, 3] the points of two horizontal axes and of the upright one, of images size×size."""
     grid = itertools.product(_FIELDS, _HEADINGS, _PITCHES, _ROLLS)
@@ -62,6 +64,7 @@ def _mapped(images: Array, tried: Array) -> Array:
     return jax.lax.map(lambda image: estimate(image, tried), images)
 
 
+@own_dtypes
 def estimates(images: np.ndarray) -> np.ndarray:
     """[N, 3, 3] of images [N, H, W, 3] uint8, H = W: a third of a second each on two cores."""
     tried = jnp.asarray(candidates(images.shape[1]))

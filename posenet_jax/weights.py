@@ -19,7 +19,7 @@ from flax import struct, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from posenet_jax import imagenet, importing
+from posenet_jax import imagenet, importing, numerics
 from posenet_jax.encoder import ARCHITECTURES, HeadOutputs, SiameseHeads
 from posenet_jax.errors import InputError
 from posenet_jax.preprocessing import CUSTOMARY, Preprocessing
@@ -49,7 +49,7 @@ class Tap:
     def __call__(self, image: Array) -> Array:
         """[..., H, W, 3] mean-subtracted image → the tap's activations."""
         variables = {"params": self.params, "evaluated": self.evaluated}
-        taps: Any = self.module.apply(variables, image)
+        taps: Any = self.module.apply(variables, numerics.as_float32(image))
         return taps[self.layer]
 
     def prepared(self) -> "Tap":
@@ -60,7 +60,7 @@ class Tap:
 @jax.jit
 def _evaluated(tap: Tap) -> Any:
     size = tap.preprocessing.size
-    image = jnp.zeros((size, size, 3))
+    image = jnp.zeros((size, size, 3), jnp.float32)
     _, variables = tap.module.apply({"params": tap.params}, image, mutable=["evaluated"])
     return variables.get("evaluated", {})
 
@@ -111,7 +111,8 @@ class Encoder:
         """Heads' outputs for two batches of fc5 descriptors [..., F]; pose still z-scored."""
         if self.head_params is None:
             raise InputError(f"encoder {self.name!r} has no heads")
-        outputs: Any = SiameseHeads().apply({"params": self.head_params}, first, second)
+        pair = numerics.as_float32(first), numerics.as_float32(second)
+        outputs: Any = SiameseHeads().apply({"params": self.head_params}, *pair)
         return outputs
 
     @property
@@ -156,8 +157,8 @@ def random_encoder(
     It reads the image space of the trained encoder of its architecture, where there is one.
     """
     module = _architecture(architecture)()
-    params, _ = init_params(module, jax.random.key(seed))
     space = preprocessing or _image_space(architecture)
+    params, _ = init_params(module, numerics.seed_key(seed), space.size)
     return _headless(params, module, space, f"{architecture}-random-{seed}")
 
 

@@ -64,8 +64,8 @@ def _convolved(x: Array, values: Array, padding: int) -> tuple[Array, tuple[Arra
     tiles = _tiles(x, padding, size)
     products = jnp.einsum("ab...c,abcf->ab...f", tiles, values)
     sides = [side + 2 * padding - size + 1 for side in x.shape[-3:-1]]
-    # Of no bytes: tells the gradient x's height and width.
-    return _interpolated(products, sides, size), (tiles, values, jnp.zeros((*x.shape[-3:-1], 0)))
+    like_x = jnp.zeros((*x.shape[-3:-1], 0), x.dtype)  # no bytes: x's height and width
+    return _interpolated(products, sides, size), (tiles, values, like_x)
 
 
 def _convolve_gradients(
@@ -143,7 +143,7 @@ def _rows_convolved(
     y = jnp.stack(_combined(interpolation, list(products)), -3)
     y = y.reshape((*x.shape[:-3], down * _ROWS, wide, -1))[..., :high, :, :]
     # Of no bytes: tells the gradient x's shape.
-    return y, (tiles, values, jnp.zeros((*x.shape[-3:], 0)))
+    return y, (tiles, values, jnp.zeros((*x.shape[-3:], 0), x.dtype))
 
 
 def _rows_gradients(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from posenet_jax import scenes
+from posenet_jax import numerics, scenes
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.data.splits import Split, split_of
 from posenet_jax.data.threads import map_in_threads
@@ -72,7 +72,7 @@ class RenderedExamples:
         """Features [batch, ...]; beyond the numbers the last scene is repeated."""
         config = dataclasses.replace(scenes.CONFIGS[self.kind](), height=self.size, width=self.size)
         padded = np.pad(numbers, (0, self.batch - len(numbers)), mode="edge")
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), padded)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(numerics.seed_key(self.seed), padded)
         keys = jax.device_put(keys, NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names)))
         views = scenes.render_pairs(keys, self.atlas, config)
         fields = views._asdict() | {"vanishing": _vanishing(views, self.size)}

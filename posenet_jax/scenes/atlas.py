@@ -19,6 +19,7 @@ import numpy as np
 from posenet_jax.data.image_list import ImageList, as_list
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.image_files import MAX_PIXELS, read_images, shown
+from posenet_jax.numerics import own_dtypes, seed_key
 from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.scenes import facades, patterns
 
@@ -111,12 +112,13 @@ def _atlas(*blocks: Array) -> Atlas:
     size = blocks[0].shape[1]
     if size & (size - 1):
         raise ValueError(f"a texture's side must be a power of two, not {size}")
-    outside = facades.draw_materials(jax.random.key(0), size)
-    inside = patterns.draw_patterns(jax.random.key(1), size)
+    outside = facades.draw_materials(seed_key(0), size)
+    inside = patterns.draw_patterns(seed_key(1), size)
     materials = _layers(jnp.concatenate([outside, inside]))
     return Atlas(jnp.concatenate([materials, *map(_layers, blocks)]))
 
 
+@own_dtypes
 def procedural_atlas(key: Array, num: int = 64, *, size: int = 128) -> Atlas:
     """Atlas of `num` invented facades: storeys, windows, frames, shop fronts, brick or plaster."""
     if num < 1:
@@ -126,6 +128,7 @@ def procedural_atlas(key: Array, num: int = 64, *, size: int = 128) -> Atlas:
     return _atlas(*(facades.draw_facades(block, size) for block in blocks))
 
 
+@own_dtypes
 def atlas_from_files(
     paths: Collection[str | Path], *, size: int = 128, max_pixels: int = MAX_PIXELS
 ) -> FolderAtlas:

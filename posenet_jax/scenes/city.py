@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes.config import SceneConfig
 from posenet_jax.scenes.solids import (
     BURIED,
@@ -252,11 +253,13 @@ def _light(key: Array) -> Light:
     return Light(jnp.append(flat, jnp.sin(height)), sunlight, ambient, zenith, horizon, cloud, haze)
 
 
+@own_dtypes
 def scene_keys(key: Array) -> SceneKeys:
     """The keys of the independent parts of a scene of any kind."""
     return SceneKeys(*jax.random.split(key, len(SceneKeys._fields)))
 
 
+@own_dtypes
 def build_city(keys: SceneKeys, config: SceneConfig) -> City:
     """A city of its parts' keys; parts whose key is the same are the same, bit for bit."""
     boxes, crowns, street, turn = _geometry(keys.geometry, config)
@@ -264,6 +267,7 @@ def build_city(keys: SceneKeys, config: SceneConfig) -> City:
     return City(boxes, crowns, street, surface, _light(keys.light), turn)
 
 
+@own_dtypes
 def sample_city(key: Array, config: SceneConfig) -> City:
     """A random city, unbatched."""
     return build_city(scene_keys(key), config)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from posenet_jax import geometry
+from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes import kinds, photometry, raycast, shading, views
 from posenet_jax.scenes.atlas import Atlas
 from posenet_jax.scenes.city import SceneKeys, scene_keys
@@ -72,6 +73,7 @@ def _stage(function):
     return functools.partial(jax.jit, static_argnames=("config",))(function)
 
 
+@own_dtypes
 def scene_from_keys(
     keys: SceneKeys, view_key: Array, photo_key: Array, config: ViewConfig
 ) -> Scene:
@@ -94,11 +96,13 @@ def _scene_keys(key: Array) -> tuple[SceneKeys, Array, Array]:
 _split = jax.jit(jax.vmap(_scene_keys))
 
 
+@own_dtypes
 def sample_scene(key: Array, config: ViewConfig) -> Scene:
     """A random scene, unbatched."""
     return scene_from_keys(*_scene_keys(key), config)
 
 
+@own_dtypes
 @_stage
 def scenes_from_keys(
     keys: SceneKeys, view_keys: Array, photo_keys: Array, config: ViewConfig
@@ -108,11 +112,13 @@ def scenes_from_keys(
     return jax.vmap(one)(keys, view_keys, photo_keys)
 
 
+@own_dtypes
 def sample_scenes(keys: Array, config: ViewConfig) -> Scene:
     """Keys [B] -> scenes with leading axis B, each that of `sample_scene`."""
     return scenes_from_keys(*_split(keys), config=config)
 
 
+@own_dtypes
 @jax.jit
 def first_view(scene: Scene) -> Scene:
     """The scenes with one view each, the first of the two; leading axis B."""
@@ -219,6 +225,7 @@ def _images(scene: Scene, atlas: Atlas, config: ViewConfig) -> Array:
     return _interleave(_develop(image, scene.developments))
 
 
+@own_dtypes
 def vanishing_points(camera: Camera, height: int, width: int) -> Array:
     """[3, 3] homogeneous pixel coordinates of the world's x, y and z: a street's direction, across
     it and up; a car's; a room's.
@@ -260,6 +267,7 @@ def _to_cameras(rotation: Array, normal: Array) -> Array:
     return jnp.einsum("bvij,bi->bvj", rotation, normal)
 
 
+@own_dtypes
 def render_scenes(
     scene: Scene, atlas: Atlas, config: ViewConfig, *, geometry: bool = False
 ) -> Views:
@@ -278,11 +286,13 @@ def render_scenes(
     )
 
 
+@own_dtypes
 def render_pairs(keys: Array, atlas: Atlas, config: ViewConfig, *, geometry: bool = False) -> Views:
     """Keys [B] -> B random scenes, each seen twice. Results are sharded as the keys are."""
     return render_scenes(sample_scenes(keys, config=config), atlas, config, geometry=geometry)
 
 
+@own_dtypes
 def render(world: World, camera: Camera, atlas: Atlas, config: ViewConfig) -> Array:
     """uint8 [H, W, 3]: one view of one world, both unbatched, developed plainly."""
     twice = jax.tree.map(lambda x: jnp.stack([x, x])[None], camera)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from posenet_jax.numerics import seed_key
 from posenet_jax.scenes.config import DevelopmentConfig, ViewConfig
 
 Array = jax.Array
@@ -31,7 +32,7 @@ class Development(NamedTuple):
 def plain_development() -> Development:
     """No change at all."""
     zero, one = jnp.float32(0.0), jnp.float32(1.0)
-    return Development(zero, jnp.ones(3), one, one, zero, zero, zero, jax.random.key(0))
+    return Development(zero, jnp.ones(3), one, one, zero, zero, zero, seed_key(0))
 
 
 def sample_development(key: Array, config: DevelopmentConfig) -> Development:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from posenet_jax import geometry
+from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes import solids
 from posenet_jax.scenes.config import ViewConfig
 from posenet_jax.scenes.solids import FAR, Ray, Solid, Solids, Turned, Vector, Wedges, triple
@@ -41,6 +42,7 @@ class Camera(NamedTuple):
     field_of_view: Array  # [] radians, horizontal
 
 
+@own_dtypes
 def moved(
     camera: Camera,
     *,

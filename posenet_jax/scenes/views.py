@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from posenet_jax import geometry
+from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes import raycast, shading
 from posenet_jax.scenes.cars import NUM_CARS, CarScene
 from posenet_jax.scenes.city import LOTS, City
@@ -101,6 +102,7 @@ def _camera(
     return Camera(rotation, centre, field_of_view)
 
 
+@own_dtypes
 def sample_pair(
     key: Array,
     world: World,
