@@ -42,7 +42,7 @@ def _pooled(x: Array, window: int, stride: int) -> tuple[Array, Array]:
     best, place = x, jnp.zeros(x.shape, jnp.int16)
     # Rows last: of equals the first in reading order, as in PyTorch.
     for axis in (x.ndim - 2, x.ndim - 3):
-        candidates = _window_slices(best, jnp.finfo(x.dtype).min, axis, window, stride)
+        candidates = _window_slices(best, float(jnp.finfo(x.dtype).min), axis, window, stride)
         places = _window_slices(place, 0, axis, window, stride)
         best, place = candidates[0], window * places[0]
         for k in range(1, window):

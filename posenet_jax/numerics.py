@@ -51,7 +51,7 @@ def not_finite_allowed() -> Iterator[None]:
         yield
 
 
-def seed_key(seed: int) -> Array:
+def seed_key(seed: int | Array) -> Array:
     """The key of a seed: of the same generator everywhere, or seeds would name nothing."""
     return jax.random.key(seed, impl="threefry2x32")
 
