@@ -25,12 +25,13 @@ from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.turns import QUIET, Turn, quietly
-from experiments import runtime
-from posenet_jax import decoder_training, decoding
-from posenet_jax.decoder import NETWORKS
-from posenet_jax.decoder_training import AXIS, DecoderBatch, DecoderConfig
+from experiments.common import runtime
+from posenet_jax.decoders import decoding
+from posenet_jax.decoders.networks import NETWORKS
+from posenet_jax.encoders.weights import random_encoder
 from posenet_jax.errors import InputError
-from posenet_jax.weights import random_encoder
+from posenet_jax.training import decoder_training
+from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
 
 try:
     import torch

@@ -26,9 +26,10 @@ from absl import app, flags, logging
 from jax.sharding import Mesh
 from PIL import Image
 
-from experiments import runtime
-from posenet_jax import extraction, weights
+from experiments.common import runtime
+from posenet_jax.bulk import extraction
 from posenet_jax.data.sources import FolderImages, ImageSource, NamedImage
+from posenet_jax.encoders import weights
 
 _ENCODER = flags.DEFINE_string("encoder", "streetnet-random-0", "Whose rate.")
 _LAYER = flags.DEFINE_string("layer", "fc5", "Layer whose activations are written.")

@@ -28,11 +28,11 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.turns import QUIET, Turn, quietly
-from experiments import runtime
-from posenet_jax import engine, inversion, recipes
-from posenet_jax.encoder import ARCHITECTURES, TAPS
+from experiments.common import runtime
+from posenet_jax.encoders.streetnet import ARCHITECTURES, TAPS
+from posenet_jax.encoders.weights import Encoder, Tap, load_encoder
 from posenet_jax.errors import InputError
-from posenet_jax.weights import Encoder, Tap, load_encoder
+from posenet_jax.inversion import descent, engine, recipes
 
 try:
     import torch
@@ -154,15 +154,15 @@ def our_losses(encoder: Encoder, tap: Tap, count: int, steps: int) -> np.ndarray
     """[steps, count] losses of the engine's iterates."""
     space = encoder.preprocessing
     targets, starts = problem(tap, space.size, count)
-    state = jax.vmap(lambda key: inversion.init(key, RECIPE, space))(
+    state = jax.vmap(lambda key: descent.init(key, RECIPE, space))(
         jax.random.split(jax.random.key(0), count)
     ).replace(image=starts)
 
     @jax.jit
     def advance(state, tap, targets):
         images = state.image
-        values = jax.vmap(inversion.loss, (0, 0, 0, None))(images, tap(images), targets, RECIPE)
-        one = functools.partial(inversion.step, encode=tap)
+        values = jax.vmap(descent.loss, (0, 0, 0, None))(images, tap(images), targets, RECIPE)
+        one = functools.partial(descent.step, encode=tap)
         return jax.vmap(one, (0, 0, None))(state, targets, RECIPE), values
 
     losses = []

@@ -20,10 +20,13 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import runtime
-from posenet_jax import bulk_inversion, engine, image_files, recipes, weights
-from posenet_jax.data.image_list import list_images
+from experiments.common import runtime
+from posenet_jax.bulk import bulk_inversion
 from posenet_jax.data.sources import NamedImage
+from posenet_jax.encoders import weights
+from posenet_jax.images import image_files
+from posenet_jax.images.image_list import list_images
+from posenet_jax.inversion import engine, recipes
 
 _IMAGES = flags.DEFINE_list(
     "images", ["16", "256", "1024", "4096"], "Numbers of images, at the default slots."

@@ -18,11 +18,13 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 
-from experiments import runtime
-from posenet_jax import pairs, scenes, training
-from posenet_jax.encoder import ARCHITECTURES
-from posenet_jax.preprocessing import CUSTOMARY
-from posenet_jax.weights import PoseScale
+from experiments.common import runtime
+from posenet_jax import scenes
+from posenet_jax.data import training_pairs
+from posenet_jax.encoders.streetnet import ARCHITECTURES
+from posenet_jax.encoders.weights import PoseScale
+from posenet_jax.images.preprocessing import CUSTOMARY
+from posenet_jax.training import pose_training
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of photographs; random ones if not given.")
 _ARCHITECTURE = flags.DEFINE_enum("architecture", "streetnet", list(ARCHITECTURES), "Encoder.")
@@ -39,32 +41,32 @@ def _seconds(call: Callable[[int], object]) -> float:
     return (time.perf_counter() - start) / _CALLS.value
 
 
-def _sources(mesh: Mesh) -> tuple[pairs.RenderedPairs, pairs.PhotoPairs]:
-    atlas, _, _ = pairs.facade_atlases(None, jax.random.key(0), mesh)
-    rendered = pairs.RenderedPairs(atlas, scenes.SceneConfig(), _PAIRS.value, mesh)
+def _sources(mesh: Mesh) -> tuple[training_pairs.RenderedPairs, training_pairs.PhotoPairs]:
+    atlas, _, _ = training_pairs.facade_atlases(None, jax.random.key(0), mesh)
+    rendered = training_pairs.RenderedPairs(atlas, scenes.SceneConfig(), _PAIRS.value, mesh)
     if _PHOTOS.value:
-        photos, _ = pairs.load_photos(_PHOTOS.value, mesh)
+        photos, _ = training_pairs.load_photos(_PHOTOS.value, mesh)
     else:
         noise = np.random.default_rng(0).integers(0, 256, (256, 150, 150, 3), dtype=np.uint8)
-        photos = jax.device_put(noise, pairs.on_every_device(mesh))
-    return rendered, pairs.PhotoPairs(photos, _PAIRS.value, mesh, posed=True)
+        photos = jax.device_put(noise, training_pairs.on_every_device(mesh))
+    return rendered, training_pairs.PhotoPairs(photos, _PAIRS.value, mesh, posed=True)
 
 
 def main() -> int:
     """Measures and prints; returns the exit code."""
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
-    config = training.TrainConfig(
+    config = pose_training.TrainConfig(
         architecture=_ARCHITECTURE.value, rendered_pairs=_PAIRS.value, photo_pairs=_PAIRS.value
     )
     config.check_fits(mesh)
     rendered, photos = _sources(mesh)
-    state = jax.device_put(training.init_state(config), pairs.on_every_device(mesh))
+    state = jax.device_put(pose_training.init_state(config), training_pairs.on_every_device(mesh))
     scale = PoseScale(mean=jnp.zeros(6), std=jnp.ones(6))
     ready = rendered(jax.random.key(1)), photos(jax.random.key(2))
 
     def update(batches):
         nonlocal state
-        state, metrics = training.train_step(
+        state, metrics = pose_training.train_step(
             state, batches, scale, config=config, space=CUSTOMARY, mesh=mesh
         )
         jax.block_until_ready(state)  # as the trainer does on CPU

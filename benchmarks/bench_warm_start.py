@@ -16,12 +16,14 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import runtime
-from posenet_jax import decoding, engine, recipes, reconstruction
-from posenet_jax.data.image_list import list_images
+from experiments.common import runtime
+from posenet_jax import reconstruction
 from posenet_jax.data.sources import FolderImages
-from posenet_jax.recipes import Recipe
-from posenet_jax.weights import Encoder, load_encoder
+from posenet_jax.decoders import decoding
+from posenet_jax.encoders.weights import Encoder, load_encoder
+from posenet_jax.images.image_list import list_images
+from posenet_jax.inversion import engine, recipes
+from posenet_jax.inversion.recipes import Recipe
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of photographs.", required=True)
 _FIRST = flags.DEFINE_integer("first", 0, "How many photographs to pass over.", lower_bound=0)

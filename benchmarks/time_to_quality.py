@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from benchmarks import torch_inversion, torch_networks
-from posenet_jax import engine, recipes, reconstruction
+from posenet_jax import reconstruction
 from posenet_jax.data.sources import FolderImages
-from posenet_jax.encoder import ARCHITECTURES
-from posenet_jax.weights import Encoder, Tap
+from posenet_jax.encoders.streetnet import ARCHITECTURES
+from posenet_jax.encoders.weights import Encoder, Tap
+from posenet_jax.inversion import engine, recipes
 
 TOLERANCE = 0.05
 RECIPE = recipes.CALIBRATED.replace(stop_early=True, tolerance=TOLERANCE)

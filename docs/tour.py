@@ -20,11 +20,14 @@ import numpy as np
 from flax import linen as nn
 
 import posenet_jax
-from posenet_jax import image_files, metrics, probes, reporting, scenes
-from posenet_jax.data.image_list import list_images
+from posenet_jax import metrics, scenes
+from posenet_jax.analysis import probes
+from posenet_jax.images import image_files
+from posenet_jax.images.image_list import list_images
+from posenet_jax.io.files import image_grid, prepare_output
 
 STEPS = int(os.environ.get("POSENET_TOUR_STEPS", "300"))
-OUT = reporting.prepare_output(Path("runs/tour"))
+OUT = prepare_output(Path("runs/tour"))
 recipe = posenet_jax.recipes.CALIBRATED.replace(steps=STEPS)
 
 # %% [markdown]
@@ -84,7 +87,7 @@ generator = posenet_jax.load_decoder("streetnet-fc5-adversarial")
 for number in range(2):
     drawn = posenet_jax.decode(generator, targets, jax.random.key(number))
     pictures[f"draw {number + 1}"] = np.asarray(space.to_image(drawn))
-reporting.image_grid(OUT / "pictures.png", pictures)
+image_grid(OUT / "pictures.png", pictures)
 
 # %% [markdown]
 # ## A function of your own

@@ -15,11 +15,12 @@ import tensorflow_datasets as tfds
 from absl import flags
 from tqdm import tqdm
 
-from experiments import images, rendered, runtime
-from posenet_jax import reporting, scenes
+from experiments.common import images, rendered, runtime
+from posenet_jax import scenes
 from posenet_jax.data import tfds_builder
 from posenet_jax.errors import InputError
-from posenet_jax.image_files import shown
+from posenet_jax.images.image_files import shown
+from posenet_jax.io.files import prepare_output
 
 _SOURCE = flags.DEFINE_enum(
     "source", None, [*scenes.CONFIGS, "photos", "street_view"], "Of what.", required=True
@@ -75,7 +76,7 @@ def main() -> int:
         else:
             builder = _rendered(**hooks)
             bar.total = _COUNT.value
-        reporting.prepare_output(_OUT.value)
+        prepare_output(_OUT.value)
         new = tfds_builder.build(builder, restart=_RESTART.value)
     splits = {name: split.num_examples for name, split in sorted(builder.info.splits.items())}
     counts = ", ".join(f"{count} {name}" for name, count in splits.items())

@@ -23,13 +23,16 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import inputs, processes, runtime
-from posenet_jax import bulk_inversion, decoding, extraction, reporting, weights
+from experiments.common import inputs, processes, runtime
+from posenet_jax.bulk import bulk_inversion, extraction
 from posenet_jax.data.sources import ImageSource
-from posenet_jax.descriptor_shards import Descriptors
+from posenet_jax.decoders import decoding
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.recipes import RECIPES
-from posenet_jax.run_files import read_csv
+from posenet_jax.inversion.recipes import RECIPES
+from posenet_jax.io import files
+from posenet_jax.io.run_files import read_csv
+from posenet_jax.shards.descriptor_shards import Descriptors
 
 _DESCRIPTORS = flags.DEFINE_string(
     "descriptors", None, "Folder of extracted descriptors, instead of images."
@@ -127,7 +130,7 @@ def main() -> int:
     if recipe.start == "image" or _DECODER.value:
         decoder = decoding.decoder_for(encoder, _LAYER.value, _DECODER.value)
     judge = None if isinstance(source, Descriptors) else _judge()
-    out = reporting.prepare_output(_OUT.value)
+    out = files.prepare_output(_OUT.value)
     images = len(source.names if isinstance(source, Descriptors) else source)
     start = time.perf_counter()
     work = -(-images // count) * recipe.steps * config.restarts
@@ -147,9 +150,7 @@ def main() -> int:
     seconds = time.perf_counter() - start
     if not index:
         record = {"encoder": encoder.name, "weights": encoder.fingerprint}
-        reporting.write_json(
-            out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
-        )
+        files.write_json(out / "run.json", files.run_record(flags.FLAGS.flag_values_dict(), record))
     state = "all shards done" if summary.finished else "other processes' shards not yet all done"
     rate = f"{summary.new} of them in {seconds:.0f} s"
     print(f"{summary.inverted} of {summary.images} images in {out}, {state}; {rate}")

@@ -29,10 +29,14 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import images, runtime
-from posenet_jax import decoding, fidelity, realism, recipes, reporting, weights
+from experiments.common import images, runtime
+from posenet_jax.decoders import decoding
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.output_folder import OutputFolder
+from posenet_jax.evaluation import image_sets, reconstructions
+from posenet_jax.inversion import recipes
+from posenet_jax.io import files
+from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.reconstruction import descriptors, reconstruct
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
@@ -109,26 +113,30 @@ def main() -> int:
         draws = np.stack([space.to_image(decoding.decode(decoder, targets, key)) for key in keys])
         pictures[decoder.name], summary[decoder.name] = draws[0], {}
         if decoder.noise:
-            summary[decoder.name] = realism.draw_measures(draws, originals)
+            summary[decoder.name] = image_sets.draw_measures(draws, originals)
             drawn[decoder.name] = draws
     if _COMPARE.value:
         pictures["inversion"], summary["inversion"] = _inverted(encoder, originals), {}
     rows, psnr = [], {}
     for method, made in pictures.items():
-        measures = fidelity.measures(
+        measures = reconstructions.measures(
             encoder, tap, targets, made, originals, judge.tap("fc5") if judge else None
         )
         psnr[method] = [f"{value:.1f} dB" for value in measures["psnr"][: _GRID.value]]
-        summary[method] |= {name: fidelity.summary(values) for name, values in measures.items()}
-        summary[method] |= realism.measures(made, originals, judge.tap("conv4") if judge else None)
+        summary[method] |= {
+            name: reconstructions.summary(values) for name, values in measures.items()
+        }
+        summary[method] |= image_sets.measures(
+            made, originals, judge.tap("conv4") if judge else None
+        )
         rows += [
             {"image": name, "layer": _LAYER.value, "method": method}
             | {measure: values[row].item() for measure, values in measures.items()}
             for row, name in enumerate(found.names)
         ]
     if judge and len(originals) > 3:
-        known = realism.features(judge.tap("conv4"), originals)
-        halves = realism.kernel_distance(known[::2], known[1::2])
+        known = image_sets.features(judge.tap("conv4"), originals)
+        halves = image_sets.kernel_distance(known[::2], known[1::2])
         summary["originals"] = {"kernel_distance_of_halves": halves}
     record = {
         "encoder": encoder.name,
@@ -137,14 +145,14 @@ def main() -> int:
         "images_left_out": len(found.failures),
     }
     out.begin()
-    reporting.write_csv(out.held("results.csv"), rows)
+    files.write_csv(out.held("results.csv"), rows)
     metrics = {"images": len(originals), "methods": summary}
-    reporting.write_json(out.held("metrics.json"), metrics)
-    out.write_record(reporting.run_record(flags.FLAGS.flag_values_dict(), record))
+    files.write_json(out.held("metrics.json"), metrics)
+    out.write_record(files.run_record(flags.FLAGS.flag_values_dict(), record))
     for method, made in pictures.items():
         for name, picture in zip(found.names, made, strict=True):
             with out.spared():
-                reporting.write_png(out.path / _picture(method, name), picture)
+                files.write_png(out.path / _picture(method, name), picture)
     for name, draws in drawn.items():
         with out.spared():
             _write_draws(out.path / _draws(name), originals, draws)
@@ -187,7 +195,7 @@ def _write_grid(path: Path, originals: np.ndarray, pictures: dict[str, np.ndarra
     columns = {"original": originals[shown]}
     columns |= {method: made[shown] for method, made in pictures.items()}
     title = f"{_ENCODER.value} {_LAYER.value}: PSNR under each"
-    reporting.image_grid(path, columns, cell_labels=psnr, title=title)
+    files.image_grid(path, columns, cell_labels=psnr, title=title)
 
 
 def _write_draws(path: Path, originals: np.ndarray, draws: np.ndarray) -> None:
@@ -200,7 +208,7 @@ def _write_draws(path: Path, originals: np.ndarray, draws: np.ndarray) -> None:
     columns |= {f"draw {i + 1}": draws[i, shown] for i in range(min(_SHOWN_DRAWS, len(draws)))}
     columns["mean"] = made.mean(axis=0).round().astype(np.uint8)
     columns[f"deviation ×{_DEVIATION}"] = np.repeat(deviation, 3, axis=-1)
-    reporting.image_grid(path, columns)
+    files.image_grid(path, columns)
 
 
 if __name__ == "__main__":

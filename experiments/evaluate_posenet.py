@@ -16,11 +16,16 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import images, runtime
-from posenet_jax import evaluation, figures, pairs, reporting, scenes, strecha, weights
+from experiments.common import images, runtime
+from posenet_jax import scenes
+from posenet_jax.data import strecha, training_pairs
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.output_folder import OutputFolder
-from posenet_jax.training import Pairs
+from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.io.files import run_record, write_csv, write_json
+from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.report import pose_plots
+from posenet_jax.training.pose_training import Pairs
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -45,7 +50,7 @@ _REPORT_VIEW = math.radians(89.75)
 
 def _rendered_pairs(config: scenes.SceneConfig, atlas, mesh: Mesh, count: int) -> Pairs:
     """Host arrays of `count` pairs or a few less: those whose target is hidden are left out."""
-    source = pairs.RenderedPairs(atlas, config, _CHUNK, mesh)
+    source = training_pairs.RenderedPairs(atlas, config, _CHUNK, mesh)
     key = jax.random.key(_SEED.value)
     draws = [
         jax.device_get(source(jax.random.fold_in(key, i)))
@@ -54,7 +59,7 @@ def _rendered_pairs(config: scenes.SceneConfig, atlas, mesh: Mesh, count: int) -
     return jax.tree.map(lambda *parts: np.concatenate(parts), *draws)
 
 
-def _rows(name: str, errors: evaluation.PairErrors, labels: list[str]) -> list[dict]:
+def _rows(name: str, errors: pose_evaluation.PairErrors, labels: list[str]) -> list[dict]:
     columns = errors._asdict()
     return [
         {"set": name, "pair": label} | {key: float(values[i]) for key, values in columns.items()}
@@ -64,10 +69,12 @@ def _rows(name: str, errors: evaluation.PairErrors, labels: list[str]) -> list[d
 
 def _judge_rendered(encoder: weights.Encoder, drawn: Pairs, mesh: Mesh):
     """(figures, errors of the pairs that count, their predictions)."""
-    said = evaluation.predict(encoder, drawn.image, mesh)
+    said = pose_evaluation.predict(encoder, drawn.image, mesh)
     posed = drawn.pose_weight > 0
-    errors = evaluation.pair_errors(said.pose[posed], drawn.rotation[posed], drawn.centre[posed])
-    return evaluation.summary(said, drawn), errors, said
+    errors = pose_evaluation.pair_errors(
+        said.pose[posed], drawn.rotation[posed], drawn.centre[posed]
+    )
+    return pose_evaluation.summary(said, drawn), errors, said
 
 
 def _judge_strecha(encoder: weights.Encoder, folder: str, mesh: Mesh):
@@ -76,9 +83,9 @@ def _judge_strecha(encoder: weights.Encoder, folder: str, mesh: Mesh):
     found, failures = strecha.read_pairs(files, size=encoder.preprocessing.size, max_pixels=limit)
     for failure in failures:
         images.tell(failure)
-    said = evaluation.predict(encoder, found.image, mesh)
-    errors = evaluation.pair_errors(said.pose, found.rotation, found.centre)
-    figures_ = evaluation.rotation_summary(errors)
+    said = pose_evaluation.predict(encoder, found.image, mesh)
+    errors = pose_evaluation.pair_errors(said.pose, found.rotation, found.centre)
+    figures_ = pose_evaluation.rotation_summary(errors)
     scene = np.asarray([first.split("/")[0] for first, _ in found.names])
     figures_["scenes"] = {
         str(name): {
@@ -110,7 +117,7 @@ def main() -> int:
     if _PAIRS.value % _CHUNK:
         raise InputError(f"--pairs must be a multiple of {_CHUNK}, received {_PAIRS.value}")
     encoder = weights.load_encoder(_WEIGHTS.value)
-    evaluation.check_heads(encoder)
+    pose_evaluation.check_heads(encoder)
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     metrics, errors, rows, failures = {}, {}, [], 0
     if _STRECHA.value:
@@ -145,16 +152,16 @@ def main() -> int:
             easy, hard = said.easy[matched], said.hard[matched]
             match, others = said.match[matched], {"another street": easy, "the same street": hard}
     out.begin()
-    reporting.write_csv(out.held("pairs.csv"), rows)
+    write_csv(out.held("pairs.csv"), rows)
     record = {"encoder": encoder.name, "weights": encoder.fingerprint}
-    reporting.write_json(out.held("metrics.json"), record | metrics)
+    write_json(out.held("metrics.json"), record | metrics)
     left_out = failures + len(skipped)
-    run = reporting.run_record(flags.FLAGS.flag_values_dict(), record | {"left_out": left_out})
+    run = run_record(flags.FLAGS.flag_values_dict(), record | {"left_out": left_out})
     out.write_record(run)
     with out.spared():
-        figures.matching_figure(out.path / "matching.png", match, others)
+        pose_plots.matching_figure(out.path / "matching.png", match, others)
     with out.spared():
-        figures.rotation_figure(out.path / "rotation.png", errors)
+        pose_plots.rotation_figure(out.path / "rotation.png", errors)
     missing = out.finish(runtime.tell)
     for name, judged in metrics.items():
         _print(name, judged)

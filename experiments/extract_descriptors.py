@@ -6,7 +6,7 @@
 A run that was killed is finished by the same command. Several machines or devices share the work
 with --process_count=N and --process_index=0 to N-1, one command each, into one folder; on a cluster
 --distributed finds both.
-`posenet_jax.extraction.read_descriptors(OUT)` reads the result. Exit code: 0; 1 if some images
+`posenet_jax.bulk.extraction.read_descriptors(OUT)` reads the result. Exit code: 0; 1 if some images
 could not be read (they are named, and listed in manifest.json); 2 if the run could not be made.
 """
 
@@ -16,9 +16,11 @@ import time
 from absl import flags
 from tqdm import tqdm
 
-from experiments import inputs, processes, runtime
-from posenet_jax import extraction, reporting, weights
-from posenet_jax.descriptor_shards import DTYPES, FORMATS
+from experiments.common import inputs, processes, runtime
+from posenet_jax.bulk import extraction
+from posenet_jax.encoders import weights
+from posenet_jax.io import files
+from posenet_jax.shards.descriptor_shards import DTYPES, FORMATS
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the descriptors.", required=True)
 _LAYER = flags.DEFINE_string("layer", "fc5", "Whose activations, one of the encoder's taps.")
@@ -53,7 +55,7 @@ def main() -> int:
     )
     encoder = weights.load_encoder(_ENCODER.value)
     encoder.tap(_LAYER.value)
-    out = reporting.prepare_output(_OUT.value)
+    out = files.prepare_output(_OUT.value)
     start = time.perf_counter()
     share = -(-len(source) // count)
     with tqdm(total=share, unit="image", mininterval=1.0, dynamic_ncols=True) as bar:
@@ -69,9 +71,7 @@ def main() -> int:
     seconds = time.perf_counter() - start
     if not index:
         record = {"encoder": encoder.name, "weights": encoder.fingerprint}
-        reporting.write_json(
-            out / "run.json", reporting.run_record(flags.FLAGS.flag_values_dict(), record)
-        )
+        files.write_json(out / "run.json", files.run_record(flags.FLAGS.flag_values_dict(), record))
     rate = f"{summary.new / seconds:.0f} images/s, devices waiting {summary.wait_share:.0%}"
     state = "all shards done" if summary.finished else "other processes' shards not yet all done"
     print(f"{summary.extracted} of {summary.images} images in {out}, {state}; {rate}")

@@ -16,12 +16,15 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import images, runtime
-from posenet_jax import decoding, reconstruction, reporting, weights
+from experiments.common import images, runtime
+from posenet_jax import reconstruction
+from posenet_jax.decoders import decoding
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.inversion import Status
-from posenet_jax.output_folder import OutputFolder
-from posenet_jax.recipes import RECIPES, Recipe
+from posenet_jax.inversion.descent import Status
+from posenet_jax.inversion.recipes import RECIPES, Recipe
+from posenet_jax.io.files import image_grid, run_record, write_csv, write_png
+from posenet_jax.io.output_folder import OutputFolder
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -98,12 +101,12 @@ def _write(out: OutputFolder, originals, names, layers, record: dict) -> str:
             made, names, layer=layer, recipe=_RECIPE.value, seed=_SEED.value
         )
     ]
-    reporting.write_csv(out.held("results.csv"), rows)
-    out.write_record(reporting.run_record(flags.FLAGS.flag_values_dict(), record))
+    write_csv(out.held("results.csv"), rows)
+    out.write_record(run_record(flags.FLAGS.flag_values_dict(), record))
     for layer, made in layers.items():
         for name, picture in zip(names, made.image, strict=True):
             with out.spared():
-                reporting.write_png(out.path / _picture(name, layer), picture)
+                write_png(out.path / _picture(name, layer), picture)
     labels = {
         layer: [f"{value:.3f}" for value in made.result.relative_loss]
         for layer, made in layers.items()
@@ -111,7 +114,7 @@ def _write(out: OutputFolder, originals, names, layers, record: dict) -> str:
     columns = {"original": originals} | {layer: made.image for layer, made in layers.items()}
     title = f"{_ENCODER.value}, {_RECIPE.value}: relative loss under each reconstruction"
     with out.spared():
-        reporting.image_grid(out.path / "grid.png", columns, cell_labels=labels, title=title)
+        image_grid(out.path / "grid.png", columns, cell_labels=labels, title=title)
     return out.finish(runtime.tell)
 
 

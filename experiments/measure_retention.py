@@ -6,9 +6,9 @@
 
 Streets, cars and rooms are rendered, encoded and inverted with a trained and an untrained network
 (the control), and compared with the originals: colour, texture, edges toward the main vanishing
-point, verticals, the skyline (`posenet_jax.retention` says how). Photographs likewise, but for the
-skyline; their vanishing points are estimated from their edges. Linear probes, fitted on other
-scenes than they are scored on, say what can be read off the layer.
+point, verticals, the skyline (`posenet_jax.analysis.structure` says how). Photographs likewise, but
+for the skyline; their vanishing points are estimated from their edges. Linear probes, fitted on
+other scenes than they are scored on, say what can be read off the layer.
 
 Writes claims.csv (a row a claim: value, interval of 95 % over images, the same for a wrong image
 and for the untrained network, verdict), images.csv (every image's measures), claims.png, a grid of
@@ -28,19 +28,16 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import images, photo_sets, runtime
-from posenet_jax import (
-    analysis_figures,
-    claims,
-    findings,
-    recipes,
-    reporting,
-    scenes,
-    weights,
-)
+from experiments.common import images, photo_sets, runtime
+from posenet_jax import scenes
+from posenet_jax.analysis import claims, findings
+from posenet_jax.analysis.findings import Network
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.findings import Network
-from posenet_jax.output_folder import OutputFolder
+from posenet_jax.inversion import recipes
+from posenet_jax.io import files
+from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.report import analysis_plots
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -163,10 +160,10 @@ def main() -> int:
         both = (network.trained, network.untrained)
         rows += findings.probe_claims("cities", both, network.layer, known)
     out.begin()
-    reporting.write_csv(out.held("claims.csv"), rows)
-    reporting.write_csv(out.held("images.csv"), measures)
+    files.write_csv(out.held("claims.csv"), rows)
+    files.write_csv(out.held("images.csv"), measures)
     if compared:
-        reporting.write_csv(out.held("comparison.csv"), compared)
+        files.write_csv(out.held("comparison.csv"), compared)
     encoders = [encoder for one in networks for encoder in (one.trained, one.untrained)]
     record = {
         "weights": {encoder.name: encoder.fingerprint for encoder in encoders},
@@ -182,17 +179,17 @@ def main() -> int:
             for of in [findings.vanishing_errors(views)]
         }
     flag_values = flags.FLAGS.flag_values_dict()
-    out.write_record(reporting.run_record(flag_values, record))
+    out.write_record(files.run_record(flag_values, record))
     one = networks[0]
     first = [r for r in rows if (r["encoder"], r["layer"]) == (one.trained.name, one.layer)]
     with out.spared():
-        analysis_figures.claims_figure(out.path / "claims.png", first)
+        analysis_plots.claims_figure(out.path / "claims.png", first)
     layers = " and ".join(network.layer for network in networks)
     for group, columns in grids.items():
         what = "Rendered" if group in rendered else "Photographs:"
         title = f"{what} {group}, inverted from {layers}"
         with out.spared():
-            reporting.image_grid(out.path / f"{group}.png", columns, title=title)
+            files.image_grid(out.path / f"{group}.png", columns, title=title)
     missing = out.finish(runtime.tell)
     _print(rows)
     for row in compared:

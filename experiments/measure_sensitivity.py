@@ -21,10 +21,14 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import images, runtime
-from posenet_jax import analysis_figures, reporting, scenes, sensitivity, weights
+from experiments.common import images, runtime
+from posenet_jax import scenes
+from posenet_jax.analysis import sensitivity
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.output_folder import OutputFolder
+from posenet_jax.io.files import image_grid, run_record, write_csv
+from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.report import analysis_plots
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -73,25 +77,25 @@ def main() -> int:
         )
     rows = sensitivity.table(found.displacements)
     out.begin()
-    reporting.write_csv(out.held("sensitivity.csv"), rows)
+    write_csv(out.held("sensitivity.csv"), rows)
     seen = sensitivity.rotation_table(found.displacements)
     if seen:
-        reporting.write_csv(out.held("rotations.csv"), seen)
+        write_csv(out.held("rotations.csv"), seen)
     record = {
         "weights": {encoder.name: encoder.fingerprint for encoder in encoders},
         "scenes_left_out": found.left_out,
         "facades_left_out": len(skipped),
     }
     flag_values = flags.FLAGS.flag_values_dict()
-    out.write_record(reporting.run_record(flag_values, record))
+    out.write_record(run_record(flag_values, record))
     with out.spared():
-        analysis_figures.sensitivity_figure(out.path / "sensitivity.png", rows)
+        analysis_plots.sensitivity_figure(out.path / "sensitivity.png", rows)
     with out.spared():
         other = out.path / "sensitivity_other.png"
-        analysis_figures.sensitivity_figure(other, rows, unit="other")
+        analysis_plots.sensitivity_figure(other, rows, unit="other")
     title = f"Rendered {_KIND.value}: one change at a time"
     with out.spared():
-        reporting.image_grid(out.path / "grid.png", found.pictures, title=title)
+        image_grid(out.path / "grid.png", found.pictures, title=title)
     missing = out.finish(runtime.tell)
     _print(rows, seen, encoders[0].name)
     print(f"wrote {out.path}/{', '.join(files)} and run.json{missing}")

@@ -24,18 +24,16 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import images, runtime
-from posenet_jax import (
-    analysis_figures,
-    decoding,
-    pairs,
-    reporting,
-    scenes,
-    surgery,
-    weights,
-)
+from experiments.common import images, runtime
+from posenet_jax import scenes
+from posenet_jax.analysis import surgery
+from posenet_jax.data import training_pairs
+from posenet_jax.decoders import decoding
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.output_folder import OutputFolder
+from posenet_jax.io.files import image_grid, run_record, write_csv
+from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.report import analysis_plots
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -80,7 +78,7 @@ def _rendered(encoder: weights.Encoder, key: jax.Array) -> tuple[surgery.Images,
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     size = encoder.preprocessing.size
     config = scenes.CONFIGS[_KIND.value](height=size, width=size)
-    source = pairs.RenderedPairs(atlas, config, _BATCH, mesh)
+    source = training_pairs.RenderedPairs(atlas, config, _BATCH, mesh)
     made = []
     with tqdm(total=_SCENES.value + _FITTED.value, unit="pair", dynamic_ncols=True) as bar:
         for one_key, count in ((own_key, _SCENES.value), (other_key, _FITTED.value)):
@@ -104,7 +102,7 @@ def main() -> int:
     operated = list(surgery.operations(key, operands.descriptor, fitted))
     rows = surgery.table(encoder, operands, tqdm(operated, unit="operation", dynamic_ncols=True))
     out.begin()
-    reporting.write_csv(out.held("surgery.csv"), rows)
+    write_csv(out.held("surgery.csv"), rows)
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
@@ -115,14 +113,14 @@ def main() -> int:
         "left_out": failures,
     }
     flag_values = flags.FLAGS.flag_values_dict()
-    out.write_record(reporting.run_record(flag_values, record))
+    out.write_record(run_record(flag_values, record))
     with out.spared():
-        analysis_figures.surgery_figure(out.path / "surgery.png", rows)
+        analysis_plots.surgery_figure(out.path / "surgery.png", rows)
     if decoder:
         columns = surgery.pictures(decoder, operands, operated, count=_SHOWN.value)
         title = f"{encoder.name} fc5, operated on and decoded"
         with out.spared():
-            reporting.image_grid(out.path / "pictures.png", columns, title=title)
+            image_grid(out.path / "pictures.png", columns, title=title)
     missing = out.finish(runtime.tell)
     print(f"wrote {out.path}/{', '.join(files)} and run.json{missing}")
     return 1 if failures or out.failures else 0

@@ -6,7 +6,7 @@
 Writes images/NNNN_{0,1}.png, grid.png (each pair side by side, labelled with the angle between the
 cameras in degrees) and run.json. With --interventions, images/NNNN_NAME.png and a grid of what one
 change alone does to each scene: of noise, photograph, colour, texture, light, clutter or geometry,
-or of the camera's pose (`posenet_jax.interventions` says how much).
+or of the camera's pose (`posenet_jax.scenes.interventions` says how much).
 Results of an earlier run in the same folder are replaced. The same seed on the same machine gives
 the same bytes. Exit code: 0; 1 if some facades could not be read or pictures not be written (they
 are named); 2 if nothing could be rendered.
@@ -17,9 +17,14 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 
-from experiments import images, runtime
-from posenet_jax import evaluation, interventions, pairs, reporting, scenes, training
-from posenet_jax.output_folder import OutputFolder
+from experiments.common import images, runtime
+from posenet_jax import scenes
+from posenet_jax.data import training_pairs
+from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.io.files import image_grid, run_record, write_png
+from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.scenes import interventions
+from posenet_jax.training import pose_training
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
@@ -45,22 +50,22 @@ def _picture(number: int, suffix: str) -> str:
 def _write(out: OutputFolder, columns: dict[str, np.ndarray], suffixes: list[str], **labels) -> str:
     """The pictures [N, H, W, 3] of every column and the page of all; what `out.finish` returns."""
     out.begin()
-    out.write_record(reporting.run_record(flags.FLAGS.flag_values_dict()))
+    out.write_record(run_record(flags.FLAGS.flag_values_dict()))
     for suffix, pictures in zip(suffixes, columns.values(), strict=True):
         for number, image in enumerate(pictures):
             with out.spared():
-                reporting.write_png(out.path / _picture(number, suffix), image)
+                write_png(out.path / _picture(number, suffix), image)
     with out.spared():
-        reporting.image_grid(out.path / "grid.png", columns, **labels)
+        image_grid(out.path / "grid.png", columns, **labels)
     return out.finish(runtime.tell)
 
 
-def _write_pairs(out: OutputFolder, key: jax.Array, source: pairs.RenderedPairs) -> str:
+def _write_pairs(out: OutputFolder, key: jax.Array, source: training_pairs.RenderedPairs) -> str:
     draws = range(-(-_NUM.value // _BATCH))
     made = [jax.device_get(source(jax.random.fold_in(key, i))) for i in draws]
     views = jax.tree.map(lambda *xs: np.concatenate(xs)[: _NUM.value], *made)
-    truth = training.relative_poses(views.rotation, views.centre)
-    angles = evaluation.rotation_errors(np.zeros_like(truth), truth)
+    truth = pose_training.relative_poses(views.rotation, views.centre)
+    angles = pose_evaluation.rotation_errors(np.zeros_like(truth), truth)
     columns = {"view 1": views.image[:, 0], "view 2": views.image[:, 1]}
     labels = {"view 2": [f"{angle:.0f}°" for angle in angles]}
     title = f"Rendered {_KIND.value}: two views of one target"
@@ -93,7 +98,7 @@ def main() -> int:
     if _INTERVENTIONS.value:
         missing = _write_interventions(out, scene_key, atlas, config)
     else:
-        source = pairs.RenderedPairs(atlas, config, _BATCH, mesh)
+        source = training_pairs.RenderedPairs(atlas, config, _BATCH, mesh)
         missing = _write_pairs(out, scene_key, source)
     print(f"wrote {out.path}/grid.png, run.json and images/{missing}")
     return 1 if skipped or out.failures else 0

@@ -24,24 +24,19 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import photo_sets, runtime
-from posenet_jax import (
-    findings,
-    pairs,
-    recipes,
-    report_closing,
-    report_decoders,
-    report_page,
-    reporting,
-    scenes,
-    sensitivity,
-    surgery,
-    weights,
-)
-from posenet_jax import report_parts as parts
+from experiments.common import photo_sets, runtime
+from posenet_jax import scenes
+from posenet_jax.analysis import findings, sensitivity, surgery
+from posenet_jax.data import training_pairs
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.output_folder import OutputFolder
-from posenet_jax.run_files import read_csv
+from posenet_jax.inversion import recipes
+from posenet_jax.io import files
+from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.io.run_files import read_csv
+from posenet_jax.report import closing_sections, decoder_sections
+from posenet_jax.report import page as report_page
+from posenet_jax.report import sections as parts
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _PHOTOS = flags.DEFINE_list(
@@ -211,7 +206,7 @@ def _inverted(sets, encoders, beside, key, judge) -> dict[str, list[parts.Invert
 
 def _learning(out, encoder, streets) -> report_page.Section:
     with tqdm(total=_BATCHES.value, desc="learning by heart", unit="batch") as bar:
-        return report_decoders.learning(
+        return decoder_sections.learning(
             out, encoder, streets, steps=_BATCHES.value, seed=_SEED.value, progress=bar.update
         )
 
@@ -227,7 +222,7 @@ def _sensitivity(out, encoders, atlas, config, key, mesh) -> report_page.Section
 
 def _surgery(out, encoder, atlas, config, key, mesh) -> report_page.Section:
     own, other, noise = jax.random.split(key, 3)
-    source = pairs.RenderedPairs(atlas, config, _BATCH.value * mesh.size, mesh)
+    source = training_pairs.RenderedPairs(atlas, config, _BATCH.value * mesh.size, mesh)
     with tqdm(total=2 * _PAIRS.value, desc="surgery", unit="pair") as bar:
         images, fitted = (
             surgery.rendered(encoder, source, key=k, count=_PAIRS.value, progress=bar.update)
@@ -251,7 +246,7 @@ def _write(out: OutputFolder, made: Path, html: str, record: dict) -> str:
     out.write_record(record)
     with out.spared():
         page = html.encode()
-        reporting.write_atomically(out.held("report.html"), lambda file: file.write(page))
+        files.write_atomically(out.held("report.html"), lambda file: file.write(page))
     for figure in sorted(made.glob("*.png")):
         with out.spared():
             _copy(figure, out.path / figure.name)
@@ -260,7 +255,7 @@ def _write(out: OutputFolder, made: Path, html: str, record: dict) -> str:
 
 def _copy(file: Path, path: Path) -> None:
     content = file.read_bytes()
-    reporting.write_atomically(path, lambda file: file.write(content))
+    files.write_atomically(path, lambda file: file.write(content))
 
 
 def main() -> int:
@@ -286,7 +281,7 @@ def _make(made: Path) -> int:
     out = OutputFolder(_OUT.value, "report", _files([*kinds, *photos]))
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     keys = jax.random.split(jax.random.key(_SEED.value), 7)
-    _, atlas, _ = pairs.facade_atlases(None, keys[0], mesh)
+    _, atlas, _ = training_pairs.facade_atlases(None, keys[0], mesh)
     size = encoders[0].preprocessing.size
     drawn = _rendered(kinds, keys[1], atlas, mesh, size)
     sections = [
@@ -307,7 +302,7 @@ def _make(made: Path) -> int:
     }
     sections += [shown[group] for group in ("streets", *photos)]
     sections.append(_learning(made, encoders[0], originals["streets"]))
-    sections.append(report_decoders.decoders(made, encoders[0], originals["streets"], keys[3]))
+    sections.append(decoder_sections.decoders(made, encoders[0], originals["streets"], keys[3]))
     sections += [shown[group] for group in kinds if group != "streets"]
     known = _known(kinds, keys[6], atlas, mesh, size)
     floors = _floors(originals | photos, known, encoders[0], judge)
@@ -319,9 +314,9 @@ def _make(made: Path) -> int:
     if not claims:
         views = drawn | {name: findings.photograph_set(images) for name, images in photos.items()}
         claims = _measured_claims(inverted, views, encoders, known["streets"])
-        reporting.write_csv(made / "claims.csv", claims)
-    sections.append(report_closing.claims_section(claims))
-    record = reporting.run_record(
+        files.write_csv(made / "claims.csv", claims)
+    sections.append(closing_sections.claims_section(claims))
+    record = files.run_record(
         flags.FLAGS.flag_values_dict(),
         {
             "weights": {
@@ -332,7 +327,7 @@ def _make(made: Path) -> int:
             "photographs_left_out": failures,
         },
     )
-    sections.append(report_closing.record_section(record, record["command"]))
+    sections.append(closing_sections.record_section(record, record["command"]))
     html = report_page.page("What pose descriptors keep", _INTRODUCTION, sections)
     missing = _write(out, made, html, record)
     print(f"wrote {out.path}/report.html, figures as PNG, tables as CSV, and run.json{missing}")

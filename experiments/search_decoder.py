@@ -23,12 +23,15 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from experiments import decoder_inputs, run_sources, runtime
-from posenet_jax import decoder_evaluation, decoder_training, decoding, output_folder, reporting
-from posenet_jax.decoder import NETWORKS
-from posenet_jax.decoder_figures import search_figure
+from experiments.common import decoder_inputs, run_sources, runtime
+from posenet_jax.decoders import decoding
+from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.errors import InputError
-from posenet_jax.run_files import read_csv
+from posenet_jax.evaluation import decoder_evaluation
+from posenet_jax.io import files, output_folder
+from posenet_jax.io.run_files import read_csv
+from posenet_jax.report.decoder_plots import search_figure
+from posenet_jax.training import decoder_training
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the search.", required=True)
 _STAGE = flags.DEFINE_enum("stage", None, ["coarse", "fine"], "Which search.", required=True)
@@ -120,7 +123,7 @@ def main() -> int:
         run_sources.check(record, "the trials done", data.sources, options)
     facts: dict[str, Any] = {"encoder": data.encoder.name, "weights": data.encoder.fingerprint}
     facts |= {"sources": data.sources, "options": options}
-    reporting.write_json(record, reporting.run_record(flags.FLAGS.flag_values_dict(), facts))
+    files.write_json(record, files.run_record(flags.FLAGS.flag_values_dict(), facts))
     rows = [done[rate] for rate in rates if rate in done]
     pending = [rate for rate in rates if rate not in done]
     total = _BATCHES.value * len(rates)
@@ -129,10 +132,10 @@ def main() -> int:
     ) as bar:
         for rate in pending:
             rows.append(_trial(data, rate, bar))
-            reporting.write_csv(table, rows)
+            files.write_csv(table, rows)
     judge = "loss" if _STAGE.value == "coarse" else "validation_mse"
     rows.sort(key=lambda row: row[judge])
-    reporting.write_csv(table, rows)
+    files.write_csv(table, rows)
     stages = {name: _rows(workdir / f"{name}.csv") for name in ("coarse", "fine")}
     search_figure(workdir / "search.png", {name: rows for name, rows in stages.items() if rows})
     print("learning rate   training loss   validation error; best first")

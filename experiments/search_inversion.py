@@ -17,13 +17,16 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import images, runtime
-from posenet_jax import bulk_inversion, reporting, search, search_figures, weights
+from experiments.common import images, runtime
+from posenet_jax.bulk import bulk_inversion, search
+from posenet_jax.bulk.search import STAGES
 from posenet_jax.data.sources import DatasetExamples, NamedImage
+from posenet_jax.encoders import weights
 from posenet_jax.errors import ImageError, InputError
-from posenet_jax.output_folder import OutputFolder
-from posenet_jax.preprocessing import Preprocessing
-from posenet_jax.search import STAGES
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io.files import image_grid, run_record, write_csv
+from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.report import search_plots
 
 _STAGE = flags.DEFINE_enum("stage", None, ["1", "2"], "Which of the two searches.", required=True)
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
@@ -139,7 +142,7 @@ def _sheet(path: Path, pictures, originals: np.ndarray, columns, rows, title: st
         for row in rows
     ]
     by_image = {f"image {i + 1}": np.stack([each[i] for each in shown]) for i in range(count)}
-    reporting.image_grid(path, by_image, row_labels=labels, title=f"stage {_STAGE.value}, {title}")
+    image_grid(path, by_image, row_labels=labels, title=f"stage {_STAGE.value}, {title}")
 
 
 def _summarise(columns) -> None:
@@ -177,18 +180,18 @@ def main() -> int:
         folder = out.path / f"rung-{number}-of-{len(rungs)}"
         columns = _run_rung(encoder, judge, originals, drawn, steps, folder)
     out.begin()
-    reporting.write_csv(out.held("trials.csv"), search.table(columns))
+    write_csv(out.held("trials.csv"), search.table(columns))
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
         "judge": judge.fingerprint,
         "images": [image.name for image in originals],
     }
-    out.write_record(reporting.run_record(flags.FLAGS.flag_values_dict(), record))
+    out.write_record(run_record(flags.FLAGS.flag_values_dict(), record))
     with out.spared():
-        search_figures.loss_figure(out.path / "loss.png", stage, columns)
+        search_plots.loss_figure(out.path / "loss.png", stage, columns)
     with out.spared():
-        search_figures.parallel_figure(out.path / "parallel.png", stage, columns)
+        search_plots.parallel_figure(out.path / "parallel.png", stage, columns)
     _sheets(out, folder, np.stack([image for _, image in originals]), columns)
     missing = out.finish(runtime.tell)
     _summarise(columns)

@@ -16,14 +16,17 @@ the generator's; 2 at a draw). Stops with a sentence when one side has won. heal
 import numpy as np
 from absl import flags
 
-from experiments import decoder_inputs, decoder_run, runtime
-from posenet_jax import decoder_evaluation, decoder_training, decoding, realism, weights
-from posenet_jax.adversarial import Game
-from posenet_jax.collapse import collapse
-from posenet_jax.decoder_evaluation import ImageSet
-from posenet_jax.decoder_figures import health_figure, read_metrics
+from experiments.common import decoder_inputs, decoder_run, runtime
+from posenet_jax.decoders import decoding
+from posenet_jax.encoders import weights
 from posenet_jax.errors import Collapsed
+from posenet_jax.evaluation import decoder_evaluation, image_sets
+from posenet_jax.evaluation.decoder_evaluation import ImageSet
 from posenet_jax.reconstruction import measures
+from posenet_jax.report.decoder_plots import health_figure, read_metrics
+from posenet_jax.training import decoder_training
+from posenet_jax.training.adversarial import Game
+from posenet_jax.training.collapse import collapse
 
 flags.set_default(decoder_run.LEARNING_RATE, 2e-4)
 flags.set_default(decoder_run.NETWORK, "sharp")
@@ -106,8 +109,8 @@ def main() -> int:
         return {
             "relative_loss": float(found["picture_relative_loss"].mean()),
             "judge_relative_loss": float(found["judge_relative_loss"].mean()),
-            **realism.measures(pictures, images.images, judge.tap("conv4")),
-            **realism.draw_measures(draws, images.images),
+            **image_sets.measures(pictures, images.images, judge.tap("conv4")),
+            **image_sets.draw_measures(draws, images.images),
         }
 
     def watch(workdir) -> None:

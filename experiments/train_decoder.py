@@ -11,10 +11,10 @@ training neighbour; last curve.png. `--limit=8 --batch_size=8 --smallest_crop=1`
 
 from absl import flags
 
-from experiments import decoder_inputs, decoder_run, runtime
-from posenet_jax import decoding
-from posenet_jax.decoder_figures import curve_figure
-from posenet_jax.decoder_training import DecoderConfig, init_state
+from experiments.common import decoder_inputs, decoder_run, runtime
+from posenet_jax.decoders import decoding
+from posenet_jax.report.decoder_plots import curve_figure
+from posenet_jax.training.decoder_training import DecoderConfig, init_state
 
 _PLATEAU = flags.DEFINE_integer(
     "plateau",

@@ -17,22 +17,19 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments import images, run_sources, runtime
-from posenet_jax import (
-    evaluation,
-    output_folder,
-    pairs,
-    reporting,
-    scenes,
-    training,
-    training_loop,
-    weights,
-)
+from experiments.common import images, run_sources, runtime
+from posenet_jax import scenes
+from posenet_jax.data import training_pairs
+from posenet_jax.data.virtual_rotation import VirtualRotation
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.photographs import VirtualRotation
-from posenet_jax.preprocessing import Preprocessing, channel_means
+from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.images.preprocessing import Preprocessing, channel_means
+from posenet_jax.io import output_folder
+from posenet_jax.io.files import run_record, write_json
+from posenet_jax.training import pose_training, training_loop
 
-_DEFAULTS = training.TrainConfig()
+_DEFAULTS = pose_training.TrainConfig()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _ARCHITECTURE = flags.DEFINE_enum(
     "architecture", _DEFAULTS.architecture, ["streetnet", "compact"], "Which encoder."
@@ -94,23 +91,23 @@ def _key(purpose: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(_SEED.value), purpose)
 
 
-def _sources(config: training.TrainConfig, mesh: Mesh):
+def _sources(config: pose_training.TrainConfig, mesh: Mesh):
     """(rendered source, photograph source or None, source of held-out streets)."""
     atlas, other_atlas, _ = images.facade_atlases(_FACADES.value, _key(1), mesh, _WORKDIR.value)
     scene = scenes.SceneConfig(angle_between=(0.0, math.radians(_MAX_ANGLE.value)))
     noisy = dataclasses.replace(scene.development, noise=_NOISE.value)
     varied = dataclasses.replace(scene, development=noisy, centre_jitter=_CENTRE_JITTER.value)
-    rendered = pairs.RenderedPairs(atlas, varied, config.rendered_pairs, mesh)
-    held_out = pairs.RenderedPairs(other_atlas, scene, config.rendered_pairs, mesh)
+    rendered = training_pairs.RenderedPairs(atlas, varied, config.rendered_pairs, mesh)
+    held_out = training_pairs.RenderedPairs(other_atlas, scene, config.rendered_pairs, mesh)
     if not _PHOTOS.value:
         return rendered, None, held_out
     files = images.listed(_PHOTOS.value, _WORKDIR.value)
-    photos, failures = pairs.load_photos(files, mesh, max_pixels=images.MAX_PIXELS.value)
+    photos, failures = training_pairs.load_photos(files, mesh, max_pixels=images.MAX_PIXELS.value)
     for failure in failures:
         images.tell(failure)
     virtual = VirtualRotation()
     noisy = dataclasses.replace(virtual.development, noise=_NOISE.value)
-    source = pairs.PhotoPairs(
+    source = training_pairs.PhotoPairs(
         photos,
         config.photo_pairs,
         mesh,
@@ -120,17 +117,17 @@ def _sources(config: training.TrainConfig, mesh: Mesh):
     return rendered, source, held_out
 
 
-def _pose_scale(rendered: pairs.RenderedPairs) -> weights.PoseScale:
+def _pose_scale(rendered: training_pairs.RenderedPairs) -> weights.PoseScale:
     draws = [rendered.poses(jax.random.fold_in(_key(2), i)) for i in range(_POSE_DRAWS)]
     rotation, centre, visible = (
         np.concatenate([np.asarray(d[i]) for d in draws]) for i in range(3)
     )
-    return training.pose_scale(
-        training.relative_poses(jnp.asarray(rotation[visible]), jnp.asarray(centre[visible]))
+    return pose_training.pose_scale(
+        pose_training.relative_poses(jnp.asarray(rotation[visible]), jnp.asarray(centre[visible]))
     )
 
 
-def _held_out(source: pairs.RenderedPairs) -> training.Pairs:
+def _held_out(source: training_pairs.RenderedPairs) -> pose_training.Pairs:
     draws = [
         source(jax.random.fold_in(_key(3), i)) for i in range(-(-_HELD_OUT.value // source.count))
     ]
@@ -143,7 +140,7 @@ def main() -> int:
         raise InputError("--photo_pose needs photographs: give --photos")
     workdir = output_folder.prepare_workdir(_WORKDIR.value)
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
-    config = training.TrainConfig(
+    config = pose_training.TrainConfig(
         architecture=_ARCHITECTURE.value,
         steps=_STEPS.value,
         rendered_pairs=_RENDERED.value,
@@ -166,31 +163,35 @@ def main() -> int:
     sample = np.asarray(rendered(_key(4)).image).reshape((-1, 100, 100, 3))
     space = Preprocessing(means=channel_means(sample))
     scale = _pose_scale(rendered)
-    record = reporting.run_record(flags.FLAGS.flag_values_dict(), {"sources": sources})
-    reporting.write_json(workdir / "run.json", record)
+    record = run_record(flags.FLAGS.flag_values_dict(), {"sources": sources})
+    write_json(workdir / "run.json", record)
 
-    def batch(step: int) -> tuple[training.Pairs, ...]:
+    def batch(step: int) -> tuple[pose_training.Pairs, ...]:
         rendered_key, photo_key = jax.random.split(jax.random.fold_in(_key(5), step))
         return (rendered(rendered_key),) + ((photos(photo_key),) if photos else ())
 
     def step(state, batches):
-        return training.train_step(state, batches, scale, config=config, space=space, mesh=mesh)
+        return pose_training.train_step(
+            state, batches, scale, config=config, space=space, mesh=mesh
+        )
 
     def export(state) -> weights.Encoder:
         params = state.ema_params
-        return training.in_image_units(params, config, space, scale, _ARCHITECTURE.value)
+        return pose_training.in_image_units(params, config, space, scale, _ARCHITECTURE.value)
 
     def evaluate(state) -> dict[str, float]:
         """Figures on held-out streets; the weights that have them are written beside them."""
         encoder = jax.device_get(export(state))
-        figures = evaluation.summary(evaluation.predict(encoder, held_out.image, mesh), held_out)
+        figures = pose_evaluation.summary(
+            pose_evaluation.predict(encoder, held_out.image, mesh), held_out
+        )
         weights.save_encoder(workdir / "weights.safetensors", encoder)
         saved = weights.load_encoder(workdir / "weights.safetensors")
         record = {"figures": figures, "fingerprint": saved.fingerprint, "steps": int(state.step)}
-        reporting.write_json(workdir / "weights.json", record)
+        write_json(workdir / "weights.json", record)
         return {name: value for name, value in figures.items() if isinstance(value, float)}
 
-    first = jax.device_put(training.init_state(config), pairs.on_every_device(mesh))
+    first = jax.device_put(pose_training.init_state(config), training_pairs.on_every_device(mesh))
     loop = training_loop.LoopConfig(steps=config.steps)
     with tqdm(
         total=config.steps, initial=done, unit="step", mininterval=2.0, dynamic_ncols=True

@@ -11,14 +11,15 @@ decoder = posenet_jax.load_decoder("streetnet-fc5")
 pictures = encoder.preprocessing.to_image(posenet_jax.decode(decoder, targets))
 """
 
-from posenet_jax import metrics, recipes
-from posenet_jax.decoding import Decoder, decode, load_decoder, save_decoder
-from posenet_jax.engine import Result, invert
+from posenet_jax import metrics
+from posenet_jax.decoders.decoding import Decoder, decode, load_decoder, save_decoder
+from posenet_jax.encoders.weights import Encoder, Tap, load_encoder, random_encoder, save_encoder
 from posenet_jax.errors import ImageError, InputError
-from posenet_jax.inversion import Status
-from posenet_jax.preprocessing import Preprocessing
-from posenet_jax.recipes import Recipe
-from posenet_jax.weights import Encoder, Tap, load_encoder, random_encoder, save_encoder
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.inversion import recipes
+from posenet_jax.inversion.descent import Status
+from posenet_jax.inversion.engine import Result, invert
+from posenet_jax.inversion.recipes import Recipe
 
 __version__ = "0.1.0"
 

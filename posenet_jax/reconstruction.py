@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from posenet_jax import engine, metrics
-from posenet_jax.decoding import Decoder, decode
+from posenet_jax import metrics
+from posenet_jax.decoders.decoding import Decoder, decode
+from posenet_jax.encoders.weights import Encoder, Tap
 from posenet_jax.errors import InputError
-from posenet_jax.inversion import Status
-from posenet_jax.recipes import Recipe
-from posenet_jax.weights import Encoder, Tap
+from posenet_jax.inversion import engine
+from posenet_jax.inversion.descent import Status
+from posenet_jax.inversion.recipes import Recipe
 
 Array = jax.Array
 

@@ -26,7 +26,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import pytest
 
-from posenet_jax import layers, upconvolution, winograd
+from posenet_jax.nn import layers, upconvolution, winograd
 
 gc.freeze()
 gc.set_threshold(20_000)
@@ -60,7 +60,7 @@ _LONG = (
     "test_bulk_inversion.py",
     "test_report.py",
     "test_scenes.py",
-    "test_decoder.py",
+    "test_networks.py",
     "test_decoder_training.py",
     "test_upconvolution.py",
 )

@@ -13,24 +13,17 @@ from jax.sharding import Mesh
 from PIL import Image
 
 import posenet_jax
-from posenet_jax import (
-    decoding,
-    engine,
-    extraction,
-    fidelity,
-    geometry,
-    metrics,
-    numerics,
-    recipes,
-    reconstruction,
-    scenes,
-    weights,
-)
+from posenet_jax import geometry, metrics, numerics, reconstruction, scenes
+from posenet_jax.bulk import extraction
 from posenet_jax.data.sources import FolderImages
-from posenet_jax.decoder import Mirror
-from posenet_jax.decoding import Decoder
-from posenet_jax.preprocessing import Preprocessing
-from posenet_jax.slots import Job
+from posenet_jax.decoders import decoding
+from posenet_jax.decoders.decoding import Decoder
+from posenet_jax.decoders.networks import Mirror
+from posenet_jax.encoders import weights
+from posenet_jax.evaluation import reconstructions
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.inversion import engine, recipes
+from posenet_jax.inversion.slots import Job
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     # Together: what is compiled depends on both, and each is noticed beside the other.
@@ -167,7 +160,7 @@ def reconstructed(_):
     made = reconstruction.reconstruct(encoder(), "fc5", IMAGES, key=key(), recipe=recipe)
     tap = encoder().tap("fc5")
     seen = reconstruction.descriptors(tap, IMAGES, SPACE)
-    same = fidelity.measures(encoder(), tap, seen, IMAGES, IMAGES, judge)  # infinite PSNR
+    same = reconstructions.measures(encoder(), tap, seen, IMAGES, IMAGES, judge)  # infinite PSNR
     return {**vars(made), "result": vars(made.result)}, same
 
 

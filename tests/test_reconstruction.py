@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from posenet_jax import metrics, recipes, reconstruction, weights
+from posenet_jax import metrics, reconstruction
+from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
+from posenet_jax.inversion import recipes
 
 pytestmark = pytest.mark.optimised
 

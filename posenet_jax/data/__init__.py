@@ -1,1 +1,1 @@
-"""Data sets: their files, their splits and what training and inversion take from them."""
+"""Images and pairs of views to work on: sources, data sets, streams, training pairs."""

@@ -13,10 +13,10 @@ from typing import Any
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from posenet_jax.data.threads import map_in_threads
 from posenet_jax.errors import InputError
-from posenet_jax.image_files import shown
-from posenet_jax.run_files import COUNT, brief, read_json
+from posenet_jax.images.image_files import shown
+from posenet_jax.io.run_files import COUNT, brief, read_json
+from posenet_jax.threads import map_in_threads
 
 INFO = "dataset_info.json"
 

@@ -11,8 +11,8 @@ import grain
 import numpy as np
 
 from posenet_jax.data.sources import NamedImage
-from posenet_jax.data.threads import cores
 from posenet_jax.errors import ImageError, InputError
+from posenet_jax.threads import cores
 
 Transform = Callable[[NamedImage], dict[str, np.ndarray]]
 

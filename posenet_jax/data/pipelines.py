@@ -21,9 +21,9 @@ import numpy as np
 
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.data.street_view_pairs import PairArrays
-from posenet_jax.data.threads import cores
 from posenet_jax.errors import ImageError, InputError
-from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.threads import cores
 
 Item = Any
 Batch = Any

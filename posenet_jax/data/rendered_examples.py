@@ -19,8 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posenet_jax import numerics, scenes
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.data.splits import Split, split_of
-from posenet_jax.data.threads import map_in_threads
-from posenet_jax.image_files import png
+from posenet_jax.images.image_files import png
+from posenet_jax.threads import map_in_threads
 
 Array = jax.Array
 

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 
 from posenet_jax.data.geodesy import Location, east_north_up
-from posenet_jax.data.image_list import ImageList
 from posenet_jax.data.text_lines import Line, read_lines
 from posenet_jax.errors import InputError
-from posenet_jax.image_files import shown
+from posenet_jax.images.image_files import shown
+from posenet_jax.images.image_list import ImageList
 
 FIELD_OF_VIEW = math.radians(89.75)
 """Horizontal, of every image."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from posenet_jax.errors import InputError
-from posenet_jax.image_files import shown
+from posenet_jax.images.image_files import shown
 
 
 class Line(NamedTuple):

@@ -21,25 +21,20 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posenet_jax import whole_files
 from posenet_jax.data.dataset_metadata import dataset_builder, dataset_recipe
-from posenet_jax.data.image_list import ImageList, as_list
 from posenet_jax.data.rendered_examples import RenderedExamples
 from posenet_jax.data.sources import TRACES
 from posenet_jax.data.splits import Split, split_of
-from posenet_jax.data.street_view import (
-    FIELD_OF_VIEW,
-    StreetViewImage,
-    listed_files,
-    scan_folder,
-)
+from posenet_jax.data.street_view import FIELD_OF_VIEW, StreetViewImage, listed_files, scan_folder
 from posenet_jax.data.street_view_pairs import camera_normal
-from posenet_jax.data.threads import map_in_threads
 from posenet_jax.data.traces import Tracer, read_traces
 from posenet_jax.errors import ImageError, InputError
-from posenet_jax.image_files import MAX_PIXELS, decode_image, is_plain_jpeg, png, shown
-from posenet_jax.preprocessing import Preprocessing
+from posenet_jax.images.image_files import MAX_PIXELS, decode_image, is_plain_jpeg, png, shown
+from posenet_jax.images.image_list import ImageList, as_list
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io import whole_files
 from posenet_jax.scenes import CONFIGS
+from posenet_jax.threads import map_in_threads
 
 Example = tuple[str | int, dict[str, Any]]
 

@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 
-from posenet_jax.data.image_list import DIGEST_BYTES, file_digest
 from posenet_jax.data.sources import ImageSource, NamedImage
-from posenet_jax.data.threads import map_in_threads
+from posenet_jax.images.image_list import DIGEST_BYTES, file_digest
+from posenet_jax.threads import map_in_threads
 
 _TRACE = np.dtype([("times", "<i8", 2), ("digest", "u1", DIGEST_BYTES)])
 

@@ -8,7 +8,6 @@ from posenet_jax.scenes.atlas import (
     atlas_from_folder,
     procedural_atlas,
 )
-from posenet_jax.scenes.city import City, SceneKeys, build_city, sample_city, scene_keys
 from posenet_jax.scenes.config import (
     CONFIGS,
     CarConfig,
@@ -17,7 +16,8 @@ from posenet_jax.scenes.config import (
     SceneConfig,
     ViewConfig,
 )
-from posenet_jax.scenes.pairs import (
+from posenet_jax.scenes.raycast import Camera, World, moved
+from posenet_jax.scenes.rendering import (
     Geometry,
     Scene,
     Views,
@@ -31,8 +31,8 @@ from posenet_jax.scenes.pairs import (
     scenes_from_keys,
     vanishing_points,
 )
-from posenet_jax.scenes.raycast import Camera, World, moved
 from posenet_jax.scenes.shading import Semantic
+from posenet_jax.scenes.street.city import City, SceneKeys, build_city, sample_city, scene_keys
 from posenet_jax.scenes.views import sample_pair
 
 __all__ = [

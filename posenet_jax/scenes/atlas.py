@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posenet_jax.data.image_list import ImageList, as_list
 from posenet_jax.errors import ImageError, InputError
-from posenet_jax.image_files import MAX_PIXELS, read_images, shown
+from posenet_jax.images.image_files import MAX_PIXELS, read_images, shown
+from posenet_jax.images.image_list import ImageList, as_list
+from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.numerics import own_dtypes, seed_key
-from posenet_jax.preprocessing import Preprocessing
 from posenet_jax.scenes import facades, patterns
 
 Array = jax.Array

@@ -6,7 +6,10 @@ The functions are unbatched; `world` is what the kind's `build` makes.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from posenet_jax.scenes import bodywork, cars, city, config, interiors, rooms, streets, views
+from posenet_jax.scenes import config, views
+from posenet_jax.scenes.car import bodywork, cars
+from posenet_jax.scenes.room import interiors, rooms
+from posenet_jax.scenes.street import city, streets
 
 
 class Kind(NamedTuple):

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from posenet_jax import geometry
 from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes import raycast, shading
-from posenet_jax.scenes.cars import NUM_CARS, CarScene
-from posenet_jax.scenes.city import LOTS, City
+from posenet_jax.scenes.car.cars import NUM_CARS, CarScene
 from posenet_jax.scenes.config import CarConfig, RoomConfig, SceneConfig, ViewConfig
 from posenet_jax.scenes.raycast import Camera, Hit, World
-from posenet_jax.scenes.rooms import WALLS, Room
+from posenet_jax.scenes.room.rooms import WALLS, Room
 from posenet_jax.scenes.solids import Solids, Wedges, between, triple
+from posenet_jax.scenes.street.city import LOTS, City
 
 Array = jax.Array
 

@@ -1,0 +1,1 @@
+"""What scripts share: flags, images, processes, the run itself."""

@@ -1,0 +1,89 @@
+"""How every script lists and reads image files; what is left out is said once, on stderr."""
+
+import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import jax
+from absl import flags
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from posenet_jax import scenes
+from posenet_jax.data import training_pairs
+from posenet_jax.data.sources import FolderImages
+from posenet_jax.errors import ImageError, InputError
+from posenet_jax.images import image_files
+from posenet_jax.images.image_list import ImageList, folder_of, list_images
+from posenet_jax.images.preprocessing import Preprocessing
+
+MAX_PIXELS = flags.DEFINE_integer(
+    "max_pixels",
+    image_files.MAX_PIXELS,
+    "Largest image file that is read, in pixels; a larger one is named and left out. Each image"
+    " read at once needs about 10 bytes of memory a pixel.",
+    lower_bound=1,
+)
+# Where scripts write pictures in their output folder.
+_PICTURES = ("images", "samples")
+
+
+def listed(pattern: str, output: str, limit: int = 0) -> ImageList:
+    """The images of a folder, a glob or a file, without those in the run's output folder.
+
+    limit: the first so many; 0: all. Raises InputError where there is none.
+    """
+    found = list_images(pattern, limit=limit or None, exclude=own_folders(pattern, output))
+    for sentence in found.left_out.sentences():
+        tqdm.write(sentence, file=sys.stderr)
+    return found
+
+
+def source(pattern: str, output: str, limit: int = 0) -> FolderImages:
+    """The same, read when asked for."""
+    return FolderImages(listed(pattern, output, limit), max_pixels=MAX_PIXELS.value)
+
+
+def read(files: Collection[Path], space: Preprocessing) -> image_files.ImageSet:
+    """All that can be read, resized as `space` says; the others are named."""
+    found = image_files.read_images(files, space, max_pixels=MAX_PIXELS.value)
+    for failure in found.failures:
+        tell(failure)
+    return found
+
+
+def read_some(files: ImageList, space: Preprocessing) -> image_files.ImageSet:
+    """As `read`; InputError where not one can be read."""
+    found = read(files, space)
+    if not found.images:
+        where = image_files.shown(files.folder)
+        raise InputError(f"none of the {len(files)} images in {where} could be read")
+    return found
+
+
+def facade_atlases(
+    facades: str | None, key: jax.Array, mesh: Mesh, output: str
+) -> tuple[scenes.Atlas, scenes.Atlas, list[ImageError]]:
+    """`training_pairs.facade_atlases` of a folder, a glob or a file; files left out are named."""
+    files = listed(facades, output) if facades else None
+    made = training_pairs.facade_atlases(files, key, mesh, max_pixels=MAX_PIXELS.value)
+    for failure in made[-1]:
+        tell(failure)
+    return made
+
+
+def tell(failure: object) -> None:
+    """Names a file that is left out."""
+    tqdm.write(f"left out: {failure}", file=sys.stderr)
+
+
+def own_folders(pattern: str, output: str) -> list[str]:
+    """The folders whose images are this run's, or an earlier one's with the same output folder.
+
+    Images may lie in the output folder, but not where pictures are written.
+    """
+    top, own = (os.path.realpath(os.path.expanduser(path)) for path in (folder_of(pattern), output))
+    if top != own and os.path.commonpath([top, own]) == own:
+        return [os.path.join(output, name) for name in _PICTURES]
+    return [output]

@@ -1,0 +1,1 @@
+"""What descriptors keep and what moves them: the report's claims as numbers."""

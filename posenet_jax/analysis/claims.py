@@ -1,0 +1,158 @@
+"""The report's claims as rows of a table: a number, its interval, its controls, a verdict.
+
+An image's value is a measure of its reconstruction (`structure`). Two controls: the same picture
+against another image (what anything scores), and the reconstruction from the same architecture
+untrained (what any network keeps). Intervals are of 95 %, by the bootstrap over images; differences
+are paired. A claim that something is kept is
+
+    supported      where it is kept better than a wrong image has it, and better than untrained,
+    not supported  where it is kept no better than a wrong image has it,
+    undecided      otherwise: kept, but no better than by an untrained network.
+
+A claim that something is lost is supported where it is kept by less than `LITTLE` above a wrong
+image's, and less than by the untrained network; not supported where it is kept by more than
+`LITTLE`; undecided otherwise. The same of linear probes, whose wrong image is R² = 0.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from posenet_jax.analysis.probes import Score
+from posenet_jax.evaluation import reconstructions
+
+LITTLE = 0.1
+Measured = Mapping[str, np.ndarray]  # measure -> [N]
+
+
+class Claim(NamedTuple):
+    """A sentence, and the measure that decides it."""
+
+    sentence: str
+    measure: str  # "a" or "a-b", a paired difference
+    kept: bool  # is the claim that it is kept, or that it is lost?
+
+
+CLAIMS = (
+    Claim("colour is lost", "chroma", False),
+    Claim("texture is lost", "octave_4", False),
+    Claim("edges toward the main vanishing point are kept", "vanishing_edges", True),
+    Claim("they are kept better than verticals", "vanishing_edges-vertical_edges", True),
+    Claim("the silhouette against the sky is kept", "sky", True),
+    Claim("light and dark are kept", "luminance", True),
+)
+PROBED = (
+    Claim("mean colour cannot be read", "mean colour", False),
+    Claim("amount of texture cannot be read", "texture energy", False),
+    Claim("the main vanishing point can be read", "vanishing point", True),
+    Claim("the skyline can be read", "skyline", True),
+    Claim("depth can be read", "depth", True),
+    Claim("surface normals can be read", "normals", True),
+)
+
+
+def _values(measured: Measured, measure: str) -> np.ndarray:
+    first, _, second = measure.partition("-")
+    return measured[first] - measured[second] if second else measured[first]
+
+
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
+    """(mean, low, high) of values [N], those that are not numbers left out."""
+    known = values[np.isfinite(values)]
+    return reconstructions.interval(known) if len(known) else (float("nan"),) * 3
+
+
+def _columns(named: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """NAMEvalue, NAMElow and NAMEhigh of each values [N]."""
+    ends = ("value", "low", "high")
+    return {
+        f"{name}{end}": number
+        for name, values in named.items()
+        for end, number in zip(ends, _interval(values), strict=True)
+    }
+
+
+def verdict(kept: bool, above: tuple[float, float], untrained: tuple[float, float]) -> str:
+    """Of intervals of the differences: to a wrong image, and to the untrained network."""
+    if not np.isfinite([*above, *untrained]).all():
+        return "undecided"
+    if kept:
+        if above[0] <= 0:
+            return "not supported"
+        return "supported" if untrained[0] > 0 else "undecided"
+    if above[0] > LITTLE:
+        return "not supported"
+    return "supported" if above[1] < LITTLE and untrained[1] < 0 else "undecided"
+
+
+def table(
+    group: str, trained: Measured, wrong: Measured, untrained: Measured
+) -> list[dict[str, Any]]:
+    """A row a claim. trained, untrained: of reconstructions; wrong: of the trained ones, against
+    other images. group: what the images are of. Images without a sky have no part in its claim.
+    """
+    rows = []
+    for claim in CLAIMS:
+        own, other, random = (_values(m, claim.measure) for m in (trained, wrong, untrained))
+        if not np.isfinite(own).any():
+            continue
+        row: dict[str, Any] = {"claim": claim.sentence, "measure": claim.measure, "images": group}
+        row["count"] = int(np.isfinite(own).sum())
+        row |= _columns({"": own, "wrong_image_": other, "untrained_": random})
+        differences = (_interval(own - other)[1:], _interval(own - random)[1:])
+        rows.append(row | {"verdict": verdict(claim.kept, *differences)})
+    return rows
+
+
+def comparison(
+    group: str, ours: tuple[Measured, Measured], theirs: tuple[Measured, Measured]
+) -> list[dict[str, Any]]:
+    """A row a measure: do inversions of one encoder keep more of it than another's do?
+
+    Each: (trained, the same network untrained), of the same images. The verdict is of two paired
+    differences: of what both keep, and of what training added to either; "more" or "less" where
+    both say so, else "undecided".
+    """
+    rows = []
+    for measure in dict.fromkeys(claim.measure for claim in CLAIMS):
+        (own, random), (other, other_random) = (
+            tuple(_values(measured, measure) for measured in pair) for pair in (ours, theirs)
+        )
+        if not np.isfinite(own - other).any():
+            continue
+        row: dict[str, Any] = {"measure": measure, "images": group}
+        row["count"] = int(np.isfinite(own - other).sum())
+        gain = (own - random) - (other - other_random)
+        row |= _columns(
+            {"": own, "other_": other, "difference_": own - other, "gain_difference_": gain}
+        )
+        lows, highs = (
+            [row[f"{name}{end}"] for name in ("difference_", "gain_difference_")]
+            for end in ("low", "high")
+        )
+        said = "more" if min(lows) > 0 else "less" if max(highs) < 0 else "undecided"
+        rows.append(row | {"verdict": said})
+    return rows
+
+
+def probe_table(
+    group: str, count: int, trained: Mapping[str, Score], untrained: Mapping[str, Score]
+) -> list[dict[str, Any]]:
+    """A row a claim on what can be read off fc5, as in `table`; `count` test scenes.
+
+    Both networks see the same scenes, but their intervals are apart: what overlaps is undecided.
+    """
+    rows = []
+    for claim in PROBED:
+        if claim.measure not in trained:
+            continue
+        own, random = trained[claim.measure], untrained[claim.measure]
+        row: dict[str, Any] = {"claim": claim.sentence, "measure": f"R² of {claim.measure}"}
+        row |= {"images": group, "count": count}
+        scores = {"": own, "wrong_image_": Score(0.0, 0.0, 0.0), "untrained_": random}
+        for name, score in scores.items():
+            row |= {f"{name}{part}": value for part, value in score._asdict().items()}
+        difference = (own.low - random.high, own.high - random.low)
+        rows.append(row | {"verdict": verdict(claim.kept, own[1:], difference)})
+    return rows

@@ -1,0 +1,217 @@
+"""The claims measured: on rendered scenes, where everything is known, an encoder and its control.
+
+On photographs only the image itself is known, and of its vanishing points an estimate.
+
+A scene's first view counts alone, so that no scene is in two sets or twice in one. N scenes of H×W
+pixels. The last of two encoders is the control, the same architecture untrained.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from posenet_jax import scenes
+from posenet_jax.analysis import claims, probes, structure, vanishing
+from posenet_jax.data.training_pairs import over_devices
+from posenet_jax.encoders.weights import Encoder
+from posenet_jax.evaluation import image_sets
+from posenet_jax.inversion import engine
+from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.reconstruction import descriptors
+from posenet_jax.scenes import Semantic, interventions
+
+Array = jax.Array
+
+_FARTHEST = 100.0  # metres, where the sky and what lies beyond are taken to be
+_GRID = 10  # cells a side that depth and normals are read in
+
+
+class SceneSet(NamedTuple):
+    """Views and what they show; host arrays."""
+
+    images: np.ndarray  # [N, H, W, 3] uint8 RGB
+    vanishing: np.ndarray  # [N, 2, 3] homogeneous pixels: the main point, the vertical one
+    sky: np.ndarray  # [N, H, W] bool; of photographs nowhere
+    depth: np.ndarray | None = None  # [N, H, W] metres, at most 100
+    normals: np.ndarray | None = None  # [N, H, W, 3] unit, camera frame; zero for the sky
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: slice) -> "SceneSet":
+        """Some of them."""
+        return jax.tree.map(lambda column: column[rows], self)
+
+
+def photograph_set(images: np.ndarray) -> SceneSet:
+    """Photographs [N, H, W, 3] uint8 RGB, with vanishing points as their edges show them."""
+    points = structure.main_vanishing(vanishing.estimates(images), images.shape[1])
+    return SceneSet(images, points, np.zeros(images.shape[:3], bool))
+
+
+def scene_set(
+    key: Array,
+    atlas: scenes.Atlas,
+    config: scenes.ViewConfig,
+    mesh: Mesh,
+    count: int,
+    *,
+    batch: int = 32,
+) -> SceneSet:
+    """`count` scenes; batch: rendered together, a multiple of the devices."""
+    parts: list[SceneSet] = []
+    for start in range(0, count, batch):
+        keys = interventions.numbered_keys(key, start, batch)
+        pair = scenes.sample_scenes(jax.device_put(keys, over_devices(mesh)), config=config)
+        scene = scenes.first_view(pair)
+        views = jax.device_get(scenes.render_scenes(scene, atlas, config, geometry=True))
+        assert views.geometry is not None
+        known = jax.tree.map(lambda x: x[:, 0], views.geometry)
+        parts.append(
+            SceneSet(
+                views.image[:, 0],
+                structure.main_vanishing(known.vanishing, config.width),
+                known.semantic == Semantic.SKY,
+                np.minimum(known.depth, _FARTHEST),
+                known.normals,
+            )
+        )
+    return SceneSet(*(np.concatenate(column)[:count] for column in zip(*parts, strict=True)))
+
+
+def main_rays(vanishing_points: np.ndarray, size: int) -> np.ndarray:
+    """[N, 3] unit rays ahead to the main points of [N, 2, 3], focal length one image wide."""
+    main = vanishing_points[:, 0].astype(np.float64)
+    ahead = main * np.sign(np.where(main[:, 2:] == 0, 1.0, main[:, 2:]))
+    offset = ahead[:, :2] - 0.5 * size * ahead[:, 2:]
+    ray = np.concatenate([offset / size, ahead[:, 2:]], axis=1)
+    return ray / np.linalg.norm(ray, axis=1, keepdims=True)
+
+
+def vanishing_errors(views: SceneSet) -> dict[str, np.ndarray]:
+    """Degrees [N] from scenes' main points: of what their edges show, and of the image's centre."""
+    size = views.images.shape[1]
+    truth = main_rays(views.vanishing, size)
+    estimated = main_rays(photograph_set(views.images).vanishing, size)
+    return {
+        name: np.degrees(np.arccos(np.clip(np.abs(np.sum(truth * rays, axis=1)), 0.0, 1.0)))
+        for name, rays in (("estimated", estimated), ("centre", np.array([[0.0, 0.0, 1.0]])))
+    }
+
+
+def quantities(views: SceneSet) -> dict[str, np.ndarray]:
+    """[N, K] each: what a linear probe is asked to read off a descriptor.
+
+    mean colour: both chroma means. texture energy: log mean squared gradient of the grey values.
+    vanishing point: the unit ray [3] to the main one, of a camera one image wide in focal length.
+    skyline: the share of sky in each tenth of the columns. depth (log metres) and normals: means
+    of a grid of 10×10 cells.
+    """
+    size = views.images.shape[1]
+    chroma = views.images.mean(axis=(1, 2)) @ np.asarray(structure.CHROMA).T
+    energy = np.log(1.0 + np.asarray(image_sets.gradient_energies(views.images)))[:, None]
+    found = {
+        "mean colour": chroma,
+        "texture energy": energy,
+        "vanishing point": main_rays(views.vanishing, size),
+    }
+    if views.depth is not None and views.normals is not None:
+        found["depth"] = _cells(np.log(views.depth)[..., None])
+        found["normals"] = _cells(views.normals)
+    if views.sky.any():
+        columns = views.sky.mean(axis=1).reshape((len(views), _GRID, -1))
+        found["skyline"] = columns.mean(axis=2)
+    return found
+
+
+def _cells(values: np.ndarray) -> np.ndarray:
+    """[N, 100·C] means over a grid of [N, H, W, C]."""
+    count, side = len(values), values.shape[1] // _GRID
+    cells = values.reshape((count, _GRID, side, _GRID, side, values.shape[-1]))
+    return cells.mean(axis=(2, 4)).reshape((count, -1))
+
+
+class Network(NamedTuple):
+    """An encoder, its control of the same architecture, and the layer that is looked at."""
+
+    trained: Encoder
+    untrained: Encoder
+    layer: str
+
+
+class Kept(NamedTuple):
+    """What pictures keep: rows of claims, and the measures [N] of single images by name."""
+
+    rows: list[dict[str, Any]]
+    trained: Mapping[str, np.ndarray]
+    wrong: Mapping[str, np.ndarray]
+    untrained: Mapping[str, np.ndarray]
+
+
+def invert(
+    encoder: Encoder,
+    layer: str,
+    views: SceneSet,
+    *,
+    key: Array,
+    recipe: Recipe,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """[N, H, W, 3] uint8 RGB, whose descriptors are the scenes'."""
+    tap, space = encoder.tap(layer), encoder.preprocessing
+    targets = descriptors(tap, views.images, space)
+    done = engine.invert(tap, targets, key=key, recipe=recipe, progress=progress)
+    return np.asarray(space.to_image(done.image))
+
+
+def reconstruction_claims(
+    group: str, layer: str, views: SceneSet, pictures: Mapping[str, np.ndarray]
+) -> Kept:
+    """Measures pictures [N, H, W, 3], uint8 RGB, inverted from a layer of two encoders, by name."""
+    known = (views.images, views.vanishing, views.sky)
+    (name, made), (_, control) = pictures.items()
+    trained, wrong, untrained = (
+        structure.measures(images, *known) for images in (made, np.roll(made, 1, axis=0), control)
+    )
+    rows = claims.table(group, trained, wrong, untrained)
+    rows = [row | {"encoder": name, "layer": layer} for row in rows]
+    return Kept(rows, trained, wrong, untrained)
+
+
+def image_rows(
+    group: str, layer: str, pictures: str, found: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """A row an image of measures [N]. pictures: what they were measured of."""
+    count = len(next(iter(found.values())))
+    return [
+        {"images": group, "number": number, "layer": layer, "picture": pictures}
+        | {measure: float(values[number]) for measure, values in found.items()}
+        for number in range(count)
+    ]
+
+
+def probe_claims(
+    group: str, encoders: Sequence[Encoder], layer: str, views: SceneSet
+) -> list[dict[str, Any]]:
+    """Linear probes of a layer of both: fitted on two thirds of the scenes, scored on one."""
+    split = 2 * len(views) // 3
+    train, test = (views.take(part) for part in (slice(None, split), slice(split, None)))
+    wanted, truth = quantities(train), quantities(test)
+    scores: list[Mapping[str, probes.Score]] = []
+    for encoder in encoders:
+        tap, space = encoder.tap(layer), encoder.preprocessing
+        known, asked = (descriptors(tap, x.images, space) for x in (train, test))
+        scores.append(
+            {name: probes.score(known, wanted[name], asked, truth[name]) for name in wanted}
+        )
+    rows = claims.probe_table(group, len(test), *scores)
+    return [row | {"encoder": encoders[0].name, "layer": layer} for row in rows]
+
+
+def configured(kind: str, size: int) -> scenes.ViewConfig:
+    """Scenes of a kind, as pictures of an encoder's size."""
+    return dataclasses.replace(scenes.CONFIGS[kind](), height=size, width=size)

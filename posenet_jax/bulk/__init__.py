@@ -1,0 +1,1 @@
+"""Runs over any number of images, streamed to disk: extraction, inversion, search."""

@@ -1,0 +1,395 @@
+"""Inversion of any number of images, streamed to disk in shards.
+
+Images, or the descriptors of an earlier extraction, are cut into shards; their inversions go
+through one `engine.run` in order, so that slots never wait for a shard to end. A finished shard is
+measured and written in a thread of its own while the devices go on. What makes a killed run resume,
+and processes share, is as in `extraction`: see `shards.folder`.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from posenet_jax import numerics
+from posenet_jax.bulk import inversion_batches
+from posenet_jax.bulk.inversion_batches import Entry, InversionBatch
+from posenet_jax.bulk.inversion_measures import measured_images
+from posenet_jax.data.sources import ImageSource
+from posenet_jax.data.traces import TracedSource
+from posenet_jax.decoders.decoding import Decoder, decode
+from posenet_jax.encoders.weights import Encoder, Tap
+from posenet_jax.errors import InputError
+from posenet_jax.inversion import engine, recipes
+from posenet_jax.inversion.job_queues import Finished, Job
+from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.io import files
+from posenet_jax.io.run_files import file_sha256, schema_fault
+from posenet_jax.shards import reconstruction_shards
+from posenet_jax.shards.descriptor_shards import Descriptors
+from posenet_jax.shards.folder import ShardFolder
+from posenet_jax.shards.plan import Failure, ShardPlan
+from posenet_jax.shards.reconstruction_shards import InvertedImage, shard_file, table_file
+
+_LARGEST_SHARD = 1024
+_FACTS = {"figures": {str: ("int", "float", "str")}}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BulkConfig:
+    """How to go about it.
+
+    restarts: inversions of each image, from as many starts. seed: decides the starts, with each
+    image's position. slots: inversions at work at once, a multiple of the devices; batch_size:
+    images encoded together; shard_size: images a file, a multiple of batch_size; 0: what suits the
+    devices, or what the run that is resumed had. threads: that read images; 0: one a core.
+    pictures: PNG files too. process_index, process_count: this process has every
+    `process_count`-th shard.
+    """
+
+    restarts: int = 1
+    seed: int = 0
+    slots: int = 0
+    batch_size: int = 0
+    shard_size: int = 0
+    threads: int = 0
+    pictures: bool = False
+    process_index: int = 0
+    process_count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.restarts < 1:
+            raise InputError(f"restarts must be at least 1, not {self.restarts}")
+        if not 0 <= self.process_index < self.process_count:
+            share = f"{self.process_index} of {self.process_count}"
+            raise InputError(f"process_index must lie below process_count, not {share}")
+
+
+class Summary(NamedTuple):
+    """What stands in the folder."""
+
+    images: int
+    inverted: int  # by every process so far
+    left_out: int  # likewise
+    finished: bool  # all processes have done their shares
+    new: int  # images that this run inverted
+
+
+class _Shard(NamedTuple):
+    """A shard whose inversions are made."""
+
+    number: int
+    entries: list[Entry]
+    made: list[list[Finished]]  # of each entry, one a restart
+    left_out: list[Failure]
+
+
+def invert_all(
+    encoder: Encoder,
+    layer: str,
+    source: ImageSource | Descriptors,
+    folder: str | Path,
+    recipe: Recipe,
+    config: BulkConfig,
+    *,
+    judge: Encoder | None = None,
+    decoder: Decoder | None = None,
+    mesh: Mesh | None = None,
+    progress: Callable[[int], None] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Summary:
+    """Writes the inversions of this process's share, but for the shards that are there already.
+
+    source: images, or descriptors alone, which must be this encoder's at this layer. recipe: its
+    numbers may be arrays, one number an image of the source; `steps` may not. judge: another
+    encoder, in whose fc5 each picture is compared with its original.
+    decoder: of this layer, where the recipe begins with a decoder's images.
+    mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
+    first; report: of each image left out, earlier runs' too.
+
+    Raises InputError where the folder holds another inversion, where another run is at work on the
+    same share, and, at the end, where not one image could be read.
+    """
+    mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("slots",))
+    tap = encoder.tap(layer)
+    if decoder:
+        decoder.check_fits(encoder, layer)
+    if (recipe.start == "image") != (decoder is not None):
+        start = "a decoder's images" if decoder is None else "noise alone"
+        raise InputError(f"recipe {recipe.name!r} begins with {start}")
+    judge_tap = judge.tap("fc5") if judge else None
+    if isinstance(source, Descriptors):
+        inversion_batches.check_origin(source, encoder, layer)
+    if config.slots % mesh.size:  # before the folder says that it has so many
+        raise InputError(f"{config.slots} slots do not divide over {mesh.size} devices")
+    share = f"{config.process_index}-of-{config.process_count}"
+    shards = ShardFolder(Path(folder).expanduser(), "inversion", share)
+    with shards.locked():
+        wanted = _identity(encoder, tap, source, recipe, config, judge, decoder)
+        identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh)
+        own = range(config.process_index, plan.shards, config.process_count)
+        pending, done = _pending(shards, plan, own)
+        traced = None if isinstance(source, Descriptors) else TracedSource(source)
+        for record in shards.checked(traced, plan, done) if traced else done.values():
+            _tell(record["left_out"], report)
+            if progress:
+                images = record["images"] + len(record["left_out"])
+                progress(images * config.restarts * int(recipe.steps))
+        if pending:
+            shards.reopened("results.csv")
+        if traced:
+            batches = inversion_batches.encoded(tap, traced, plan, pending, mesh, config.threads)
+        else:
+            described = cast(Descriptors, source)
+            batches = inversion_batches.extracted(described, plan, pending)
+        write = functools.partial(_write_shard, shards, plan, tap, judge_tap, config, traced)
+        new = 0
+        with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
+            writing: Future[None] | None = None
+            columns = recipes.broadcast(recipe, plan.images)
+            work = _Work(tap, columns, decoder, config, identity["slots"], mesh)
+            for shard in work.shards(batches, progress, report):
+                new += len(shard.entries)
+                if writing:
+                    writing.result()
+                writing = writer.submit(write, shard)
+            if writing:
+                writing.result()
+        return _finish(shards, identity, plan, new)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What all inversions of a run have in common."""
+
+    tap: Tap
+    recipe: Recipe  # arrays [images], on the host
+    decoder: Decoder | None
+    config: BulkConfig
+    slots: int
+    mesh: Mesh
+
+    def own_recipe(self, position: int) -> Recipe:
+        """An image's."""
+        return jax.tree.map(lambda column: column[position], self.recipe)
+
+    def starts(self, batch: InversionBatch) -> np.ndarray | list[None]:
+        """What each of its images begins with."""
+        if not self.decoder or not batch.entries:
+            return [None] * len(batch.entries)
+        return decode(self.decoder, np.stack([entry.target for entry in batch.entries]))
+
+    def shards(
+        self,
+        batches: Iterator[InversionBatch],
+        progress: Callable[[int], None] | None,
+        report: Callable[[str], None] | None,
+    ) -> Iterator[_Shard]:
+        """The shards in order, each when the last of its images is done."""
+        restarts = self.config.restarts
+        awaited: collections.deque[Entry] = collections.deque()
+        # Of the shards whose last image was read: the images up to there, and what they left out.
+        ends: collections.deque[tuple[int, int, list[Failure]]] = collections.deque()
+
+        def jobs() -> Iterator[Job]:
+            begun = 0
+            left_out: list[Failure] = []
+            for batch in batches:
+                begun += len(batch.entries)
+                left_out = left_out + batch.failures
+                _tell(batch.failures, report)
+                for entry, start in zip(batch.entries, self.starts(batch), strict=True):
+                    awaited.append(entry)
+                    own = self.own_recipe(entry.position)
+                    for restart in range(restarts):
+                        # Of all images, not of those that this run inverts.
+                        number = entry.position * restarts + restart
+                        yield Job(entry.position, entry.target, restart, own, start, number)
+                if batch.last:
+                    ends.append((begun, batch.shard, left_out))
+                    left_out = []
+
+        def ended() -> Iterator[_Shard]:
+            while ends and ends[0][0] == finished:
+                _, number, left_out = ends.popleft()
+                yield _Shard(number, entries.copy(), made.copy(), left_out)
+                entries.clear()
+                made.clear()
+
+        steps = int(self.recipe.steps[0])  # type: ignore[index]
+        finished = 0
+        entries: list[Entry] = []
+        made: list[list[Finished]] = []
+        done = engine.run(
+            self.tap,
+            jobs(),
+            key=numerics.seed_key(self.config.seed),
+            recipe=self.own_recipe(0),
+            slots=self.slots,
+            mesh=self.mesh,
+            progress=progress,
+        )
+        while one := list(itertools.islice(done, restarts)):
+            yield from ended()  # a shard's end may be known only now, or nothing of it be readable
+            finished += 1
+            entries.append(awaited.popleft())
+            made.append(one)
+            if progress:  # also of the steps that it did not need
+                progress(sum(max(0, steps - result.steps) for result in one))
+            yield from ended()
+        yield from ended()
+
+
+def _recipe_record(recipe: Recipe) -> dict[str, Any]:
+    """Its numbers; of arrays, which may be long, a fingerprint."""
+    return {
+        name: hashlib.sha256(np.float32(value).tobytes()).hexdigest()[:16]
+        if np.ndim(value)
+        else value
+        for name, value in dataclasses.asdict(recipe).items()
+    }
+
+
+def _pending(
+    folder: ShardFolder, plan: ShardPlan, shards: Iterable[int]
+) -> tuple[list[int], dict[int, dict[str, Any]]]:
+    """`ShardFolder.pending` of these shards; one whose table is not as written is not done."""
+
+    def is_whole(shard: int, record: dict[str, Any]) -> bool:
+        if record["images"] + len(record["left_out"]) != len(plan.positions(shard)):
+            return False
+        if not record["images"]:
+            return True
+        try:
+            digest = file_sha256(folder.path / table_file(record["file"]))
+        except OSError:
+            return False
+        # Records of runs begun by earlier versions have no digest.
+        return record.get("table_sha256", digest) == digest and not schema_fault(record, _FACTS)
+
+    return folder.pending({shard: shard_file(shard, plan.shards) for shard in shards}, is_whole)
+
+
+def _write_shard(
+    folder: ShardFolder,
+    plan: ShardPlan,
+    tap: Tap,
+    judge: Tap | None,
+    config: BulkConfig,
+    source: TracedSource | None,
+    shard: _Shard,
+) -> None:
+    """Measures a shard's inversions and writes them, its record last."""
+    images = measured_images(tap, judge, shard.entries, shard.made) if shard.entries else []
+    if config.pictures:
+        _remove_pictures(folder, plan, shard, config.restarts)
+        for name, content in itertools.chain(*map(reconstruction_shards.picture_files, images)):
+            folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
+    traces = source.take(plan.positions(shard.number)) if source else None
+    _write_images(folder, plan, shard.number, images, shard.left_out, traces)
+
+
+def _write_images(
+    folder: ShardFolder,
+    plan: ShardPlan,
+    number: int,
+    images: list[InvertedImage],
+    left_out: list[Failure],
+    traces: np.ndarray | None = None,
+) -> None:
+    """A shard's table, its file and its record."""
+    file = shard_file(number, plan.shards)
+    facts: dict[str, Any] = {"left_out": left_out}
+    if images:
+        rows = reconstruction_shards.table_rows(images)
+        table = files.csv_text(rows).encode()
+        folder.write_file(table_file(file), functools.partial(Path.write_bytes, data=table))
+        first = images[0].figures[0]
+        facts["table_sha256"] = file_sha256(folder.path / table_file(file))
+        facts["figures"] = {name: type(value).__name__ for name, value in first.items()}
+    write = functools.partial(reconstruction_shards.write_shard, images=images)
+    folder.write_shard(file, write, len(images), facts, traces)
+
+
+def _remove_pictures(folder: ShardFolder, plan: ShardPlan, shard: _Shard, restarts: int) -> None:
+    """Removes those of images that could be read when the shard was made before."""
+    made = {entry.position for entry in shard.entries}
+    missing = [position for position in plan.positions(shard.number) if position not in made]
+    for position, failure in zip(missing, shard.left_out, strict=True):
+        for name in reconstruction_shards.picture_names(position, failure["name"], restarts):
+            (folder.path / "images" / name).unlink(missing_ok=True)
+
+
+def _finish(folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int) -> Summary:
+    """results.csv and the manifest, by whichever process finds all shards done."""
+    pending, done = _pending(folder, plan, range(plan.shards))
+    records = list(done.values())
+    filled = [record for record in records if record["images"]]
+    inverted = sum(record["images"] for record in filled)
+    left_out = list(itertools.chain(*(record["left_out"] for record in records)))
+    if not pending and not filled:
+        raise InputError(f"none of the {plan.images} images could be read")
+    if not pending:
+        tables = [folder.path / table_file(record["file"]) for record in filled]
+        folder.write_file(
+            "results.csv", functools.partial(reconstruction_shards.join_tables, tables)
+        )
+        size = identity["preprocessing"]["size"]
+        features = reconstruction_shards.features(size, identity["restarts"], filled[0]["figures"])
+        reconstruction_shards.write_tfds_metadata(folder.path, records, features)
+        folder.write_manifest(identity | {"inverted": inverted, "left_out": left_out}, records)
+    return Summary(plan.images, inverted, len(left_out), not pending, new)
+
+
+def _identity(
+    encoder: Encoder,
+    tap: Tap,
+    source: ImageSource | Descriptors,
+    recipe: Recipe,
+    config: BulkConfig,
+    judge: Encoder | None,
+    decoder: Decoder | None,
+) -> dict[str, Any]:
+    """What two runs into one folder must have in common; sizes not chosen are 0."""
+    return {
+        "layer": tap.layer,
+        "encoder": encoder.name,
+        "weights": encoder.fingerprint,
+        "preprocessing": tap.preprocessing.to_json(),
+        "judge": judge.fingerprint if judge else None,
+        "decoder": decoder.fingerprint if decoder else None,
+        "source": source.fingerprint,
+        "facades": getattr(source, "facades", None),
+        "images": len(source.names if isinstance(source, Descriptors) else source),
+        "recipe": _recipe_record(recipe),
+        "restarts": config.restarts,
+        "seed": config.seed,
+        "pictures": config.pictures,
+        "slots": config.slots,
+        "batch_size": config.batch_size,
+        "shard_size": config.shard_size,
+    }
+
+
+def _default_sizes(config: BulkConfig, devices: int) -> dict[str, int]:
+    """Of slots as many as suit the devices; shards of a few times as many inversions."""
+    slots = config.slots or engine.default_slots(devices)
+    batch = config.batch_size or devices * (16 if jax.default_backend() == "cpu" else 256)
+    fitting = min(_LARGEST_SHARD, 4 * slots // config.restarts) // batch * batch
+    return {"slots": slots, "batch_size": batch, "shard_size": max(batch, fitting)}
+
+
+def _tell(failures: Sequence[Failure], report: Callable[[str], None] | None) -> None:
+    if report:
+        for failure in failures:
+            report(failure["reason"])

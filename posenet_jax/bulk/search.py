@@ -1,0 +1,180 @@
+"""Search of hyper-parameters: a bulk inversion of a few images again and again, in as many ways.
+
+A trial is a recipe, with which every image is inverted; all trials go through the same compiled
+step. Trials are ranked by what the pictures are like to two judges that see no original: its
+descriptor in another network, and the spectrum of natural images. T trials, n images.
+"""
+
+import dataclasses
+import hashlib
+import operator
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, SupportsIndex
+
+import numpy as np
+from scipy import stats
+
+from posenet_jax.data.sources import NamedImage
+from posenet_jax.errors import InputError
+from posenet_jax.images.image_files import shown
+from posenet_jax.inversion.recipes import PAPER, Recipe
+from posenet_jax.io.run_files import read_csv
+
+
+class Range(NamedTuple):
+    """From which numbers are drawn.
+
+    scale: evenly (`linear`), in their logarithm (`log`), in that of one less them (`from_one`).
+    """
+
+    low: float
+    high: float
+    scale: Literal["linear", "log", "from_one"] = "log"
+
+    def at(self, share: np.ndarray) -> np.ndarray:
+        """The numbers at shares in [0, 1] of the way from low to high."""
+        if self.scale == "linear":
+            return self.low + (self.high - self.low) * share
+        if self.scale == "log":
+            return self.low * (self.high / self.low) ** share
+        return 1.0 - (1.0 - self.low) * ((1.0 - self.high) / (1.0 - self.low)) ** share
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One of the report's searches (section 5.2): what is drawn, and the recipe of all the rest."""
+
+    recipe: Recipe
+    ranges: Mapping[str, Range]
+    trials: int
+
+
+STAGES = {
+    1: Stage(
+        dataclasses.replace(
+            PAPER, name="stage_1", beta2=0.999, tv_weight=0.0, l6_weight=0.0, clipping=False
+        ),
+        {"learning_rate": Range(1e-10, 1e4)},
+        1500,
+    ),
+    # The report gives no ranges. These have Table 1 well inside, and each end does visible harm.
+    2: Stage(
+        dataclasses.replace(PAPER, name="stage_2"),
+        {
+            "learning_rate": Range(0.1, 1e3),
+            "beta1": Range(0.5, 0.99, "from_one"),
+            "beta2": Range(0.9, 0.9999, "from_one"),
+            "tv_weight": Range(1e-9, 1e-1),
+            "l6_weight": Range(1e-20, 1e-11),
+            "clip_percentile": Range(0.0, 50.0, "linear"),
+        },
+        2500,
+    ),
+}
+"""Both minimise eq. 2 as printed. Stage 1 has both λ zero, no clipping, and Adam's own β."""
+
+
+def draw(stage: Stage, trials: int, seed: int) -> dict[str, np.ndarray]:
+    """[1 + trials] of each hyper-parameter, and `trial`, their numbers.
+
+    Trial 0 is no draw but Table 1's values, to compare with. A trial depends on seed and number
+    alone: more trials begin with the same ones.
+    """
+    shares = np.random.default_rng(seed).random((trials, len(stage.ranges)))
+    drawn: dict[str, np.ndarray] = {"trial": np.arange(trials + 1)}
+    for (name, numbers), column in zip(stage.ranges.items(), shares.T, strict=True):
+        drawn[name] = np.concatenate([[getattr(stage.recipe, name)], numbers.at(column)])
+    return drawn
+
+
+def recipe_of(
+    stage: Stage, drawn: Mapping[str, np.ndarray], images: int, steps: int, patience: int
+) -> Recipe:
+    """The recipe of a bulk inversion of `RepeatedImages`: arrays [T · n]."""
+    own: dict[str, Any] = {name: np.repeat(drawn[name], images) for name in stage.ranges}
+    return dataclasses.replace(stage.recipe, steps=steps, patience=patience, **own)
+
+
+class RepeatedImages:
+    """The same images once for every trial, trial by trial: an `ImageSource`."""
+
+    def __init__(self, images: Sequence[NamedImage], trials: Sequence[int] | np.ndarray) -> None:
+        self._images, self._trials = images, trials
+        digest = hashlib.sha256(np.asarray(trials).tobytes())
+        for name, image in images:
+            digest.update(f"{name}{image.shape}".encode() + image.tobytes())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self._trials) * len(self._images)
+
+    def name(self, position: int) -> str:
+        """Of the trial, and of the image."""
+        trial, image = divmod(position, len(self._images))
+        return f"trial-{self._trials[trial]}/{self._images[image].name}"
+
+    def __getitem__(self, position: SupportsIndex) -> NamedImage:
+        index = operator.index(position)
+        if not 0 <= index < len(self):
+            raise IndexError(f"position {index} of {len(self)} images")
+        return NamedImage(self.name(index), self._images[index % len(self._images)].image)
+
+
+MEASURES = (
+    "relative_loss",
+    "picture_relative_loss",
+    "judge_relative_loss",
+    "spectral_deviation",
+    "luminance_correlation",
+)
+"""Means over a trial's images. The last compares with original pixels: it is never ranked by."""
+
+
+def read_measures(results: str | Path, trials: int) -> dict[str, np.ndarray]:
+    """[T] means over the images, and how many of them were not finite.
+
+    results: the results.csv of a bulk inversion of `RepeatedImages`. Raises InputError where it is
+    none of so many trials.
+    """
+    remedy = "remove it and run the same command again"
+    rows = list(read_csv(results, (*MEASURES, "status"), remedy=remedy))
+    if not rows or len(rows) % trials:
+        lines = f"{len(rows)} lines, not as many for each of {trials} trials"
+        raise InputError(f"{shown(results)} has {lines}; {remedy}")
+    columns = {name: np.array([row.number(name) for row in rows]) for name in MEASURES}
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = {name: each.reshape(trials, -1).mean(axis=1) for name, each in columns.items()}
+    broken = np.array([row.cells["status"] == "not finite" for row in rows])
+    return found | {"not_finite": broken.reshape(trials, -1).sum(axis=1)}
+
+
+def score(measured: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[T] mean of a trial's ranks by `judge_relative_loss` and `spectral_deviation`, 0 to 1 (last).
+
+    Neither of them looks at an original's pixels, and neither unit has to be weighed against the
+    other. Trials with an image that was not finite come last.
+    """
+    ranks = []
+    for name in ("judge_relative_loss", "spectral_deviation"):
+        broken = (measured["not_finite"] > 0) | np.isnan(measured[name])
+        ranks.append(stats.rankdata(np.where(broken, np.inf, measured[name])) - 1)
+    return np.mean(ranks, axis=0) / max(len(ranks[0]) - 1, 1)
+
+
+def table(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """A line for each trial, the best first."""
+    order = np.argsort(columns["score"], kind="stable")
+    return [{name: column[row].item() for name, column in columns.items()} for row in order]
+
+
+def rungs(steps: int, trials: int, count: int) -> list[tuple[int, int]]:
+    """(steps, trials) of each rung of successive halving (Jamieson & Talwalkar 2016).
+
+    A rung has a quarter of the trials of the one before, and four times its steps; one rung is no
+    halving.
+    """
+    return [
+        (max(1, steps // 4 ** (count - 1 - rung)), max(1, trials // 4**rung))
+        for rung in range(count)
+    ]

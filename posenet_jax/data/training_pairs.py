@@ -1,0 +1,186 @@
+"""Sources of training pairs: rendered streets, and photographs under virtual rotation.
+
+Each source is a function of a key, so that a run resumed draws what an undisturbed one would have.
+P pairs; their batch axis is laid over the mesh's devices.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posenet_jax import scenes
+from posenet_jax.data.virtual_rotation import VirtualRotation, sample_photo_pair
+from posenet_jax.errors import ImageError, InputError
+from posenet_jax.images import image_files
+from posenet_jax.images.image_list import ImageList, as_list
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.scenes.street.city import SceneKeys, scene_keys
+from posenet_jax.training.pose_training import Pairs
+
+Array = jax.Array
+
+
+def over_devices(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over the mesh."""
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+
+def on_every_device(mesh: Mesh) -> NamedSharding:
+    """A whole copy on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+@functools.partial(jax.jit, static_argnames=("count", "sharding"))
+def _scene_keys(key: Array, count: int, sharding: NamedSharding) -> tuple[SceneKeys, Array, Array]:
+    """Of `count` scenes, over the devices, so that each samples its own."""
+    city_key, view_key, photo_key = jax.random.split(key, 3)
+    cities, views, photos = jax.lax.with_sharding_constraint(
+        (
+            jnp.repeat(jax.random.split(city_key, count // 2), 2),
+            jax.random.split(view_key, count),
+            jax.random.split(photo_key, count),
+        ),
+        sharding,
+    )
+    return jax.lax.with_sharding_constraint((jax.vmap(scene_keys)(cities), views, photos), sharding)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RenderedPairs:
+    """`count` pairs a draw, two targets a street. Occluded pairs have weight zero."""
+
+    atlas: scenes.Atlas
+    config: scenes.ViewConfig
+    count: int
+    mesh: Mesh
+
+    def scenes(self, key: Array) -> scenes.Scene:
+        keys = _scene_keys(key, self.count, over_devices(self.mesh))
+        return scenes.scenes_from_keys(*keys, config=self.config)
+
+    def __call__(self, key: Array) -> Pairs:
+        views = scenes.render_scenes(self.scenes(key), self.atlas, self.config)
+        return _from_views(views)
+
+    def poses(self, key: Array) -> tuple[Array, Array, Array]:
+        """Rotations [P, 2, 3, 3], centres [P, 2, 3] and visibility [P], without any picture."""
+        scene = self.scenes(key)
+        return scene.cameras.rotation, scene.cameras.centre, jnp.all(scene.visible, axis=1)
+
+
+@jax.jit
+def _from_views(views: scenes.Views) -> Pairs:
+    weight = jnp.all(views.visible, axis=1).astype(jnp.float32)
+    return Pairs(
+        image=views.image,
+        rotation=views.rotation,
+        centre=views.centre,
+        normal=views.camera_normal[:, 0],
+        match_weight=weight,
+        pose_weight=weight,
+        normal_weight=weight,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("count", "config", "posed", "sharding"))
+def _photo_pairs(
+    key: Array,
+    photos: Array,
+    count: int,
+    config: VirtualRotation,
+    posed: bool,
+    sharding: NamedSharding,
+) -> Pairs:
+    choice_key, view_key = jax.random.split(key)
+    chosen = jax.random.randint(choice_key, (count,), 0, photos.shape[0])
+    chosen = jax.lax.with_sharding_constraint(chosen, sharding)
+    pair = jax.vmap(sample_photo_pair, (0, 0, None))(
+        jax.random.split(view_key, count), photos[chosen], config
+    )
+    return Pairs(
+        image=pair.image,
+        rotation=pair.rotation,
+        centre=jnp.zeros((count, 2, 3)),
+        normal=jnp.zeros((count, 3)).at[:, 2].set(-1.0),
+        match_weight=jnp.ones((count,)),
+        pose_weight=jnp.full((count,), float(posed)),
+        normal_weight=jnp.zeros((count,)),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PhotoPairs:
+    """`count` pairs a draw from photographs [N, H, W, 3] uint8 held on the devices.
+
+    Unless `posed`, they have no part in the pose loss: such pairs only ever turn a little and never
+    move, and a network that learns poses from them learns that photographs mean small rotations.
+    """
+
+    photos: Array
+    count: int
+    mesh: Mesh
+    config: VirtualRotation = VirtualRotation()
+    posed: bool = False
+
+    def __call__(self, key: Array) -> Pairs:
+        return _photo_pairs(
+            key, self.photos, self.count, self.config, self.posed, over_devices(self.mesh)
+        )
+
+
+def load_photos(
+    images: ImageList | str | Path,
+    mesh: Mesh,
+    size: int = 150,
+    *,
+    max_pixels: int = image_files.MAX_PIXELS,
+) -> tuple[Array, list[ImageError]]:
+    """([N, size, size, 3] uint8 on every device, one error for each file left out).
+
+    Raises InputError if none can be read.
+    """
+    square = Preprocessing(means=(0.0, 0.0, 0.0), size=size)
+    files = as_list(images)
+    found = image_files.read_images(files, square, max_pixels=max_pixels)
+    if not found.images:
+        raise InputError(
+            f"none of the images in {image_files.shown(files.folder)} can be read;"
+            f" {found.failures[0]}"
+        )
+    return jax.device_put(np.stack(found.images), on_every_device(mesh)), found.failures
+
+
+def facade_atlases(
+    images: ImageList | str | Path | None,
+    key: Array,
+    mesh: Mesh,
+    held_out: float = 0.1,
+    *,
+    max_pixels: int = image_files.MAX_PIXELS,
+) -> tuple[scenes.Atlas, scenes.Atlas, list[ImageError]]:
+    """(training atlas, atlas of other facades for held-out scenes, errors of files left out).
+
+    Photographs of a folder, a glob or a list, the last `held_out` of them by name kept apart;
+    invented facades if there are none. Raises InputError where either part has not one facade.
+    """
+    if images is None:
+        keys = jax.random.split(key)
+        atlases = [scenes.procedural_atlas(k, num=n) for k, n in zip(keys, (256, 64), strict=True)]
+        return *jax.device_put(atlases, on_every_device(mesh)), []
+    listed = as_list(images)
+    files = list(listed)
+    split = len(files) - max(1, int(held_out * len(files)))
+    if split < 1:
+        folder = image_files.shown(listed.folder)
+        raise InputError(f"{folder} holds {len(files)} facades; training needs at least two")
+    parts = [
+        scenes.atlas_from_files(part, max_pixels=max_pixels)
+        for part in (files[:split], files[split:])
+    ]
+    failures = [failure for part in parts for failure in part.failures]
+    return *jax.device_put([p.atlas for p in parts], on_every_device(mesh)), failures

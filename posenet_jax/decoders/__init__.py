@@ -1,0 +1,1 @@
+"""Decoders: up-convolutional networks from a descriptor to an image."""

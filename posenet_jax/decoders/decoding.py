@@ -1,0 +1,204 @@
+"""Trained decoders: from descriptors to images in one pass; safetensors in and out.
+
+A decoder belongs to one layer of one encoder, and remembers which: a file holds its parameters
+(`params/up5/kernel`, …), the running statistics of its normalisations (`batch_stats/…`) and, in its
+metadata, the encoder's fingerprint and preprocessing. Images are [N, H, W, 3] in network space.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from posenet_jax import numerics
+from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
+from posenet_jax.encoders.weights import (
+    PRETRAINED,
+    Encoder,
+    checked_tree,
+    fingerprint,
+    read_tensors,
+    write_tensors,
+)
+from posenet_jax.errors import InputError
+from posenet_jax.images.preprocessing import Preprocessing
+
+Array = jax.Array
+
+_BATCH = 16  # fixed, so that few images do not wait for many or for another program
+_FOLDER = PRETRAINED / "decoders"
+
+
+@struct.dataclass(eq=False)
+class Decoder:
+    """A network with its weights, and what its descriptors are. A pytree, like `weights.Tap`."""
+
+    variables: Any  # {"params": …, "batch_stats": …}
+    descriptor_scale: Array  # [] what the network's inputs are divided by
+    module: Mirror = struct.field(pytree_node=False)
+    descriptor_shape: tuple[int, ...] = struct.field(pytree_node=False)
+    layer: str = struct.field(pytree_node=False)
+    encoder: str = struct.field(pytree_node=False)  # its name
+    encoder_fingerprint: str = struct.field(pytree_node=False)
+    preprocessing: Preprocessing = struct.field(pytree_node=False)
+    noise: int = struct.field(pytree_node=False, default=0)  # numbers drawn beside a descriptor
+    name: str = struct.field(pytree_node=False, default="")
+
+    def __call__(self, descriptor: Array, noise: Array | None = None) -> Array:
+        """[..., *descriptor_shape] → [..., H, W, 3] in network space.
+
+        noise: [..., self.noise] from N(0, 1), where the decoder makes several images of one
+        descriptor; zeros if not given.
+        """
+        read = numerics.as_float32(descriptor) / self.descriptor_scale
+        if self.noise:
+            drawn = numerics.as_float32(jnp.zeros(self.noise) if noise is None else noise)
+            for _ in self.descriptor_shape[1:]:
+                drawn = jnp.expand_dims(drawn, -2)
+            drawn = jnp.broadcast_to(drawn, (*read.shape[:-1], self.noise))
+            read = jnp.concatenate([read, drawn], axis=-1)
+        decoded: Any = self.module.apply(self.variables, read)
+        return decoded * value_range(self.preprocessing)
+
+    @property
+    def fingerprint(self) -> str:
+        """As an encoder's, of all that its images depend on."""
+        return fingerprint({**self.variables, "scale": self.descriptor_scale})
+
+    def check_fits(self, encoder: Encoder, layer: str) -> None:
+        """Raises InputError unless it was trained on this encoder's descriptors at this layer."""
+        if layer != self.layer:
+            raise InputError(f"decoder {self.name!r} decodes {self.layer}, not {layer}")
+        if encoder.fingerprint != self.encoder_fingerprint:
+            raise InputError(
+                f"decoder {self.name!r} was trained on encoder {self.encoder!r} with weights "
+                f"{self.encoder_fingerprint}; encoder {encoder.name!r} has {encoder.fingerprint}"
+            )
+
+
+def value_range(space: Preprocessing) -> float:
+    """From black to white in network space: what decoders' outputs and losses count as 1."""
+    return 255.0 * space.scale
+
+
+def descriptor_shape(encoder: Encoder, layer: str) -> tuple[int, ...]:
+    """Of a tap that a decoder can be made for. Raises InputError for others."""
+    tap, size = encoder.tap(layer), encoder.preprocessing.size
+    if size != SIDE:
+        raise InputError(
+            f"decoders make {SIDE}×{SIDE} images; {encoder.name!r} reads {size}×{size}"
+        )
+    image = jax.ShapeDtypeStruct((size, size, 3), jnp.float32)
+    shape = tuple(jax.eval_shape(tap.__call__, image).shape)
+    if len(shape) != 1 and shape[:2] != (6, 6):
+        raise InputError(f"decoders read vectors or 6×6 feature maps; {layer} is {list(shape)}")
+    return shape
+
+
+@jax.jit
+def _decode(decoder: Decoder, descriptors: Array, keys: Array | None) -> Array:
+    if keys is None:
+        return decoder(descriptors)
+    return decoder(
+        descriptors,
+        jax.vmap(lambda key: jax.random.normal(key, (decoder.noise,), jnp.float32))(keys),
+    )
+
+
+def decode(
+    decoder: Decoder, descriptors: Array | np.ndarray, key: Array | None = None
+) -> np.ndarray:
+    """[N, H, W, 3] in network space of descriptors [N, *descriptor_shape].
+
+    key: draws the noise of a decoder that reads some; without one it is zero. Raises InputError for
+    descriptors of another shape.
+    """
+    keys = None if key is None or not decoder.noise else jax.random.split(key, len(descriptors))
+    if tuple(descriptors.shape[1:]) != decoder.descriptor_shape or not len(descriptors):
+        raise InputError(
+            f"decoder {decoder.name!r} reads descriptors [N, "
+            f"{', '.join(map(str, decoder.descriptor_shape))}], received {list(descriptors.shape)}"
+        )
+    parts = []
+    for start in range(0, len(descriptors), _BATCH):
+        # One shape for all batches: the last is filled up with copies.
+        rows = np.minimum(np.arange(start, start + _BATCH), len(descriptors) - 1)
+        drawn = None if keys is None else keys[rows]
+        decoded = _decode(decoder, jnp.asarray(descriptors[rows]), drawn)
+        parts.append(np.asarray(decoded[: len(descriptors) - start]))
+    return np.concatenate(parts)
+
+
+def bundled(encoder: Encoder, layer: str) -> list[str]:
+    """Names of the decoders in the package for this encoder's layer."""
+    return sorted(file.stem for file in _FOLDER.glob(f"{encoder.name}-{layer}*.safetensors"))
+
+
+def decoder_for(encoder: Encoder, layer: str, name_or_path: str | Path | None = None) -> Decoder:
+    """A decoder of this encoder's layer: the bundled one, or another, as `load_decoder` finds it.
+
+    Raises InputError where it is not this encoder's, or not this layer's.
+    """
+    decoder = load_decoder(name_or_path or f"{encoder.name}-{layer}")
+    decoder.check_fits(encoder, layer)
+    return decoder
+
+
+def save_decoder(path: str | Path, decoder: Decoder, dtype: str = "float16") -> None:
+    """Writes parameters, statistics and metadata as safetensors, whole or not at all."""
+    network = next(name for name, kind in NETWORKS.items() if kind is type(decoder.module))
+    metadata = {
+        "network": network,
+        "descriptor_shape": json.dumps(decoder.descriptor_shape),
+        "descriptor_scale": repr(float(decoder.descriptor_scale)),
+        "noise": str(decoder.noise),
+        "layer": decoder.layer,
+        "encoder": decoder.encoder,
+        "encoder_fingerprint": decoder.encoder_fingerprint,
+        "preprocessing": json.dumps(decoder.preprocessing.to_json(), sort_keys=True),
+    }
+    write_tensors(path, decoder.variables, metadata, dtype)
+
+
+def load_decoder(name_or_path: str | Path) -> Decoder:
+    """A bundled decoder by name (`streetnet-fc5`, …), or a .safetensors file by path.
+
+    Raises InputError where there is none, or its contents are not a decoder's.
+    """
+    path = _FOLDER / f"{name_or_path}.safetensors"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        bundled = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.safetensors"))) or "none"
+        raise InputError(
+            f"no decoder {str(name_or_path)!r}: give a .safetensors file, or one of those bundled: "
+            f"{bundled}"
+        )
+    tensors, metadata = read_tensors(path)
+    try:
+        module = NETWORKS[metadata["network"]]()
+        shape = tuple(int(side) for side in json.loads(metadata["descriptor_shape"]))
+        space = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
+        scale = jnp.asarray(float(metadata["descriptor_scale"]), jnp.float32)
+        noise = int(metadata.get("noise", "0"))
+        origin = [metadata[key] for key in ("layer", "encoder", "encoder_fingerprint")]
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} has unusable metadata for a decoder: {error!r}") from error
+    read = jax.ShapeDtypeStruct((*shape[:-1], shape[-1] + noise), jnp.float32)
+    expected = jax.eval_shape(module.init, jax.random.key(0), read)
+    return Decoder(
+        variables=checked_tree(path, tensors, expected),
+        descriptor_scale=scale,
+        module=module,
+        descriptor_shape=shape,
+        layer=origin[0],
+        encoder=origin[1],
+        encoder_fingerprint=origin[2],
+        preprocessing=space,
+        noise=noise,
+        name=path.stem,
+    )

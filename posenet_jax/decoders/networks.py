@@ -1,0 +1,102 @@
+"""The up-convolutional decoders: networks from a descriptor to an image.
+
+`Mirror` is streetnet upside down, `Deep` the same with further 256-channel convolutions (report,
+sections 3.2 and 5.3). A ReLU, then batch normalisation, follows every layer but the last. Input:
+fc5 [..., F], or conv4 [..., 6, 6, C]. Output: [..., 100, 100, 3], an image in the encoder's space,
+1 = its full range of values.
+"""
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+
+from posenet_jax.nn.layers import UnitStrideConv
+from posenet_jax.nn.upconvolution import UpsampledConv, UpsampledConvTranspose
+
+Array = jax.Array
+
+SIDE = 100
+
+
+class _Normalised(nn.Module):
+    """ReLU, then batch normalisation over all but the channels."""
+
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        norm = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            axis_name=self.axis_name if train else None,
+            name="norm",
+        )
+        # Kept as it is: XLA would compute it again, in another order, for the weights' gradient.
+        return jax.lax.optimization_barrier(norm(nn.relu(x)))
+
+
+class Mirror(nn.Module):
+    """2.4 M parameters from fc5, 1.2 M from conv4; 0.15 GFLOP an image forward.
+
+    extra: further 3×3 convolutions with 256 channels, at 8×8 pixels. axis_name: of the devices
+    whose batches are normalised as one in training.
+    """
+
+    extra: int = 0
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, descriptor: Array, *, train: bool = False) -> Array:
+        """`train`: normalises by the batch [B, ...] and updates the collection `batch_stats`."""
+
+        def normalised(x: Array, layer: str) -> Array:
+            return _Normalised(self.axis_name, name=f"{layer}_norm")(x, train)
+
+        def conv(features: int, name: str) -> UnitStrideConv:
+            return UnitStrideConv(features, 3, padding=1, name=name)
+
+        x = normalised(self._eight_by_eight(descriptor, normalised), "up4")
+        for number in range(self.extra):
+            x = normalised(conv(256, f"extra{number}")(x), f"extra{number}")
+        x = normalised(conv(128, "up3")(x), "up3")
+        x = normalised(UpsampledConv(96, 5, name="up2")(x), "up2")
+        return self._image(x, normalised)
+
+    def _image(self, x: Array, normalised: Callable[..., Array]) -> Array:
+        """[..., 100, 100, 3] of feature maps of 16×16 pixels."""
+        # Small at first, so that training begins near the mean image.
+        small = nn.initializers.variance_scaling(0.02, "fan_in", "normal")
+        return UpsampledConvTranspose(3, 7, stride=3, repeat=2, kernel_init=small, name="up1")(x)
+
+    def _eight_by_eight(self, descriptor: Array, normalised: Callable[..., Array]) -> Array:
+        if descriptor.shape[-3:-1] == (6, 6):
+            return UpsampledConvTranspose(256, 3, name="up4")(descriptor)
+        dense = nn.Dense(3 * 3 * 256, kernel_init=nn.initializers.he_normal(), name="up5")
+        x = dense(descriptor).reshape((*descriptor.shape[:-1], 3, 3, 256))
+        return UpsampledConvTranspose(256, 3, repeat=2, name="up4")(normalised(x, "up5"))
+
+
+class Deep(Mirror):
+    """Mirror with two further 256-channel convolutions: 3.6 M parameters from fc5."""
+
+    extra: int = 2
+
+
+class Sharp(Mirror):
+    """Mirror with one more layer, of 32×32 pixels, beside its last: 2.5 M parameters from fc5.
+
+    It begins as Mirror. Whose last layer lays the same 12×12 pixels, 6 apart, for every value of a
+    feature map: blurred images hide the grid (Odena et al. 2016), sharp ones show it.
+    """
+
+    fine: int = 48
+
+    def _image(self, x: Array, normalised: Callable[..., Array]) -> Array:
+        coarse = super()._image(x, normalised)
+        x = normalised(UpsampledConv(self.fine, 3, name="fine2")(x), "fine2")
+        none = nn.initializers.zeros
+        return coarse + UpsampledConvTranspose(3, 7, stride=3, kernel_init=none, name="fine1")(x)
+
+
+NETWORKS: dict[str, type[Mirror]] = {"mirror": Mirror, "deep": Deep, "sharp": Sharp}

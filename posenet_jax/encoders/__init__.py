@@ -1,0 +1,1 @@
+"""Encoders: networks from an image to a descriptor, and their weights."""

@@ -1,0 +1,1 @@
+"""How good encoders, decoders and reconstructions are, beside controls."""

@@ -1,0 +1,192 @@
+"""How good an encoder is on pairs it has not seen: degrees and rates, constants beside them.
+
+`predict` runs a network with heads on pairs of views; `pair_errors` compares what it says with the
+truth, one value a pair; `summary` and `rotation_bins` make the figures. P pairs, F descriptor
+length; results are host arrays, angles in degrees.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+
+from posenet_jax import geometry
+from posenet_jax.encoders.weights import Encoder, PoseScale
+from posenet_jax.errors import InputError
+from posenet_jax.training import pose_losses
+from posenet_jax.training.pose_training import Pairs, negatives, relative_poses
+
+Array = jax.Array
+
+# Median rotation errors (degrees) of two published networks at these true rotations: Zamir et al.'s
+# in Torch, and a CaffeNet of theirs. The bins' edges lie midway between the centres.
+PUBLISHED_ROTATIONS = (4.5, 18.9, 37.8, 56.8, 75.8, 94.8, 113.8)
+PUBLISHED_ERRORS = {
+    "torch": (10.6, 13.9, 17.6, 18.2, 22.4, 23.5, 27.8),
+    "caffenet": (3.7, 6.1, 9.4, 13.2, 19.1, 24.5, 35.8),
+}
+BIN_EDGES = (0.0, 9.5, 28.4, 47.3, 66.3, 85.3, 104.3, 123.3)
+
+
+class Predictions(NamedTuple):
+    """What a network says of pairs."""
+
+    descriptors: np.ndarray  # [P, 2, F]
+    pose: np.ndarray  # [P, 6] radians and metres
+    normal: np.ndarray  # [P, 3] of any length
+    match: np.ndarray  # [P] logit of the pair itself
+    hard: np.ndarray  # [P] logit with another target of the same scene
+    easy: np.ndarray  # [P] logit with another scene
+
+
+class PairErrors(NamedTuple):
+    """Degrees, one value a pair."""
+
+    true_rotation: np.ndarray  # [P] the error of the identity, too
+    rotation: np.ndarray  # [P]
+    constant_rotation: np.ndarray  # [P] of the mean pose of these pairs: a hard comparison
+    translation: np.ndarray  # [P] of the translation's direction; NaN where there is none
+    constant_translation: np.ndarray  # [P]
+
+
+@jax.jit
+def _encode(encoder: Encoder, images: Array) -> Array:
+    return encoder.tap("fc5")(encoder.preprocessing.to_network(images))
+
+
+@jax.jit
+def _ask_heads(encoder: Encoder, scale: PoseScale, descriptors: Array) -> tuple[Array, ...]:
+    first, second = descriptors[:, 0], descriptors[:, 1]
+    outputs = encoder.heads(first, second)
+    hard, easy = (encoder.heads(first, other).match for other in negatives(second))
+    pose = scale.restore(outputs.pose)
+    return pose, outputs.normal, outputs.match, hard, easy
+
+
+def check_heads(encoder: Encoder) -> None:
+    """Raises InputError for an encoder that was not trained to predict poses."""
+    if encoder.pose_scale is None or encoder.head_params is None:
+        raise InputError(f"encoder {encoder.name!r} has no heads to predict poses with")
+
+
+def predict(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) -> Predictions:
+    """Predictions for pairs of views [P, 2, H, W, 3] uint8 RGB; negatives by pairing anew.
+
+    `batch` images at a time, a multiple of the number of devices, spread over the mesh. Raises
+    InputError for an encoder without heads.
+    """
+    check_heads(encoder)
+    over_devices = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    placed = jax.device_put(encoder, NamedSharding(mesh, PartitionSpec()))
+    flat = np.asarray(image).reshape((-1, *np.shape(image)[2:]))
+    parts = []
+    for start in range(0, len(flat), batch):
+        rows = np.minimum(np.arange(start, start + batch), len(flat) - 1)
+        encoded = _encode(placed, jax.device_put(flat[rows], over_devices))
+        parts.append(np.asarray(encoded)[: len(flat) - start])
+    descriptors = np.concatenate(parts).reshape((len(flat) // 2, 2, -1))
+    host = jax.device_get(encoder)
+    said = _ask_heads(host, host.pose_scale, descriptors)
+    return Predictions(descriptors, *jax.device_get(said))
+
+
+def _degrees(angle: Array) -> np.ndarray:
+    return np.degrees(np.asarray(angle, np.float64))
+
+
+@jax.jit
+def _rotation_angles(poses: Array, truth: Array) -> Array:
+    def error(pose, true_pose):
+        return geometry.rotation_angle(
+            geometry.rotation_from_yaw_pitch_roll(pose[:3]),
+            geometry.rotation_from_yaw_pitch_roll(true_pose[:3]),
+        )
+
+    return jax.vmap(error)(poses, truth)
+
+
+def rotation_errors(poses: ArrayLike, truth: ArrayLike) -> np.ndarray:
+    """[P] degrees between the rotations of two sets of relative poses [P, 6]."""
+    return _degrees(_rotation_angles(jnp.asarray(poses), jnp.asarray(truth)))
+
+
+def normal_errors(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
+    """[P] degrees between directions [P, 3]; `predicted` need not have length one."""
+    chord = jnp.linalg.norm(pose_losses.unit(jnp.asarray(predicted)) - truth, axis=-1)
+    return _degrees(2.0 * jnp.arcsin(jnp.clip(0.5 * chord, 0.0, 1.0)))
+
+
+def _translation_errors(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(truth[:, 3:], axis=1, keepdims=True)
+    moved = length > 1e-3
+    direction = np.where(moved, truth[:, 3:] / np.where(moved, length, 1.0), 0.0)
+    return np.where(moved[:, 0], normal_errors(poses[:, 3:], direction), np.nan)
+
+
+def pair_errors(pose: np.ndarray, rotation: ArrayLike, centre: ArrayLike) -> PairErrors:
+    """Errors of poses [P, 6] against cameras: rotations [P, 2, 3, 3], centres [P, 2, 3]."""
+    truth = np.asarray(relative_poses(jnp.asarray(rotation), jnp.asarray(centre)))
+    constant = np.broadcast_to(truth.mean(axis=0), truth.shape)
+    return PairErrors(
+        rotation_errors(np.zeros_like(truth), truth),
+        rotation_errors(pose, truth),
+        rotation_errors(constant, truth),
+        _translation_errors(pose, truth),
+        _translation_errors(constant, truth),
+    )
+
+
+def rotation_summary(errors: PairErrors) -> dict[str, Any]:
+    """Medians in degrees, beside those of the identity and of the best constant."""
+    return {
+        "pairs": len(errors.rotation),
+        "rotation_median_deg": float(np.median(errors.rotation)),
+        "identity_median_deg": float(np.median(errors.true_rotation)),
+        "constant_median_deg": float(np.median(errors.constant_rotation)),
+        "translation_median_deg": float(np.nanmedian(errors.translation)),
+        "translation_constant_median_deg": float(np.nanmedian(errors.constant_translation)),
+        "bins": rotation_bins(errors),
+    }
+
+
+def rotation_bins(errors: PairErrors) -> list[dict[str, Any]]:
+    """Medians by true rotation, beside the published networks' (see PUBLISHED_ERRORS)."""
+    rows = []
+    for i, centre in enumerate(PUBLISHED_ROTATIONS):
+        low, high = BIN_EDGES[i], BIN_EDGES[i + 1]
+        inside = (errors.true_rotation >= low) & (errors.true_rotation < high)
+        row: dict[str, Any] = {"centre_deg": centre, "low_deg": low, "high_deg": high}
+        row["pairs"] = int(inside.sum())
+        row["rotation_median_deg"] = (
+            float(np.median(errors.rotation[inside])) if any(inside) else None
+        )
+        row |= {f"published_{name}_deg": table[i] for name, table in PUBLISHED_ERRORS.items()}
+        rows.append(row)
+    return rows
+
+
+def summary(said: Predictions, pairs: Pairs) -> dict[str, Any]:
+    """All figures of `pairs` (host arrays); pairs of weight zero have no part in them.
+
+    `matching_fpr95` is the false positive rate at 95 % recall against another scene and
+    `matching_fpr95_same_scene` against another target of the same scene; `active_share` is the
+    share of the descriptor's units above zero in an image, `dead_share` that of units above zero in
+    none.
+    """
+    posed, matched = np.asarray(pairs.pose_weight) > 0, np.asarray(pairs.match_weight) > 0
+    normal = np.asarray(pairs.normal)[posed]
+    constant = np.broadcast_to(normal.mean(axis=0), normal.shape)
+    active = (said.descriptors > 0).reshape((-1, said.descriptors.shape[-1]))
+    match, hard, easy = (x[matched] for x in (said.match, said.hard, said.easy))
+    errors = pair_errors(said.pose[posed], pairs.rotation[posed], pairs.centre[posed])
+    return rotation_summary(errors) | {
+        "normal_median_deg": float(np.median(normal_errors(said.normal[posed], normal))),
+        "normal_constant_median_deg": float(np.median(normal_errors(constant, normal))),
+        "matching_fpr95": pose_losses.false_positive_rate(match, easy),
+        "matching_fpr95_same_scene": pose_losses.false_positive_rate(match, hard),
+        "active_share": float(active.mean()),
+        "dead_share": float((~active.any(axis=0)).mean()),
+    }

@@ -1,0 +1,1 @@
+"""Image files and image spaces: listing, reading, resizing, pages of images."""

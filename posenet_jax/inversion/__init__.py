@@ -1,0 +1,1 @@
+"""Inversion by optimisation: what is minimised, one step, and many at once."""

@@ -1,0 +1,189 @@
+"""Inversion by optimisation of one image: its loss, its first iterate, one step.
+
+Unbatched: `engine` batches them, places the batch on the devices and drives the steps. Images are
+[H, W, 3] in network space.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from posenet_jax import metrics
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.inversion.priors import (
+    clip_small_contributions,
+    contributions,
+    distance,
+    relative_square,
+    sixth_norm,
+    sixth_power,
+    total_variation,
+)
+from posenet_jax.inversion.recipes import Recipe
+
+Array = jax.Array
+Encode = Callable[[Array], Array]
+
+_FALL = 1e-3
+
+
+class Status(IntEnum):
+    """Why an image's steps ended."""
+
+    RUNNING = 0
+    CONVERGED = 1  # its relative loss reached the recipe's tolerance
+    OUT_OF_STEPS = 2
+    NOT_FINITE = 3  # loss or gradient stopped being a number; the best image before that is kept
+    STALLED = 4  # its loss no longer fell, for the recipe's patience
+
+    @property
+    def sentence(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
+@struct.dataclass
+class State:
+    """All that the next step needs, for one image."""
+
+    image: Array  # [H, W, 3], the next iterate
+    moments: Any  # Adam's
+    steps: Array  # [] int32, iterates evaluated
+    status: Array  # [] int32, a Status
+    best: "Best"
+    mark: Array  # [] the loss when it last fell by more than _FALL of itself
+    stalled: Array  # [] int32, steps since then
+
+
+@struct.dataclass
+class Best:
+    """The iterate with the lowest loss so far."""
+
+    image: Array  # [H, W, 3]
+    loss: Array  # [] the objective
+    relative_loss: Array  # [] eq. 3
+    descriptor_error: Array  # [] ‖φ - φ0‖ / ‖φ0‖
+
+
+def init(key: Array, recipe: Recipe, space: Preprocessing, start: Array | None = None) -> State:
+    """The first iterate: noise about `start` [H, W, 3], or about the mean colour."""
+    noise = jax.random.normal(key, (space.size, space.size, 3), jnp.float32)
+    image = jnp.asarray(recipe.start_deviation, jnp.float32) * noise
+    if start is not None:
+        image = start + image
+    best = Best(
+        image=image,
+        # Dtypes are spelt out: a weakly typed first state would compile every step twice.
+        loss=jnp.full((), jnp.inf, jnp.float32),
+        relative_loss=jnp.full((), jnp.inf, jnp.float32),
+        descriptor_error=jnp.full((), jnp.inf, jnp.float32),
+    )
+    return State(
+        image=image,
+        moments=_adam(recipe).init(image),
+        steps=jnp.zeros((), jnp.int32),
+        status=jnp.zeros((), jnp.int32),  # RUNNING
+        best=best,
+        mark=jnp.full((), jnp.inf, jnp.float32),
+        stalled=jnp.zeros((), jnp.int32),
+    )
+
+
+def _adam(recipe: Recipe) -> optax.GradientTransformation:
+    return optax.scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon)
+
+
+def loss(image: Array, descriptor: Array, target: Array, recipe: Recipe) -> Array:
+    """Eq. 2, or its scale-free form (see `Recipe`)."""
+    if recipe.data_term == "norm":
+        data, priors = distance(descriptor, target), image
+        share = 1.0
+    else:
+        data, priors = relative_square(descriptor, target), image / 127.5
+        share = 1.0 / (image.shape[0] * image.shape[1])
+    sixth = sixth_power if recipe.l6_form == "power" else sixth_norm
+    smoothness = total_variation(priors, recipe.tv_beta)
+    return data + share * (recipe.tv_weight * smoothness + recipe.l6_weight * sixth(priors))
+
+
+def learning_rate(steps: Array, recipe: Recipe) -> Array:
+    """The rate of the step after `steps` of them."""
+    done = steps.astype(jnp.float32)
+    full = recipe.learning_rate * jnp.minimum(1.0, (done + 1) / jnp.maximum(recipe.warmup, 1))
+    if recipe.schedule == "constant":
+        return full
+    share = jnp.clip(done / recipe.steps, 0.0, 1.0)
+    decay = 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+    return full * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
+
+
+def _move(state: State, gradient: Array, recipe: Recipe) -> tuple[Array, Any]:
+    """Adam's step, then small-contribution clipping.
+
+    The contributions take the gradient from before the step and the pixels from after it: with the
+    pixels from before it, a pixel once at zero would contribute nothing and stay there for good.
+    """
+    with jax.numpy_dtype_promotion("standard"):  # Optax multiplies whole numbers by fractions
+        update, moments = _adam(recipe).update(gradient, state.moments)
+    image = state.image - learning_rate(state.steps, recipe) * update
+    if recipe.clipping:
+        contribution = contributions(gradient, image)
+        image = clip_small_contributions(image, contribution, recipe.clip_percentile)
+    return image, moments
+
+
+def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> State:
+    """Evaluates the iterate, keeps it if it is the best so far, and moves on.
+
+    An image whose status is not RUNNING stays as it is.
+    """
+
+    def evaluate(image):
+        descriptor = encode(image).astype(jnp.float32)
+        return loss(image, descriptor, target, recipe), descriptor
+
+    (value, descriptor), gradient = jax.value_and_grad(evaluate, has_aux=True)(state.image)
+    # Not by their maximum: that of YNNPACK, which XLA's CPU backend calls, passes over a NaN.
+    finite = jnp.isfinite(value) & jnp.isfinite(jnp.sum(jnp.abs(gradient)))
+    candidate = Best(
+        image=state.image,
+        loss=value,
+        relative_loss=metrics.relative_loss(descriptor, target),
+        descriptor_error=metrics.descriptor_error(descriptor, target),
+    )
+    running = state.status == Status.RUNNING
+    better = running & finite & (value < state.best.loss)
+    best = _select(better, candidate, state.best)
+    steps = state.steps + running.astype(jnp.int32)
+    fell = value < (1.0 - _FALL) * state.mark
+    stalled = jnp.where(fell, 0, state.stalled + 1)
+    image, moments = _move(state, gradient, recipe)
+    moves = running & finite
+    return State(
+        image=_select(moves, image, state.image),
+        moments=_select(moves, moments, state.moments),
+        steps=steps,
+        status=jnp.where(running, _status(best, steps, stalled, finite, recipe), state.status),
+        best=best,
+        mark=jnp.where(moves & fell, value, state.mark),
+        stalled=jnp.where(moves, stalled, state.stalled),
+    )
+
+
+def _status(best: Best, steps: Array, stalled: Array, finite: Array, recipe: Recipe) -> Array:
+    converged = best.relative_loss <= recipe.tolerance
+    over = steps.astype(jnp.float32) >= recipe.steps
+    patient = (recipe.patience == 0) | (stalled.astype(jnp.float32) < recipe.patience)
+    ended = over | ~patient | (converged if recipe.stop_early else False)
+    reason = jnp.where(over, Status.OUT_OF_STEPS, Status.STALLED)
+    reason = jnp.where(converged, Status.CONVERGED, reason)
+    status = jnp.where(ended, reason, Status.RUNNING)
+    return jnp.where(finite, status, Status.NOT_FINITE).astype(jnp.int32)
+
+
+def _select(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

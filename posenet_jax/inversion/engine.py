@@ -1,0 +1,200 @@
+"""Many inversions in few slots: a slot whose image is done is given the next one.
+
+S slots advance together, one compiled step for all; each holds one job's target, iterate, optimiser
+state, hyper-parameters and status (`descent.State`). Jobs come from an iterator and results go
+out in the jobs' order, so that neither need fit in memory. N targets; images are [H, W, 3] in
+network space.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import Mesh
+
+from posenet_jax.errors import InputError
+from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
+from posenet_jax.inversion import recipes
+from posenet_jax.inversion.descent import Encode
+from posenet_jax.inversion.job_queues import Finished, Job, JobQueues
+from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.inversion.slots import Slots
+
+Array = jax.Array
+
+__all__ = ["Finished", "Job", "Result", "default_chunk", "default_slots", "invert", "run"]
+
+# Results that wait for an earlier one; at 120 kB an image, this bounds the memory.
+_MOST_WAITING = 1024
+
+
+@struct.dataclass
+class Result:
+    """One entry a target, in the targets' order."""
+
+    image: np.ndarray  # [N, H, W, 3] float32, network space: `Preprocessing.to_image` shows it
+    loss: np.ndarray  # [N] the objective
+    relative_loss: np.ndarray  # [N] eq. 3
+    descriptor_error: np.ndarray  # [N] ‖φ - φ0‖ / ‖φ0‖
+    steps: np.ndarray  # [N] int32
+    status: np.ndarray  # [N] int32, a Status
+
+
+def default_chunk() -> int:
+    """Steps a call. On CPU one: there a loop halves a convolution's speed (jax #12868)."""
+    return 1 if jax.default_backend() == "cpu" else 25
+
+
+def default_slots(devices: int) -> int:
+    """On CPU few, for the cache; elsewhere enough to fill the device."""
+    return devices * (8 if jax.default_backend() == "cpu" else 256)
+
+
+def invert(
+    encode: Encode,
+    targets: Array | np.ndarray,
+    *,
+    key: Array,
+    recipe: Recipe = recipes.CALIBRATED,
+    space: Preprocessing | None = None,
+    slots: int | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    start: Array | np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Images whose descriptors are `targets` [N, …]; the recipe's numbers may be arrays [N].
+
+    start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's. See `run`
+    for the other arguments. Raises InputError for targets that are empty, not finite or of another
+    shape than the encoder's descriptors, and for starts that are missing or not called for.
+    """
+    targets = np.asarray(targets)
+    _check_targets(encode, targets, space or _space(encode))
+    starts = _checked_starts(start, recipe, len(targets), space or _space(encode))
+    columns = recipes.broadcast(recipe, len(targets))
+    per_image = [jax.tree.map(lambda x, i=i: x[i], columns) for i in range(len(targets))]
+    jobs = (
+        Job(i, target, recipe=own, start=begun)
+        for i, (target, own, begun) in enumerate(zip(targets, per_image, starts, strict=True))
+    )
+    mesh = mesh or _local_mesh()
+    devices = mesh.devices.size
+    if slots is None:
+        slots = min(default_slots(devices), -(-len(targets) // devices) * devices)
+    done = run(
+        encode,
+        jobs,
+        key=key,
+        recipe=per_image[0],
+        space=space,
+        slots=slots,
+        chunk=chunk,
+        mesh=mesh,
+        progress=progress,
+    )
+    finished = list(done)
+    names = [field.name for field in dataclasses.fields(Result)]
+    found = {name: np.stack([getattr(one, name) for one in finished]) for name in names}
+    whole = {name: found[name].astype(np.int32) for name in ("steps", "status")}
+    return Result(**found | whole)
+
+
+def run(
+    encode: Encode,
+    jobs: Iterable[Job],
+    *,
+    key: Array,
+    recipe: Recipe = recipes.CALIBRATED,
+    space: Preprocessing | None = None,
+    slots: int | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Finished]:
+    """Inverts jobs, any number of them, and yields what became of each in their order.
+
+    encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
+    `jax.tree_util.Partial`), its arrays are arguments of the compiled program; a plain function is
+    compiled in, and its identity decides whether a second call compiles again. If it has a method
+    `prepared`, as a `Tap` has, what that returns is used: what depends on the weights alone is
+    then worked out once, and not in every step.
+    recipe: its static choices hold for all jobs; its numbers for those without a recipe of their
+    own.
+    space: the images' size and colours; a `Tap` carries its own, and where nothing is said it is
+    `preprocessing.CUSTOMARY`.
+    slots: images at work at once, a multiple of the mesh's devices.
+    progress: called with the image·steps done since its last call.
+
+    A job's result depends, to the byte, on `key`, its index, restart, target and hyper-parameters,
+    the numbers of slots and devices, and its slot, which follows from its number
+    (`job_queues.slot_of`): not on its neighbours, on what else the run inverts, nor on when its
+    turn comes. With another number of slots, or in another slot, it is the same but for rounding,
+    which hundreds of steps can make visible in single pixels. A job that stops being finite is
+    begun once more, in the same slot, from another start.
+    """
+    space = space or _space(encode)
+    mesh = mesh or _local_mesh()
+    devices = mesh.devices.size
+    slots = slots or default_slots(devices)
+    if slots % devices:
+        raise InputError(f"{slots} slots do not divide over {devices} devices")
+    at_work = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
+    queues = JobQueues(jobs, slots)
+    waiting: dict[int, Finished] = {}
+    given = 0
+    while True:
+        room = max(_MOST_WAITING, 4 * slots) - (queues.taken - given)
+        at_work.fill(queues.next_jobs(at_work.free, room))
+        if len(at_work.free) == slots:
+            return
+        ended, steps = at_work.advance()
+        if progress:
+            progress(steps)
+        waiting.update(ended)
+        while given in waiting:
+            yield waiting.pop(given)
+            given += 1
+
+
+def _local_mesh() -> Mesh:
+    return Mesh(np.asarray(jax.local_devices()), ("slots",))
+
+
+def _space(encode: Encode) -> Preprocessing:
+    return getattr(encode, "preprocessing", CUSTOMARY)
+
+
+def _check_targets(encode: Encode, targets: np.ndarray, space: Preprocessing) -> None:
+    image = jax.ShapeDtypeStruct((space.size, space.size, 3), jnp.float32)
+    expected = jax.eval_shape(encode, image).shape
+    if targets.ndim < 1 or targets.shape[0] == 0:
+        raise InputError("there are no targets to invert")
+    if targets.shape[1:] != expected:
+        raise InputError(
+            f"targets have shape {list(targets.shape)}; this encoder's descriptors need "
+            f"[N, {', '.join(map(str, expected))}]"
+        )
+    bad = np.flatnonzero(~np.isfinite(targets).reshape(len(targets), -1).all(1))
+    if bad.size:
+        raise InputError(f"targets {bad[:10].tolist()} hold values that are not finite")
+
+
+def _checked_starts(
+    start: Array | np.ndarray | None, recipe: Recipe, count: int, space: Preprocessing
+) -> np.ndarray | list[None]:
+    """[N, H, W, 3], or N times None."""
+    if (recipe.start == "image") != (start is not None):
+        wanted = "begins with images: give start" if start is None else "begins with noise alone"
+        raise InputError(f"recipe {recipe.name!r} {wanted}")
+    if start is None:
+        return [None] * count
+    if start.shape != (count, space.size, space.size, 3) or not np.isfinite(start).all():
+        raise InputError(
+            f"start must be finite, [{count}, {space.size}, {space.size}, 3]; received "
+            f"{list(start.shape)}"
+        )
+    return np.asarray(start, np.float32)

@@ -1,0 +1,87 @@
+"""Which slot a job is inverted in, and the queues in which jobs wait for theirs.
+
+A compiled step may round the rows of its batch differently: a kernel that takes four rows at a time
+does the fifth by other instructions. The same bytes again, after a kill, in another process or with
+other shards already done, therefore need every job in the same slot. So a job's slot follows from
+its number alone, and each slot has a queue of its own, however long the others' are.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from posenet_jax.inversion.descent import Status
+from posenet_jax.inversion.recipes import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One inversion.
+
+    index, restart: decide, with the run's key, the noise it starts from. target: [...], the
+    descriptor. recipe: hyper-parameters of its own (numbers, no arrays); the run's where None.
+    start: [H, W, 3], the image that the noise is added to; the mean colour where None.
+    number: decides the slot (`slot_of`); its place in the iterator where None. A run over some of
+    the jobs of a larger one gives each the number that it has there.
+    """
+
+    index: int
+    target: np.ndarray
+    restart: int = 0
+    recipe: Recipe | None = None
+    start: np.ndarray | None = None
+    number: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What became of a job: its best iterate."""
+
+    index: int
+    restart: int
+    image: np.ndarray  # [H, W, 3] float32, network space
+    loss: float  # the objective
+    relative_loss: float  # eq. 3
+    descriptor_error: float  # ‖φ - φ0‖ / ‖φ0‖
+    steps: int  # of the last start
+    status: Status
+    starts: int  # 2 where the first was not finite
+
+
+def slot_of(number: int, slots: int) -> int:
+    """Returns the slot of job `number`.
+
+    Every round of `slots` jobs fills every slot once. Rounds are turned by one slot each, so that
+    what recurs with the slots' period (restarts, the same few images in every trial of a search)
+    does not pile up in some of them.
+    """
+    return (number + number // slots) % slots
+
+
+class JobQueues:
+    """Jobs of an iterator, each waiting for its slot; taken as they are asked for."""
+
+    def __init__(self, jobs: Iterable[Job], slots: int) -> None:
+        self._jobs = enumerate(jobs)
+        self._queues = [collections.deque[tuple[int, Job]]() for _ in range(slots)]
+        self.taken = 0
+
+    def next_jobs(self, free: Iterable[int], most: int) -> dict[int, tuple[int, Job]]:
+        """Returns {slot: (place in the iterator, job)} for the free slots that have a job.
+
+        Takes at most `most` jobs from the iterator, and none once every free slot has its own.
+        """
+        free = list(free)
+        without = {slot for slot in free if not self._queues[slot]}
+        while without and most > 0:
+            most -= 1
+            place, job = next(self._jobs, (None, None))
+            if place is None or job is None:
+                break
+            self.taken += 1
+            slot = slot_of(place if job.number is None else job.number, len(self._queues))
+            self._queues[slot].append((place, job))
+            without.discard(slot)
+        return {slot: self._queues[slot].popleft() for slot in free if self._queues[slot]}

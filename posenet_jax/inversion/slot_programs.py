@@ -1,0 +1,108 @@
+"""The engine's two device programs: to begin inversions in slots, and to advance all of them.
+
+S slots, laid over the devices of a mesh; arrays are [S, ...], images [S, H, W, 3] in network space.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.inversion import descent
+from posenet_jax.inversion.descent import State, Status
+from posenet_jax.inversion.recipes import Recipe
+
+Array = jax.Array
+
+
+def start_key(key: Array, index: Array, restart: Array, starts: Array) -> Array:
+    """Of the noise that a job begins with; restart 0's first start has the index alone."""
+    key = jax.random.fold_in(key, index)
+    other = jax.random.fold_in(jax.random.fold_in(key, restart), starts)
+    return jnp.where((restart == 0) & (starts == 1), key, other)
+
+
+def empty(recipe: Recipe, space: Preprocessing, mesh: Mesh, slots: int) -> State:
+    """Slots with nothing in them, for `begin` to fill.
+
+    The first are filled by the program that fills others later: two might round the noise each in
+    its own way, and a job's result would depend on when its turn came.
+    """
+    one = jax.eval_shape(lambda key: descent.init(key, recipe, space), jax.random.key(0))
+    state = jax.tree.map(lambda leaf: np.zeros((slots, *leaf.shape), leaf.dtype), one)
+    state = state.replace(status=np.full(slots, Status.OUT_OF_STEPS, np.int32))
+    return jax.device_put(state, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
+
+
+def begun_at_once(slots: int) -> int:
+    """How many of a device's slots a call of `begin` may fill. On CPU one: noise for the others,
+    which goes on as it is, would take a third of a step's time.
+    """
+    return 1 if jax.default_backend() == "cpu" else slots
+
+
+@functools.partial(jax.jit, static_argnames=("space", "mesh"), donate_argnums=0)
+def begin(
+    state: State,
+    key: Array,
+    numbers: Array,
+    recipe: Recipe,
+    images: Array | None,
+    *,
+    space: Preprocessing,
+    mesh: Mesh,
+) -> State:
+    """The slots with new jobs in some of them; B jobs, as many for each device.
+
+    numbers: [B, 4], a job's slot on its device (beyond the last: no job), its index, its restart
+    and which start this is, from 1. recipe: leaves [S]. images: [B, H, W, 3] to start from.
+    """
+    split = PartitionSpec(mesh.axis_names)
+
+    def one(key, numbers, recipe, image):
+        return descent.init(start_key(key, *numbers), recipe, space, image)
+
+    def on_device(state, key, numbers, recipe, images):
+        slots, numbers = numbers[:, 0], numbers[:, 1:]
+        own = jax.tree.map(lambda rows: rows[slots], recipe)
+        axes = (None, 0, 0, None if images is None else 0)
+        fresh = jax.vmap(one, axes)(key, numbers, own, images)
+        return jax.tree.map(lambda now, new: now.at[slots].set(new, mode="drop"), state, fresh)
+
+    return jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(split, PartitionSpec(), split, split, split),
+        out_specs=split,
+        check_vma=False,
+    )(state, key, numbers, recipe, images)
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "chunk"), donate_argnums=0)
+def advance(
+    state: State, encode: Any, targets: Array, recipe: Recipe, *, mesh: Mesh, chunk: int
+) -> State:
+    """`chunk` steps of all slots. Each device works on its own, without communication."""
+    split = PartitionSpec(mesh.axis_names)
+
+    def one_step(state, encode, targets, recipe):
+        one = functools.partial(descent.step, encode=encode)
+        return jax.vmap(one)(state, targets, recipe)
+
+    def chunk_of_steps(state, *rest):
+        if chunk == 1:
+            return one_step(state, *rest)
+        return lax.fori_loop(0, chunk, lambda _, state: one_step(state, *rest), state)
+
+    return jax.shard_map(
+        chunk_of_steps,
+        mesh=mesh,
+        in_specs=(split, PartitionSpec(), split, split),
+        out_specs=split,
+        check_vma=False,
+    )(state, encode, targets, recipe)

@@ -1,0 +1,165 @@
+"""The slots in which inversions are at work: the host's side of them.
+
+A slot holds one job at a time; see `engine`. Images are [H, W, 3] in network space.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posenet_jax import numerics
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.inversion import recipes, slot_programs
+from posenet_jax.inversion.descent import Best, Encode, Status
+from posenet_jax.inversion.job_queues import Finished, Job
+from posenet_jax.inversion.recipes import Recipe
+
+Array = jax.Array
+
+
+class Slots:
+    """The host's side of the slots: which job is in which, and what goes in and out."""
+
+    def __init__(
+        self,
+        encode: Encode,
+        recipe: Recipe,
+        key: Array,
+        space: Preprocessing,
+        slots: int,
+        chunk: int,
+        mesh: Mesh,
+    ) -> None:
+        self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._encode = jax.device_put(_prepared(encode), NamedSharding(mesh, PartitionSpec()))
+        self._recipe, self._key = recipe, key
+        self._begin = functools.partial(slot_programs.begin, space=space, mesh=mesh)
+        self._advance = functools.partial(slot_programs.advance, mesh=mesh, chunk=chunk)
+        self._jobs: list[tuple[int, Job, int] | None] = [None] * slots  # (place, job, starts)
+        self._steps = np.zeros(slots, np.int64)
+        self._rows = jax.tree.map(np.array, recipes.broadcast(recipe, slots))
+        self._targets: np.ndarray | None = None
+        self._size = space.size
+        self._of_device = slots // mesh.devices.size
+        self._has_images = False  # whether a job has brought one to start from
+        self._state = slot_programs.empty(recipe, space, mesh, slots)
+        self._on_device: Any = None
+
+    @property
+    def free(self) -> list[int]:
+        """Slots without a job."""
+        return [slot for slot, job in enumerate(self._jobs) if job is None]
+
+    def fill(self, new: dict[int, tuple[int, Job]]) -> None:
+        """Begins jobs, each with its place in the order, in the free slots that are named."""
+        self._start({slot: (place, job, 1) for slot, (place, job) in new.items()})
+
+    def _start(self, entries: dict[int, tuple[int, Job, int]]) -> None:
+        if not entries:
+            return
+        for slot, (place, job, starts) in entries.items():
+            if self._targets is None:
+                self._targets = np.zeros((len(self._jobs), *job.target.shape), np.float32)
+            self._jobs[slot] = place, job, starts
+            self._targets[slot] = job.target
+            self._steps[slot] = 0
+            own = job.recipe or self._recipe
+            jax.tree.map(lambda rows, x, slot=slot: rows.__setitem__(slot, x), self._rows, own)
+            self._has_images |= job.start is not None
+        # A copy: the device may read what it is given later, when these rows have changed.
+        rows = jax.tree.map(np.copy, (self._targets, self._rows))
+        self._on_device = jax.device_put(rows, self._split)
+        for slots in self._calls(list(entries)):
+            numbers, images = self._begun(slots)
+            with numerics.not_finite_allowed():  # nothing is found yet: infinitely far off
+                self._state = self._begin(
+                    self._state, self._key, numbers, self._on_device[1], images
+                )
+
+    def _calls(self, slots: list[int]) -> Iterator[list[int | None]]:
+        """Yields the slots to begin by each call of `begin`, as many rows for each device.
+
+        A slot has the same row in every call: one for all where a call begins one slot of each
+        device, else the slot's own. Rows without a slot to begin are None.
+        """
+        of_device = self._of_device
+        if slot_programs.begun_at_once(of_device) > 1:
+            begun = set(slots)
+            yield [slot if slot in begun else None for slot in range(len(self._jobs))]
+            return
+        firsts = range(0, len(self._jobs), of_device)
+        queues = [[slot for slot in slots if 0 <= slot - first < of_device] for first in firsts]
+        yield from map(list, itertools.zip_longest(*queues))
+
+    def _begun(self, slots: list[int | None]) -> tuple[Array, Array | None]:
+        """`begin`'s numbers and images."""
+        numbers = np.full((len(slots), 4), self._of_device, np.uint32)
+        shape = len(slots), self._size, self._size, 3
+        images = np.zeros(shape, np.float32) if self._has_images else None
+        for row, slot in enumerate(slots):
+            if slot is None:
+                continue
+            _, job, starts = self._jobs[slot]  # type: ignore[misc]
+            numbers[row] = slot % self._of_device, job.index, job.restart, starts
+            if images is not None and job.start is not None and starts == 1:
+                images[row] = job.start
+        return jax.device_put((numbers, images), self._split)
+
+    def advance(self) -> tuple[dict[int, Finished], int]:
+        """A chunk of steps: ({place: what became of a job that ended}, image·steps done)."""
+        with numerics.not_finite_allowed():  # what is not, ends with a status
+            self._state = self._advance(self._state, self._encode, *self._on_device)
+        status, steps = (np.asarray(x) for x in (self._state.status, self._state.steps))
+        at_work = np.array([job is not None for job in self._jobs])
+        done = int(np.sum(steps - self._steps, where=at_work))
+        self._steps = steps.astype(np.int64)
+        over = [
+            slot
+            for slot, job in enumerate(self._jobs)
+            if job is not None and status[slot] != Status.RUNNING
+        ]
+        if not over:
+            return {}, done
+        best = jax.tree.map(np.asarray, self._state.best)
+        ended, again = {}, {}
+        for slot in over:
+            place, job, starts = self._jobs[slot]  # type: ignore[misc]
+            if status[slot] == Status.NOT_FINITE and starts == 1:
+                again[slot] = place, job, 2
+                continue
+            self._jobs[slot] = None
+            ended[place] = _finished(job, slot, best, steps, status, starts)
+        self._start(again)
+        return ended, done
+
+
+def _finished(
+    job: Job, slot: int, best: Best, steps: np.ndarray, status: np.ndarray, starts: int
+) -> Finished:
+    return Finished(
+        job.index,
+        job.restart,
+        np.array(best.image[slot]),
+        float(best.loss[slot]),
+        float(best.relative_loss[slot]),
+        float(best.descriptor_error[slot]),
+        int(steps[slot]),
+        Status(int(status[slot])),
+        starts,
+    )
+
+
+def _prepared(encode: Encode) -> Any:
+    """What `jit` takes as an argument: a pytree as it is, a function wrapped.
+
+    A `Tap`, or whatever else has a method `prepared`, as that makes it: quick to call many times.
+    """
+    if hasattr(encode, "prepared"):
+        return encode.prepared()
+    plain = jax.tree_util.all_leaves([encode])
+    return jax.tree_util.Partial(encode) if plain else encode

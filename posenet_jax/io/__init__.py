@@ -1,0 +1,1 @@
+"""Files: written whole or not at all, what a run was, trees of arrays."""

@@ -1,0 +1,231 @@
+"""A folder for the results of one run at a time.
+
+A run says what files it will write. It takes the place of an earlier run of the same script, whose
+files, and no others, are removed when its own are written; what is not known to be such a run's is
+never removed, and refused where it is in the way. unfinished.json names a run's files while they
+are written, run.json, the last of them, when all are there: killed at any moment, a run leaves a
+folder that does not look complete, and the next one knows what to remove.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from posenet_jax.errors import InputError, OutputError
+from posenet_jax.images.image_files import shown
+from posenet_jax.io.files import prepare_output, write_json
+
+RECORD = "run.json"
+
+_UNFINISHED = "unfinished.json"
+
+
+class OutputFolder:
+    """The folder, from the moment at which a run claims it.
+
+    path: the folder. failures: files that could not be written and were done without.
+    """
+
+    def __init__(self, folder: str | Path, script: str, files: Iterable[str]) -> None:
+        """script: what writes here. files: all that it may write, by their paths in the folder.
+
+        Raises InputError where the folder cannot be written to, another run is at work there, it
+        holds what is not of an earlier run of the same script, or a file's name is too long.
+        """
+        self.path = prepare_output(folder)
+        self.failures: list[OutputError] = []
+        self._script = script
+        self._files = list(dict.fromkeys([*files, RECORD]))
+        self._held: dict[str, Path] = {}
+        self._unlock = weakref.finalize(self, os.close, _locked(self.path))
+        try:
+            self._earlier = self._of_earlier_run()
+            self._check_files()
+        except InputError:
+            self._unlock()
+            raise
+
+    def begin(self) -> None:
+        """Removes an earlier run's files; call it when there is something to write."""
+        notes = self.path / _UNFINISHED
+        if (self.path / RECORD).exists():
+            os.replace(self.path / RECORD, notes)  # it names them until all are gone
+        for name in self._earlier:
+            _remove(self.path, name)
+        write_json(notes, self._notes())
+        for parent in sorted({(self.path / name).parent for name in self._files}):
+            parent.mkdir(parents=True, exist_ok=True)
+
+    def held(self, name: str) -> Path:
+        """Where to write a file that takes its place at the end, when all others are there.
+
+        Written before the others, it has its room on the disk.
+        """
+        self._held[name] = _beside(self.path / name)
+        return self._held[name]
+
+    @contextlib.contextmanager
+    def spared(self) -> Iterator[None]:
+        """The run goes on without the file that the block cannot write, and it is noted."""
+        try:
+            yield
+        except OutputError as error:
+            self.failures.append(error)
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Writes run.json, held until the end: the record, and what files are this run's."""
+        write_json(self.held(RECORD), {**record, **self._notes()})
+
+    def finish(self, report: Callable[[str], None]) -> str:
+        """Brings what is held to its place. `report` is told of each file done without.
+
+        Returns ", but for N of them" and what to do, or nothing where all were written.
+        """
+        for name, beside in sorted(self._held.items(), key=lambda item: item[0] == RECORD):
+            if beside.exists():
+                os.replace(beside, self.path / name)
+        (self.path / _UNFINISHED).unlink()
+        self._unlock()
+        for failure in self.failures:
+            report(f"not written: {failure.path} ({failure.reason})")
+        if not self.failures:
+            return ""
+        return f", but for {len(self.failures)} of them: {self.failures[-1].advice}"
+
+    def _notes(self) -> dict[str, Any]:
+        return {"script": self._script, "files": sorted(self._files)}
+
+    def _check_files(self) -> None:
+        """Raises InputError for one that cannot be written here, or must not be."""
+        for name in self._files:
+            _check_length(self.path, name)
+            path = self.path / name
+            taken = name not in self._earlier and os.path.lexists(path)
+            for there in [path] if taken else [*path.parents][: name.count("/")]:
+                if taken or (os.path.lexists(there) and not there.is_dir()):
+                    raise InputError(
+                        f"{shown(there)} is not known to be of an earlier run of {self._script};"
+                        " move it away or choose another folder"
+                    )
+
+    def _of_earlier_run(self) -> set[str]:
+        """Names of the files of an earlier run of this script, finished or not."""
+        found: set[str] = set()
+        for notes in (self.path / _UNFINISHED, self.path / RECORD):
+            known = _read(notes)
+            if known is None:
+                continue
+            if "files" not in known:
+                found |= self._of_older_version()
+            elif known.get("script") == self._script:
+                found |= {RECORD, *filter(_is_inside, known["files"])}
+            else:
+                raise InputError(
+                    f"{shown(self.path)} holds a run of {known.get('script')}, not of"
+                    f" {self._script}; choose another folder"
+                )
+        return found
+
+    def _of_older_version(self) -> set[str]:
+        """Files of a run that did not note them: those that this one writes too.
+
+        Raises InputError where there may be more: in folders within, or none of this script's.
+        """
+        there = {name for name in self._files if os.path.lexists(self.path / name)}
+        within = {name.split("/")[0] for name in self._files if "/" in name}
+        if there <= {RECORD} or any((self.path / name).is_dir() for name in within):
+            raise InputError(
+                f"{shown(self.path)} holds a run of another script, or of an older version, which"
+                " did not note its files; move it away or choose another folder"
+            )
+        return there
+
+
+def prepare_workdir(folder: str | Path) -> Path:
+    """The folder of a run that is resumed by the same command, made if need be.
+
+    Raises InputError where it cannot be written to, or holds the results of another script.
+    """
+    path = prepare_output(folder)
+    for notes in (path / _UNFINISHED, path / RECORD):
+        known = _read(notes) or {}
+        if "files" in known:
+            problem = f"{shown(path)} holds a run of {known.get('script')}"
+            raise InputError(f"{problem}; choose another folder")
+    return path
+
+
+def _read(notes: Path) -> dict[str, Any] | None:
+    """What a run noted; None where there is nothing."""
+    try:
+        found = json.loads(notes.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{shown(notes)} cannot be read ({error}); choose another folder"
+        ) from error
+    if not isinstance(found, dict) or not isinstance(found.get("files", []), list):
+        raise InputError(f"{shown(notes)} is not a run's record; choose another folder")
+    return found
+
+
+def _locked(folder: Path) -> int:
+    """Holds the folder until the process ends, where the file system has locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        problem = f"another run is at work in {shown(folder)}"
+        raise InputError(f"{problem}; wait for its end or choose another folder") from error
+    except OSError:  # of a file system without locks
+        pass
+    return descriptor
+
+
+def _check_length(folder: Path, name: str) -> None:
+    """Raises InputError for a file whose name or path the file system does not take."""
+    path = (folder / name).absolute()
+    longest = max(map(len, map(os.fsencode, (folder / name).relative_to(folder).parts)))
+    for length, limit, what in (
+        (longest, _limit(folder, "PC_NAME_MAX", 255), "name"),
+        (len(os.fsencode(path)), _limit(folder, "PC_PATH_MAX", 4096) - 1, "path"),
+    ):
+        if length > limit:
+            raise InputError(
+                f"{shown(name)} cannot be written to {shown(folder)}: a {what} of {length} bytes,"
+                f" of {limit} at most; rename the image or choose another folder"
+            )
+
+
+def _limit(folder: Path, name: str, usual: int) -> int:
+    try:
+        return os.pathconf(folder, name)
+    except (OSError, ValueError):
+        return usual
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.held")
+
+
+def _is_inside(name: object) -> bool:
+    """Whether a noted name leads to a file in the folder: notes may have been tampered with."""
+    return isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def _remove(folder: Path, name: str) -> None:
+    """A file of an earlier run, also one that never came to its place; then folders left empty."""
+    path = folder / name
+    for file in (path, _beside(path)):
+        if not file.is_dir():
+            file.unlink(missing_ok=True)
+    for parent in path.relative_to(folder).parents[:-1]:
+        with contextlib.suppress(OSError):  # not empty: somebody else's files
+            (folder / parent).rmdir()

@@ -1,0 +1,1 @@
+"""Layers of networks, in forms that run fast on CPU."""

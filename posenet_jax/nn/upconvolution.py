@@ -1,0 +1,158 @@
+"""Layers of an up-convolutional decoder, in forms that run fast on CPU and plainly elsewhere.
+
+A layer here enlarges its image by a whole factor s and convolves the result. Computed as it reads,
+most of the work goes into copies or zeros. But output pixels with the same remainder modulo s, a
+phase, come out of the smaller image by a small kernel of their own, whose taps are sums of the
+layer's: all s×s phases together are one convolution of the smaller image, whose channels are then
+dealt out to pixels. The numbers are the same but for rounding.
+
+Arrays are [..., H, W, C]; kernels [k, k, C, features].
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from posenet_jax.nn import winograd
+from posenet_jax.nn.layers import convolve, has_winograd
+
+Array = jax.Array
+Initializer = nn.initializers.Initializer
+
+
+class UpsampledConv(nn.Module):
+    """Every pixel repeated `repeat` times each way, then a "same" convolution of odd size.
+
+    Side n becomes repeat·n.
+    """
+
+    features: int
+    kernel_size: int
+    repeat: int = 2
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel, bias = _parameters(self, x.shape[-1], nn.initializers.he_normal())
+        phases = _repeat_phases(kernel, self.repeat)
+        reach = len(phases)
+        y = convolve(x, phases.reshape((reach, reach, x.shape[-1], -1)), padding=reach // 2)
+        return _deal_out(y, self.repeat) + _like(bias, x)
+
+
+class UpsampledConvTranspose(nn.Module):
+    """Every pixel repeated `repeat` times each way, then a transposed convolution with a stride.
+
+    Each pixel lays its multiple of the kernel on the output, `stride` pixels apart: side n becomes
+    (repeat·n - 1)·stride + k.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    repeat: int = 1
+    kernel_init: Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel, bias = _parameters(self, x.shape[-1], self.kernel_init)
+        factor = self.stride * self.repeat
+        if factor == 1 and has_winograd(len(kernel)):
+            return winograd.convolve_transpose(x, winograd.evaluated(kernel)) + _like(bias, x)
+        phases = _stride_phases(kernel, self.repeat, self.stride)
+        # Not one loop with what follows: each pixel's index would be worked out for every tap.
+        y = _deal_out(jax.lax.optimization_barrier(_laid_on(x, phases)), factor)
+        height, width = (
+            (self.repeat * side - 1) * self.stride + self.kernel_size for side in x.shape[-3:-1]
+        )
+        return y[..., :height, :width, :] + _like(bias, x)
+
+
+def _parameters(layer: nn.Module, channels: int, kernel_init: Initializer) -> tuple[Array, Array]:
+    """Those of the layer as it reads."""
+    size, features = layer.kernel_size, layer.features
+    kernel = layer.param("kernel", kernel_init, (size, size, channels, features), jnp.float32)
+    return kernel, layer.param("bias", nn.initializers.zeros, (features,), jnp.float32)
+
+
+def _like(bias: Array, x: Array) -> Array:
+    return bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _repeat_phases(kernel: Array, repeat: int) -> Array:
+    """[D, D, C, s, s, features]: each phase's taps on D×D pixels about each pixel.
+
+    With s = repeat, pixel i becomes pixels s·i to s·i + s - 1. Output pixel s·q + r sees, by tap t,
+    pixel s·q + r + t - k // 2 of them: pixel q + ⌊(r + t - k // 2) / s⌋ of the
+    image. Over all phases that reaches as far back as on.
+    """
+    size = len(kernel)
+    offsets = (np.arange(repeat)[:, None] + np.arange(size) - size // 2) // repeat
+    first = int(offsets.min())
+    reach = int(offsets.max()) - first + 1
+    rows = [
+        np.flatnonzero(offsets[phase] == first + place)
+        for place in range(reach)
+        for phase in range(repeat)
+    ]
+    return _grouped(_summed(kernel, rows), repeat)
+
+
+def _stride_phases(kernel: Array, repeat: int, stride: int) -> Array:
+    """[D, D, C, s, s, features]: what each phase, 0 to D - 1 pixels on, receives of a pixel.
+
+    With s = stride·repeat, pixel i has copies j = 0 … repeat - 1, and by tap t reaches output pixel
+    s·i + stride·j + t: phase (stride·j + t) mod s, (stride·j + t) // s pixels on.
+    """
+    reached = stride * np.arange(repeat)[:, None] + np.arange(len(kernel))
+    length = -(-int(reached.max() + 1) // (stride * repeat)) * stride * repeat
+    rows = [np.nonzero(reached == place)[1] for place in range(length)]
+    return _grouped(_summed(kernel, rows), stride * repeat)
+
+
+def _summed(kernel: Array, rows: Sequence[np.ndarray]) -> Array:
+    """[R, R, C, features]: sums of the taps named by each row, along both sides.
+
+    Slices and sums: a matrix product would be slower on CPU, and rounded to ten bits on GPU.
+    """
+    for axis in (0, 1):
+        taps = [jnp.take(kernel, tap, axis) for tap in range(kernel.shape[axis])]
+        zero = jnp.zeros_like(taps[0])
+        kernel = jnp.stack([sum((taps[t] for t in row), zero) for row in rows], axis)
+    return kernel
+
+
+def _grouped(taps: Array, factor: int) -> Array:
+    """[D, D, C, s, s, features] of [D·s, D·s, C, features]."""
+    rows, _, channels, features = taps.shape
+    reach = rows // factor
+    taps = taps.reshape((reach, factor, reach, factor, channels, features))
+    return taps.transpose((0, 2, 4, 1, 3, 5))
+
+
+def _laid_on(x: Array, phases: Array) -> Array:
+    """[..., H + D - 1, W + D - 1, s·s·features]: what all pixels lay on each.
+
+    One product with all taps, of rows: XLA's CPU backend computes the weights' gradient of one with
+    more than two axes half as fast, and that of a convolution 25 times as slow.
+    """
+    reach, channels = len(phases), x.shape[-1]
+    taps = phases.transpose((2, 0, 1, *range(3, phases.ndim))).reshape((channels, -1))
+    laid = (x.reshape((-1, channels)) @ taps).reshape((*x.shape[:-1], -1))
+    parts = []
+    for number, part in enumerate(jnp.split(laid, reach * reach, axis=-1)):
+        down, right = divmod(number, reach)
+        edges = [(0, 0)] * (x.ndim - 3)
+        edges += [(down, reach - 1 - down), (right, reach - 1 - right), (0, 0)]
+        parts.append(jnp.pad(part, edges))
+    return functools.reduce(jnp.add, parts)
+
+
+def _deal_out(y: Array, factor: int) -> Array:
+    """[..., s·H, s·W, features] of [..., H, W, s·s·features]."""
+    *batch, height, width, channels = y.shape
+    y = y.reshape((*batch, height, width, factor, factor, channels // factor**2))
+    return jnp.moveaxis(y, -3, -4).reshape((*batch, height * factor, width * factor, -1))

@@ -1,0 +1,1 @@
+"""The report's page: its sections, tables and plots."""

@@ -1,0 +1,97 @@
+"""Figures of an encoder's evaluation. They touch no state of matplotlib's, and need no display."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.io.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PUBLISHED_LABELS = {"torch": "published, Torch network", "caffenet": "published, CaffeNet"}
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure; inches."""
+    # Slow to import, and no use to those who only compute.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(path: str | Path, figure: "Figure") -> None:
+    """Writes a PNG, whole or not at all."""
+
+    # Without the version in the file, the same numbers give the same bytes for longer.
+    def write(file):
+        figure.savefig(file, dpi=150, format="png", metadata={"Software": None})
+
+    write_atomically(path, write)
+
+
+def rotation_figure(path: str | Path, sets: Mapping[str, pose_evaluation.PairErrors]) -> None:
+    """Writes a PNG: median rotation error against true rotation, quartiles shaded.
+
+    One line a set of pairs; beside them the identity's error and the published networks'.
+    """
+    figure = new_figure(6.4, 4.4)
+    axes = figure.add_subplot()
+    for name, errors in sets.items():
+        middle, low, median, high = _quartiles(errors)
+        (line,) = axes.plot(middle, median, marker="o", label=f"{name}, {len(errors.rotation)}")
+        axes.fill_between(middle, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    for name, table in pose_evaluation.PUBLISHED_ERRORS.items():
+        label = _PUBLISHED_LABELS[name]
+        axes.plot(pose_evaluation.PUBLISHED_ROTATIONS, table, "--", color="0.5", lw=1)
+        end = (pose_evaluation.PUBLISHED_ROTATIONS[-1], table[-1] + 1.5)
+        axes.annotate(label, end, ha="right", fontsize=8)
+    axes.plot([0, 120], [0, 120], ":", color="0.3", lw=1, label="identity")
+    axes.set(xlim=(0, 120), ylim=(0, 60), xlabel="true rotation, degrees")
+    axes.set_ylabel("rotation error, degrees: median, quartiles")
+    axes.legend(frameon=False, fontsize=8, title="pairs", title_fontsize=8)
+    save_figure(path, figure)
+
+
+def _quartiles(errors: pose_evaluation.PairErrors) -> np.ndarray:
+    """[4, bins] middle of the true rotations, and quartiles of the errors, of bins of 5 or more."""
+    bins = np.digitize(errors.true_rotation, pose_evaluation.BIN_EDGES)
+    inside = [bins == index for index in range(1, len(pose_evaluation.BIN_EDGES))]
+    rows = [
+        (np.median(errors.true_rotation[i]), *np.quantile(errors.rotation[i], [0.25, 0.5, 0.75]))
+        for i in inside
+        if i.sum() >= 5
+    ]
+    return np.asarray(rows).reshape(-1, 4).T
+
+
+def matching_figure(path: str | Path, matching: np.ndarray, others: Mapping[str, Any]) -> None:
+    """Writes a PNG: recall against false positive rate, one curve for each set of other pairs.
+
+    `matching` holds the logits of pairs that match, `others` those of pairs that do not.
+    """
+    figure = new_figure(4.6, 4.4)
+    axes = figure.add_subplot()
+    for name, logits in others.items():
+        false_positives, recall = roc(matching, logits)
+        axes.plot(false_positives, recall, label=name, drawstyle="steps-post")
+    axes.axhline(0.95, color="0.5", ls="--", lw=1)
+    axes.plot([0, 1], [0, 1], ":", color="0.3", lw=1, label="chance")
+    axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel="false positive rate", ylabel="recall")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    save_figure(path, figure)
+
+
+def roc(matching: Sequence[float] | np.ndarray, differing: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(false positive rates, recalls) of all thresholds on the logits, from (0, 0) to (1, 1)."""
+    positive, negative = np.sort(np.asarray(matching)), np.sort(np.asarray(differing))
+    thresholds = np.unique(np.concatenate([positive, negative]))[::-1]
+    recall = 1.0 - np.searchsorted(positive, thresholds, side="left") / len(positive)
+    rate = 1.0 - np.searchsorted(negative, thresholds, side="left") / len(negative)
+    return np.concatenate([[0.0], rate]), np.concatenate([[0.0], recall])

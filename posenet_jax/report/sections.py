@@ -1,0 +1,315 @@
+"""The parts of the report's page: its figures and tables, remade, each also written as a file.
+
+Every function writes PNG and CSV files into a folder and returns the section that shows them.
+Images are uint8 RGB [N, H, W, 3].
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posenet_jax import metrics
+from posenet_jax.analysis import sensitivity as profile
+from posenet_jax.analysis import surgery as operating
+from posenet_jax.encoders.weights import Encoder
+from posenet_jax.evaluation import decoder_evaluation, reconstructions
+from posenet_jax.inversion import recipes
+from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.io import files
+from posenet_jax.reconstruction import descriptors, reconstruct
+from posenet_jax.report import analysis_plots
+from posenet_jax.report.page import Picture, Section, Table, Text, interval
+
+Array = jax.Array
+Rows = Sequence[Mapping[str, Any]]
+
+LAYERS = ("fc5", "conv4")
+SAMPLES = 10
+SHOWN = 6
+# Measure -> its control, another image's; a rank's is chance.
+_MEASURES = {
+    "relative_loss": "other_relative_loss",
+    "luminance_correlation": "other_luminance_correlation",
+    "luminance_rank": "chance_rank",
+    "psnr": "other_psnr",
+    "judge_relative_loss": "other_judge_relative_loss",
+    "descriptor_rank": "chance_rank",
+    "pose_disagreement": "other_pose_disagreement",
+    "match_probability": "other_match_probability",
+}
+# Of Table 1 and 2 of the report, as printed.
+_TABLE_1 = {
+    "learning rate": ("26.60", "learning_rate"),
+    "β₁": ("0.90", "beta1"),
+    "β₂": ("0.99", "beta2"),
+    "ε": ("1e-8", "epsilon"),
+    "λ L6": ("1.95e-15", "l6_weight"),
+    "λ TV": ("4.00e-6", "tv_weight"),
+    "clipping percentile": ("21.40", "clip_percentile"),
+    "steps": ("not printed", "steps"),
+}
+_TABLE_2 = (
+    ("learning rate", "26.60", "8.2e-4"),
+    ("β₁", "0.90", "0.9"),
+    ("β₂", "0.99", "0.999"),
+    ("ε", "1e-8", "1e-8"),
+)
+
+
+class Inverted(NamedTuple):
+    """A set of images inverted from one layer of one encoder, or what stands in their place."""
+
+    images: str  # what they are of
+    encoder: str
+    layer: str
+    originals: np.ndarray
+    pictures: np.ndarray
+    measures: dict[str, np.ndarray]  # [N] each, controls among them
+
+
+def invert(
+    images: str,
+    encoder: Encoder,
+    layer: str,
+    originals: np.ndarray,
+    *,
+    key: Array,
+    recipe: Recipe,
+    judge: Encoder,
+    progress: Callable[[int], None] | None = None,
+) -> Inverted:
+    """Inverts and measures. progress: called with the number of steps done, of one image each."""
+    made = reconstruct(encoder, layer, originals, key=key, recipe=recipe, progress=progress)
+    found = _measures(encoder, layer, originals, made.image, judge)
+    found["relative_loss"] = np.asarray(made.result.relative_loss)
+    return Inverted(images, encoder.name, layer, originals, made.image, found)
+
+
+def floors(
+    images: str,
+    encoder: Encoder,
+    layer: str,
+    originals: np.ndarray,
+    known: np.ndarray,
+    *,
+    judge: Encoder,
+) -> list[Inverted]:
+    """What knowing less scores: the mean of other images [M, H, W, 3], and that of them whose
+    descriptor is nearest.
+    """
+    asked, others = (
+        decoder_evaluation.described(encoder.tap(layer), x, []) for x in (originals, known)
+    )
+    mean = np.round(known.mean(axis=0)).astype(np.uint8)
+    pictures = {
+        f"mean of {len(known)} others": np.broadcast_to(mean, originals.shape),
+        f"nearest of {len(known)} others": known[
+            decoder_evaluation.nearest_neighbours(others, asked)
+        ],
+    }
+    return [
+        Inverted(
+            images, name, layer, originals, made, _measures(encoder, layer, originals, made, judge)
+        )
+        for name, made in pictures.items()
+    ]
+
+
+def _measures(
+    encoder: Encoder, layer: str, originals: np.ndarray, pictures: np.ndarray, judge: Encoder
+) -> dict[str, np.ndarray]:
+    tap = encoder.tap(layer)
+    targets = descriptors(tap, originals, encoder.preprocessing)
+    found = reconstructions.measures(encoder, tap, targets, pictures, originals, judge.tap("fc5"))
+    found["relative_loss"] = found["picture_relative_loss"]
+    found["chance_rank"] = np.full(len(originals), (len(originals) + 1) / 2)
+    found["other_psnr"] = _other_psnr(pictures, originals)
+    return found
+
+
+def _other_psnr(pictures: np.ndarray, originals: np.ndarray) -> np.ndarray:
+    """[N] of each picture with the next original; NaN where there is no other."""
+    if len(pictures) == 1:
+        return np.full(1, np.nan)
+    others = jnp.asarray(np.roll(originals, -1, axis=0))
+    return np.asarray(jax.vmap(metrics.psnr)(jnp.asarray(pictures), others))
+
+
+def samples(out: Path, images: np.ndarray) -> Section:
+    """Fig. 4: what the networks are shown."""
+    columns = {"street": images[:SAMPLES]}
+    files.image_grid(out / "figure_4_samples.png", columns)
+    caption = (
+        f"{len(images[:SAMPLES])} rendered streets, drawn at random, with invented facades. The "
+        "report's are photographs of 3D_Street_View."
+    )
+    return Section("Fig. 4: samples", [picture(out / "figure_4_samples.png", caption)])
+
+
+def hyperparameters(out: Path, recipe: Recipe) -> Section:
+    """Tables 1 and 2, what the report prints beside what is used here."""
+    first = [
+        {
+            "hyper-parameter": name,
+            "printed": printed,
+            "recipe paper": _number(recipes.PAPER, field),
+            "recipe calibrated": _number(recipe, field),
+        }
+        for name, (printed, field) in _TABLE_1.items()
+    ]
+    names = ("hyper-parameter", "printed", "bundled decoders")
+    second = [dict(zip(names, row, strict=True)) for row in _TABLE_2]
+    files.write_csv(out / "table_1_inversion.csv", first)
+    files.write_csv(out / "table_2_decoder.csv", second)
+    note = (
+        "Recipe calibrated makes the loss relative to the descriptor's length and the image's "
+        "size, so that its weights cannot be compared with the printed ones; its learning rate "
+        "decays and it does not clip. The decoder's rate printed in Table 2 is that of Table 1 "
+        "again, not credible for a network's weights; ours was searched."
+    )
+    tables = [
+        Table(first, "Table 1: inversion by optimisation, with Adam."),
+        Table(second, "Table 2: decoders, with Adam."),
+    ]
+    return Section("Tables 1 and 2: hyper-parameters", [*tables, Text(note)])
+
+
+def _number(recipe: Recipe, field: str) -> str:
+    if field == "clip_percentile" and not recipe.clipping:
+        return "no clipping"
+    return f"{getattr(recipe, field):g}"
+
+
+def inversions(
+    out: Path,
+    name: str,
+    title: str,
+    words: str,
+    made: Sequence[Inverted],
+    *,
+    row_labels: Sequence[str] | None = None,
+) -> Section:
+    """Figs. 5, 9, 10. made: of the same images; name: of the file, without its ending."""
+    shown = slice(0, SHOWN)
+    columns, labels = {"original": made[0].originals[shown]}, {}
+    for one in made:
+        heading = one.layer
+        if one.encoder != made[0].encoder:
+            control = one.encoder.startswith(f"{made[0].encoder}-random")
+            heading += " untrained" if control else f" {one.encoder}"
+        columns[heading] = one.pictures[shown]
+        labels[heading] = [f"{loss:.3f}" for loss in one.measures["relative_loss"][shown]]
+    texts = None if row_labels is None else list(row_labels[shown])
+    path = out / f"{name}.png"
+    files.image_grid(path, columns, cell_labels=labels, row_labels=texts)
+    encoders = list(dict.fromkeys(one.encoder for one in made))
+    caption = f"{words}, inverted from {' and '.join(LAYERS)} of {encoders[0]}"
+    caption += f"; beside: {', '.join(encoders[1:])}" if len(encoders) > 1 else ""
+    caption += ". Under each image its relative loss (eq. 3; 0 is the same descriptor)."
+    return Section(title, [picture(path, caption)])
+
+
+def fidelity_rows(made: Sequence[Inverted]) -> list[dict[str, Any]]:
+    """One row a set, encoder, layer and measure: medians with intervals, beside the control's."""
+    rows = []
+    for one in made:
+        for measure, control in _MEASURES.items():
+            if measure not in one.measures:  # those of heads, of networks without
+                continue
+            row: dict[str, Any] = {"images": one.images, "encoder": one.encoder}
+            row |= {"layer": one.layer, "count": len(one.originals), "measure": measure}
+            for name, values in (("", one.measures[measure]), ("other_", one.measures[control])):
+                found = reconstructions.interval(np.asarray(values, np.float64), np.median)
+                ends = (f"{name}median", f"{name}low", f"{name}high")
+                row |= dict(zip(ends, found, strict=True))
+            rows.append(row)
+    return rows
+
+
+def fidelity_table(out: Path, made: Sequence[Inverted]) -> Section:
+    """How near the reconstructions come, of every set."""
+    rows = fidelity_rows(made)
+    files.write_csv(out / "fidelity.csv", rows)
+    lines: dict[tuple, dict[str, Any]] = {}
+    for row in rows:
+        names = {name: row[name] for name in ("images", "encoder", "layer", "count")}
+        none = dict.fromkeys(name.replace("_", " ") for name in _MEASURES)
+        line = lines.setdefault(tuple(names.values()), names | none)
+        value = interval(row["median"], row["low"], row["high"])
+        other = interval(row["other_median"], row["other_low"], row["other_high"])
+        line[row["measure"].replace("_", " ")] = f"{value}; other {other}"
+    caption = (
+        "Medians over images with bootstrap intervals of 95 %, and after “other” the same of the "
+        "control, another image in the original's place (of ranks: chance). Mean and nearest are "
+        "no inversions, but what knowing less scores: the mean of other scenes of the kind (beside "
+        "photographs, of rendered streets), and that of them whose descriptor is nearest. The "
+        "judge is a network that no inversion saw. PSNR in dB; pose disagreement in degrees, "
+        "between what the heads make of picture and original; match probability, of the matching "
+        "head, that both show one place. Losses, ranks and disagreement: low is near; the others: "
+        "high is."
+    )
+    return Section("Fidelity", [Table(list(lines.values()), caption)])
+
+
+def sensitivity(out: Path, measured: profile.Measured, layer: str = "fc5") -> Section:
+    """What moves the layers: a figure of all, and a table of one."""
+    rows = profile.table(measured.displacements)
+    files.write_csv(out / "sensitivity.csv", rows)
+    path = out / "sensitivity.png"
+    analysis_plots.sensitivity_figure(path, rows)
+    encoder = rows[0]["encoder"]
+    chosen = [row for row in rows if (row["encoder"], row["layer"]) == (encoder, layer)]
+    columns = {
+        "displacement": "mean",
+        "over 10° of yaw": "ratio_to_yaw",
+        "over another scene": "ratio_to_other",
+        "over 10° of yaw, over the control's": "yaw_over_control",
+    }
+    table = [
+        {"change": row["intervention"], "amount": row["amount"]}
+        | {words: _interval_of(row, name) for words, name in columns.items()}
+        for row in chosen
+    ]
+    count = rows[0]["scenes"]
+    caption = f"How far each layer moves when one thing in a street is changed; {count} scenes."
+    words = f"The same of {layer} of {encoder}; intervals of 95 % over scenes."
+    return Section("Sensitivity", [picture(path, caption), Table(table, words)])
+
+
+def surgery(
+    out: Path, encoder: Encoder, images: operating.Images, fitted: np.ndarray, key: Array
+) -> Section:
+    """What can be taken from fc5 descriptors. fitted: others [M, F]."""
+    operated = list(operating.operations(key, images.descriptor, fitted))
+    rows = operating.table(encoder, images, operated)
+    files.write_csv(out / "surgery.csv", rows)
+    path = out / "surgery.png"
+    analysis_plots.surgery_figure(path, rows)
+    chosen = {(operation, amount) for operation, amount, _ in operating.SHOWN}
+    measures = [n for n in ("relative_loss", "pose_disagreement", "rotation_error") if n in rows[0]]
+    table = [
+        {name: row[name] for name in ("operation", "amount", "unit")}
+        | {name.replace("_", " "): _interval_of(row, name) for name in measures}
+        for row in rows
+        if (row["operation"], row["amount"]) in chosen
+    ]
+    caption = (
+        f"What is left of {len(images.descriptor)} streets' descriptors when something is taken "
+        f"from them, fitted on {len(fitted)} others."
+    )
+    words = "Some of the same: means with intervals of 95 % over images; angles in degrees."
+    return Section("Surgery", [picture(path, caption), Table(table, words)])
+
+
+def _interval_of(row: Mapping[str, Any], name: str) -> str:
+    prefix = "" if name == "mean" else f"{name}_"  # as `sensitivity.table` names them
+    return interval(row[name], row[f"{prefix}low"], row[f"{prefix}high"])
+
+
+def picture(path: Path, caption: str) -> Picture:
+    """A PNG file as part of a section."""
+    return Picture(path.read_bytes(), caption)

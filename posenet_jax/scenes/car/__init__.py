@@ -1,0 +1,1 @@
+"""Cars at a kerb or in a studio: their world, look and views."""

@@ -1,0 +1,1 @@
+"""Furnished rooms: their world, furniture, look and views."""

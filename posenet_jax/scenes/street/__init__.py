@@ -1,0 +1,1 @@
+"""Streets: their world, how they look, and what cameras see of them."""

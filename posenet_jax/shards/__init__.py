@@ -1,0 +1,1 @@
+"""Folders of shards that a killed run resumes in and processes share."""

@@ -1,0 +1,296 @@
+"""A folder of shards: what makes a run resumable, whenever its processes are killed.
+
+KIND.json says what the run is, from the start; records/ says which shards are done, each by a file
+written after its shard, and of what images each was made (`traces`); manifest.json says, at the
+end, that all are done. Every file is written beside its place and renamed. Each process has names
+of its own for what is unfinished, and a lock.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from posenet_jax.data.traces import Checked, TracedSource, read_traces
+from posenet_jax.errors import InputError
+from posenet_jax.images.image_files import shown
+from posenet_jax.io import whole_files
+from posenet_jax.io.run_files import (
+    COUNT,
+    FILE_NAME,
+    SHA256,
+    brief,
+    checksummed,
+    file_sha256,
+    read_json,
+    schema_fault,
+)
+from posenet_jax.shards.plan import ShardPlan
+
+MANIFEST = "manifest.json"
+
+LEFT_OUT = [{"name": str, "reason": str}]
+"""Schema of the images that a record or manifest says were left out."""
+SHARD = {"file": FILE_NAME, "images": COUNT, "bytes": COUNT, "sha256": SHA256}
+"""Schema of a shard in a manifest, and of the beginning of its record."""
+
+_RECORDS = "records"
+# A size is memory: a larger one must be asked for, not found in a file.
+_SIZE = range(1, 2**17 + 1)
+_OF_FINISHED = (MANIFEST, "dataset_info.json")
+_OF_OTHERS = (*_OF_FINISHED, "results.csv", "run.json", "unfinished.json")
+_EXPLAINED = {
+    "source": " (images of other names or sizes)",
+    "facades": " (the contents of --facades)",
+}
+# What the first versions did not write down.
+_ADDED_LATER = ("facades",)
+_GOES_ON = "what is done stays, and the same command goes on from there"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFolder:
+    """One process's view of the folder.
+
+    kind: what is made, "extraction" or "inversion". process: its name among those that share it.
+    """
+
+    path: Path
+    kind: str
+    process: str
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """This process's share to itself; what a killed run had begun is removed.
+
+        Raises InputError where another run holds it.
+        """
+        lock = self.path / f".{self.process}.lock"
+        try:
+            (self.path / _RECORDS).mkdir(parents=True, exist_ok=True)
+            file = open(lock, "wb")
+        except OSError as error:
+            raise whole_files.not_written(lock, error, _GOES_ON) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                problem = f"another {self.kind} is at work on this share of {shown(self.path)}"
+                raise InputError(problem) from error
+            for leftover in self.path.rglob(f".*.{self.process}.partial"):
+                leftover.unlink()
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+
+    def agreed(
+        self, wanted: dict[str, Any], default_sizes: dict[str, int], mesh: Mesh
+    ) -> tuple[dict[str, Any], ShardPlan]:
+        """What is made here: what the folder says, else what is wanted, written down.
+
+        Sizes that are 0 are those of the folder, else the default ones. What an older version did
+        not write down is not compared. Raises InputError, naming the first difference, where
+        another run's results are there, where the run was begun on other devices, and where sizes
+        do not divide.
+        """
+        found = self.identity()
+        if found is None:
+            found = wanted | {name: wanted[name] or size for name, size in default_sizes.items()}
+            found["devices"] = mesh.size
+            plan = plan_of(found).check(mesh.size)  # before anything is written
+            self.write_json(f"{self.kind}.json", found)
+            return found, plan
+        for name, value in wanted.items():
+            free = name in default_sizes and not value
+            theirs = found.get(name, value if name in _ADDED_LATER else None)
+            if not free and theirs != value:
+                raise InputError(
+                    f"{shown(self.path)} holds an {self.kind} with {name} {brief(theirs)}, not"
+                    f" {brief(value)}{_EXPLAINED.get(name, '')}; choose another folder"
+                )
+        asked = {name for name in default_sizes if wanted[name]}
+        sizes = {name: COUNT if name in asked else _SIZE for name in default_sizes}
+        if fault := schema_fault(found, sizes | {"images": COUNT}):
+            where = shown(self.path / f"{self.kind}.json")
+            raise InputError(f"{where} cannot be used: {fault}; choose another folder")
+        self._check_devices(found, default_sizes, mesh)
+        return found, plan_of(found).check(mesh.size)
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the folder says of itself; None where nothing has been made in it."""
+        path = self.path / f"{self.kind}.json"
+        if os.path.lexists(path):
+            plan = dict.fromkeys(ShardPlan._fields, COUNT)
+            return read_json(path, plan, remedy="choose another folder")
+        for name in _OF_OTHERS:
+            if (self.path / name).exists():
+                problem = f"{shown(self.path)} holds {name} of another run"
+                raise InputError(f"{problem}; choose another folder")
+        return None
+
+    def _check_devices(
+        self, found: dict[str, Any], default_sizes: dict[str, int], mesh: Mesh
+    ) -> None:
+        """Raises InputError where a run cannot go on with so many devices, and says with how many.
+
+        On other devices the same program rounds otherwise. CPU devices can be had in any number;
+        of others a run takes what there is, if its sizes divide.
+        """
+        begun, cpu = found.get("devices"), mesh.devices.flat[0].platform == "cpu"
+        common = math.gcd(*(found[name] for name in default_sizes if name != "shard_size"))
+        if begun == mesh.size or (common % mesh.size == 0 and not (cpu and begun)):
+            return
+        usable = begun or max(n for n in range(1, mesh.size + 1) if common % n == 0)
+        sizes = ", ".join(f"{name} {found[name]}" for name in default_sizes)
+        on = f"on {_devices(begun)}, " if begun else ""
+        remedy = f"give --cpu_devices={usable}" if cpu else f"let it see {_devices(usable)}"
+        raise InputError(
+            f"the {self.kind} in {shown(self.path)} was begun {on}with {sizes}, not on"
+            f" {_devices(mesh.size)} as here: {remedy}, or choose another folder"
+        )
+
+    def checked(
+        self, source: TracedSource, plan: ShardPlan, done: Mapping[int, dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Yields the records of shards that are done, each when its images have been looked at.
+
+        Raises InputError after the last, naming the first image that is no longer what its shard
+        was made of. Shards without traces, which older versions wrote, are taken as they are.
+        """
+        changed: dict[str, list[int]] = {}
+        for shard, record in done.items():
+            if found := self._changed(source, plan.positions(shard), record["file"]):
+                changed[record["file"]] = found
+            yield record
+        if changed:
+            file, positions = next(iter(changed.items()))
+            others = sum(map(len, changed.values())) - 1
+            more = f" ({others} more have changed, in {len(changed)} shards)" if others else ""
+            raise InputError(
+                f"{source.name(positions[0])} is not the image any more that"
+                f" {shown(self.path / file)} was made of{more}: put it back, remove that file so"
+                " that it is made anew, or choose another folder"
+            )
+
+    def check_images(self, source: TracedSource, positions: range, file: str) -> None:
+        """Raises InputError, naming the first, for images of a shard that are not what was read."""
+        found = self._checked(source, positions, file)
+        if found and found.changed:
+            raise InputError(
+                f"{source.name(found.changed[0])} is not the image any more that"
+                f" {shown(self.path / file)} was made of: put it back, or make that anew"
+            )
+
+    def _changed(self, source: TracedSource, positions: range, file: str) -> list[int]:
+        found = self._checked(source, positions, file)
+        if not found:
+            return []
+        if found.touched and not found.changed:
+            self._write_traces(file, found.traces)  # so that it is not read at the next start too
+        return found.changed
+
+    def _checked(self, source: TracedSource, positions: range, file: str) -> Checked | None:
+        """None where there are no traces, or none can be taken."""
+        before = read_traces(self.path / _traces(file))
+        return source.tracer.check(positions, before) if source.tracer and len(before) else None
+
+    def _write_traces(self, file: str, traces: np.ndarray) -> None:
+        content = io.BytesIO()
+        np.save(content, traces)
+        self.write_file(_traces(file), lambda path: path.write_bytes(content.getvalue()))
+
+    def reopened(self, *tables: str) -> None:
+        """Takes from the folder what says that all shards are done, tables of all of them too."""
+        for name in (*_OF_FINISHED, *tables):
+            (self.path / name).unlink(missing_ok=True)
+
+    def pending(
+        self, files: dict[int, str], is_whole: Callable[[int, dict[str, Any]], bool]
+    ) -> tuple[list[int], dict[int, dict[str, Any]]]:
+        """(numbers of the shards that are not done, records of those that are) of these shards.
+
+        is_whole: whether a shard, by its number and record, is what was written in all else.
+        """
+        records = {number: self.record(file) for number, file in files.items()}
+        done = {n: record for n, record in records.items() if record and is_whole(n, record)}
+        return [number for number in files if number not in done], done
+
+    def record(self, file: str) -> dict[str, Any] | None:
+        """Of a shard that is done, else None; None too where its file is not what was written."""
+        try:
+            record = read_json(self.path / _record(file), SHARD | {"left_out": LEFT_OUT})
+            whole = (self.path / file).stat().st_size == record["bytes"]
+        except (OSError, InputError):
+            return None
+        return record if whole and record["file"] == file else None
+
+    def write_shard(
+        self,
+        file: str,
+        write: Callable[[Path], object],
+        images: int,
+        facts: dict[str, Any],
+        traces: np.ndarray | None = None,
+    ) -> None:
+        """Puts what `write` writes in its place, the traces of its images, if there are any, beside
+        its record, and then the record, which holds the facts too.
+        """
+        with self._written(file, write) as beside:
+            digest, size = file_sha256(beside), beside.stat().st_size
+        if traces is not None:
+            self._write_traces(file, traces)
+        record = {"file": file, "images": images, "bytes": size, "sha256": digest}
+        self.write_json(_record(file), record | facts)
+
+    def write_manifest(self, content: dict[str, Any], records: Sequence[dict[str, Any]]) -> None:
+        """The content and a list of all shards, in order."""
+        columns = ("file", "images", "bytes", "sha256")
+        shards = [{name: record[name] for name in columns} for record in records]
+        self.write_json(MANIFEST, content | {"shards": shards})
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """A file of the folder, by its path in it; with a checksum, see `run_files`."""
+        text = json.dumps(checksummed(content), indent=1, ensure_ascii=False, allow_nan=False)
+        self.write_file(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    def write_file(self, name: str, write: Callable[[Path], object]) -> None:
+        """A file of the folder, or of one in it: what `write` writes where it is told."""
+        with self._written(name, write):
+            pass
+
+    @contextlib.contextmanager
+    def _written(self, name: str, write: Callable[[Path], object]) -> Iterator[Path]:
+        """The file as written beside its place, to which it then goes."""
+        path = self.path / name
+        beside = path.with_name(f".{path.name}.{self.process}.partial")
+        with whole_files.written(path, beside, durable=True, advice=_GOES_ON):
+            beside.parent.mkdir(exist_ok=True)
+            write(beside)
+            yield beside
+
+
+def _devices(count: int) -> str:
+    return f"{count} device{'s' if count > 1 else ''}"
+
+
+def plan_of(identity: dict[str, Any]) -> ShardPlan:
+    """How a run is cut into shards and batches, by what its folder says."""
+    return ShardPlan(*(identity[name] for name in ShardPlan._fields))
+
+
+def _record(file: str) -> str:
+    return f"{_RECORDS}/{file}.json"
+
+
+def _traces(file: str) -> str:
+    return f"{_RECORDS}/{file}.traces.npy"

@@ -1,0 +1,139 @@
+"""Files of what inversions made: pictures and figures, as a TFDS data set and a table.
+
+A shard is `inversions-images.array_record-00000-of-00013`, an example an image, and beside it, in
+tables/, a CSV file with a line for each of the image's R restarts.
+`tfds.builder_from_directory(FOLDER).as_data_source("images")` gives the examples.
+"""
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from posenet_jax.images.image_files import png
+from posenet_jax.shards import record_files
+
+_DATASET, _SPLIT = "inversions", "images"
+_TABLES = "tables"
+_LONGEST_NAME = 200  # bytes
+
+
+class InvertedImage(NamedTuple):
+    """An image's inversions from R starts.
+
+    position: in the source. figures: numbers and texts by name, one dictionary a restart.
+    """
+
+    position: int
+    name: str
+    pictures: np.ndarray  # [R, H, W, 3] uint8 RGB
+    figures: Sequence[Mapping[str, Any]]
+
+
+def shard_file(number: int, count: int) -> str:
+    """A shard's file name."""
+    return record_files.record_file(_DATASET, _SPLIT, number, count)
+
+
+def table_file(file: str) -> str:
+    """Of the table that belongs to a shard's file."""
+    return f"{_TABLES}/{file}.csv"
+
+
+def spread(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over R pictures [R, H, W, 3], each pixel's: [H, W, 3] float32."""
+    exact = pictures.astype(np.float64)
+    return exact.mean(axis=0).astype(np.float32), exact.std(axis=0).astype(np.float32)
+
+
+def write_shard(path: Path, images: Iterable[InvertedImage]) -> None:
+    """Writes a shard's file; the same images give the same bytes."""
+    record_files.write_records(path, (_example(image) for image in images))
+
+
+def _example(image: InvertedImage) -> bytes:
+    fields: dict[str, Any] = {
+        "name": image.name,
+        "position": np.array(image.position),
+        "image": [png(picture) for picture in image.pictures],
+    }
+    if len(image.pictures) > 1:
+        mean, deviation = spread(image.pictures)
+        fields |= {"mean": mean.tobytes(), "deviation": deviation.tobytes()}
+    for column, first in image.figures[0].items():
+        values = [figures[column] for figures in image.figures]
+        fields[column] = values if isinstance(first, str) else np.array(values)
+    return record_files.serialize(fields)
+
+
+def features(size: int, restarts: int, figures: Mapping[str, str]) -> tfds.features.FeaturesDict:
+    """How TFDS reads an example. figures: each column's `int`, `float` or `str`."""
+    pixels = (size, size, 3)
+    each = {
+        "int": tfds.features.Tensor(shape=(restarts,), dtype=np.int64),
+        "float": tfds.features.Tensor(shape=(restarts,), dtype=np.float32),
+        "str": tfds.features.Sequence(tfds.features.Text(), length=restarts),
+    }
+    found: dict[str, Any] = {
+        "name": tfds.features.Text(),
+        "position": np.int64,
+        "image": tfds.features.Sequence(tfds.features.Image(shape=pixels), length=restarts),
+    }
+    if restarts > 1:
+        part = tfds.features.Tensor(shape=pixels, dtype=np.float32, encoding="bytes")
+        found |= {"mean": part, "deviation": part}
+    found |= {column: each[kind] for column, kind in figures.items()}
+    return tfds.features.FeaturesDict(found)
+
+
+def write_tfds_metadata(
+    folder: Path, shards: Sequence[Mapping[str, Any]], features: tfds.features.FeaturesDict
+) -> None:
+    """What makes the folder a TFDS data set. shards: their records."""
+    description = "Inversions of images' descriptors."
+    record_files.write_metadata(folder, _DATASET, _SPLIT, features, shards, description)
+
+
+def table_rows(images: Iterable[InvertedImage]) -> list[dict[str, Any]]:
+    """A line for each image and restart."""
+    return [
+        {"position": image.position, "image": image.name, "restart": restart, **figures}
+        for image in images
+        for restart, figures in enumerate(image.figures)
+    ]
+
+
+def join_tables(tables: Iterable[Path], path: Path) -> None:
+    """Writes the lines of several tables under one header, with few of them in memory."""
+    with open(path, "wb") as joined:
+        for number, table in enumerate(tables):
+            with open(table, "rb") as file:
+                header = file.readline()
+                if not number:
+                    joined.write(header)
+                shutil.copyfileobj(file, joined)
+
+
+def picture_files(image: InvertedImage) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the PNG files that show an image's inversions."""
+    pictures = list(image.pictures)
+    if len(pictures) > 1:
+        pictures += [np.rint(part).astype(np.uint8) for part in spread(image.pictures)]
+    names = picture_names(image.position, image.name, len(image.pictures))
+    yield from zip(names, map(png, pictures), strict=True)
+
+
+def picture_names(position: int, name: str, restarts: int) -> list[str]:
+    """Names of those files: of each restart, then of their mean and deviation."""
+    # Names come from strangers' files: nothing in them may lead out of the folder, and with what is
+    # added, while the file is written too, 255 bytes are all that a file system takes.
+    end = re.sub(r"[^\w.-]+", "_", name)[-80:].encode()[-_LONGEST_NAME:]
+    stem = f"{position:06d}_" + end.decode(errors="ignore")
+    if restarts == 1:
+        return [f"{stem}.png"]
+    parts = [*map(str, range(restarts)), "mean", "deviation"]
+    return [f"{stem}.{part}.png" for part in parts]

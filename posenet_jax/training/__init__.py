@@ -1,0 +1,1 @@
+"""Training of encoders and decoders: losses, steps, and the loop they share."""

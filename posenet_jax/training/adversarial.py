@@ -1,0 +1,189 @@
+"""The game of adversarial training: what generator and discriminator are trained on.
+
+After Dosovitskiy & Brox (2016): an image loss, a loss in the features of a comparator, here the
+encoder itself and, where one is given, another network, and an adversarial loss. With noise beside
+the descriptor there are several images of each: the generator then draws from those that the
+descriptor allows, and no single one has to be the original. What is compared pixel by pixel is
+therefore the mean over draws (Ohayon et al. 2021); only the descriptor, which all of them share, is
+compared image by image.
+
+S draws of B images each, made [S, B, H, W, 3] and wanted [B, H, W, 3], 1 = the full range;
+`conditions` [B, ...] are descriptors as the networks read them.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from posenet_jax.decoders.decoding import value_range
+from posenet_jax.encoders.streetnet import TAPS
+from posenet_jax.encoders.weights import Tap
+from posenet_jax.errors import InputError
+from posenet_jax.training.discriminator import Discriminator
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+    """Weights of the generator's losses, and how the two sides move.
+
+    noise: numbers drawn beside a descriptor; draws: images made of each. layers: taps compared
+    besides the descriptor. pace: the discriminator's learning rate as a multiple of the
+    generator's. pause: the discriminator waits while its loss is below so many of the generator's
+    adversarial loss, both as cross-entropies (Dosovitskiy & Brox: 0.1; 0: never).
+    """
+
+    image: float = 10.0
+    descriptor: float = 1.0
+    features: float = 1.0
+    adversarial: float = 0.3
+    noise: int = 64
+    draws: int = 2
+    layers: tuple[str, ...] = ("conv2", "conv4")
+    pace: float = 2.0
+    pause: float = 0.0
+    beta1: float = 0.5
+
+    def __post_init__(self) -> None:
+        for layer in self.layers:
+            if layer not in TAPS:
+                raise InputError(f"no tap {layer!r} to compare; there are {', '.join(TAPS)}")
+
+
+@struct.dataclass
+class Opponent:
+    """The discriminator's state."""
+
+    variables: Any  # {"params": …, "batch_stats": …}
+    opt_state: optax.OptState
+
+
+def init_opponent(
+    optimizer: optax.GradientTransformation, shape: tuple[int, ...], side: int, key: Array
+) -> Opponent:
+    """Of descriptors [*shape] and images [side, side, 3]."""
+    image, descriptor = jnp.zeros((side, side, 3)), jnp.zeros(shape)
+    variables = dict(jax.jit(Discriminator().init)(key, image, descriptor))
+    return Opponent(variables, optimizer.init(variables["params"]))
+
+
+def with_noise(conditions: Array, noise: Array) -> Array:
+    """[S·B, ..., F + Z] of [B, ..., F] and [B, S, Z]: every draw's input."""
+    rows = jnp.moveaxis(noise, 1, 0)
+    between = (1,) * (conditions.ndim - 2)
+    rows = rows.reshape((*rows.shape[:2], *between, rows.shape[-1]))
+    rows = jnp.broadcast_to(rows, (len(rows), *conditions.shape[:-1], rows.shape[-1]))
+    drawn = jnp.broadcast_to(conditions, (len(rows), *conditions.shape))
+    both = jnp.concatenate([drawn, rows], axis=-1)
+    return both.reshape((-1, *both.shape[2:]))
+
+
+def mean_error(made: Array, wanted: Array) -> Array:
+    """Squared error of the mean over all draws there could be; without bias, of S of them.
+
+    The square of S draws' own mean would count a share 1/S of their variance as error; products of
+    two different draws' errors do not.
+    """
+    count = len(made)
+    difference = made - wanted[None]
+    squares = jnp.sum(jnp.square(difference), axis=0)
+    if count > 1:
+        products = jnp.square(jnp.sum(difference, axis=0)) - squares
+        return jnp.mean(products) / (count * (count - 1))
+    return jnp.mean(squares)
+
+
+def generator_loss(
+    made: Array,
+    wanted: Array,
+    truth: dict[str, Array],
+    conditions: Array,
+    opponent: Opponent,
+    tap: Tap,
+    game: Game,
+    comparator: Tap | None = None,
+) -> tuple[Array, dict[str, Array]]:
+    """(weighted sum, its parts). truth: the encoder's taps of the images wanted.
+
+    comparator: a layer of another network, whose features are compared as those of `game.layers`.
+    """
+    inside = made * value_range(tap.preprocessing)
+    seen: Any = tap.module.apply({"params": tap.params}, inside)
+    off = seen[tap.layer] - truth[tap.layer][None]
+    axes = tuple(range(2, off.ndim))
+    squares = jnp.sum(jnp.square(truth[tap.layer]), axis=tuple(a - 1 for a in axes))
+    compared = [(seen[layer], truth[layer]) for layer in game.layers]
+    if comparator:
+        original = wanted * value_range(tap.preprocessing)
+        features, right = (
+            comparator(tap.preprocessing.to_space(images, comparator.preprocessing))
+            for images in (inside, original)
+        )
+        compared.append((features, right))
+    parts = {
+        "image_loss": mean_error(made, wanted),
+        "descriptor_loss": jnp.mean(jnp.sum(jnp.square(off), axis=axes) / squares[None]),
+        "feature_loss": sum(
+            (
+                mean_error(features, right) / jnp.mean(jnp.square(right))
+                for features, right in compared
+            ),
+            jnp.zeros(()),
+        ),
+        "adversarial_loss": -jnp.mean(_logits(opponent.variables, made, conditions)),
+    }
+    weights = (game.image, game.descriptor, game.features, game.adversarial)
+    weighted = zip(weights, parts.values(), strict=True)
+    return sum((weight * part for weight, part in weighted), jnp.zeros(())), parts
+
+
+def discriminator_loss(
+    params: Any, opponent: Opponent, made: Array, wanted: Array, conditions: Array
+) -> tuple[Array, tuple[Any, dict[str, Array]]]:
+    """Hinge loss; (power iterations' state, health of the game)."""
+    variables = {**opponent.variables, "params": params}
+    both = jnp.concatenate([wanted[None], made])
+    shown = jnp.broadcast_to(conditions, (len(both), *conditions.shape))
+    logits: Any
+    logits, changed = Discriminator().apply(
+        variables, both, shown, update=True, mutable=["batch_stats"]
+    )
+    real, fake = logits[0], logits[1:]
+    loss = jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake))
+    against = jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
+    health = {
+        "discriminator_loss": loss,
+        "real_accuracy": jnp.mean(real > 0),
+        "made_accuracy": jnp.mean(fake < 0),
+        "loss_ratio": against / jnp.mean(jax.nn.softplus(-fake)),
+    }
+    return loss, (changed["batch_stats"], health)
+
+
+def _logits(variables: Any, made: Array, conditions: Array) -> Array:
+    shown = jnp.broadcast_to(conditions, (len(made), *conditions.shape))
+    logits: Any = Discriminator().apply(variables, made, shown)
+    return logits
+
+
+def moved(
+    opponent: Opponent,
+    updates: Any,
+    opt_state: optax.OptState,
+    stats: Any,
+    loss_ratio: Array,
+    game: Game,
+) -> Opponent:
+    """After updates at the generator's rate, or as it was while the discriminator pauses."""
+    updates = jax.tree.map(lambda update: game.pace * update, updates)
+    params = optax.apply_updates(opponent.variables["params"], updates)
+    after = Opponent({"params": params, "batch_stats": stats}, opt_state)
+    if not game.pause:
+        return after
+    waits = loss_ratio < game.pause
+    return jax.tree.map(lambda old, new: jnp.where(waits, old, new), opponent, after)

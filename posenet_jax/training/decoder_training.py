@@ -1,0 +1,236 @@
+"""Training of a decoder: images through the frozen encoder, back, and compared; state and step.
+
+B images a batch, laid over the devices of a mesh with the one axis `AXIS`. The loss is the mean
+squared error of all values, 1 = the full range from black to white (report, section 3.2), or that
+of a `Game` against a discriminator.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct, traverse_util
+from jax.sharding import Mesh, PartitionSpec
+
+from posenet_jax import numerics
+from posenet_jax.decoders.decoding import Decoder, descriptor_shape, value_range
+from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
+from posenet_jax.encoders.weights import Encoder, Tap
+from posenet_jax.errors import InputError
+from posenet_jax.training import adversarial
+from posenet_jax.training.adversarial import Game, Opponent
+
+Array = jax.Array
+
+AXIS = "images"  # of the mesh
+_DROP = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """What decides the program of a step, besides the batch's shape.
+
+    drops: steps after which the learning rate is divided by ten. plateau: instead, divide it
+    whenever the training loss, averaged over so many steps, has not fallen by a thousandth for
+    three such averages; 0: not. game: adversarial training; None: the squared error alone.
+    """
+
+    network: str = "mirror"
+    drops: tuple[int, ...] = ()
+    plateau: int = 0
+    ema_decay: float = 0.999
+    game: Game | None = None
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise InputError(f"no decoder {self.network!r}; there are {', '.join(NETWORKS)}")
+        if self.drops and self.plateau:
+            raise InputError("the learning rate drops at given steps or on a plateau, not both")
+
+
+@struct.dataclass
+class DecoderState:
+    """Everything the next step needs."""
+
+    step: Array  # [] int32
+    variables: Any  # {"params": …, "batch_stats": …}
+    average: Any  # the same, exponentially averaged over steps
+    opt_state: optax.OptState
+    opponent: Opponent | None = None
+
+
+@struct.dataclass
+class DecoderBatch:
+    """Images [B, H, W, 3] uint8 in one or several parts; descriptors [B, ...] of a single part."""
+
+    images: tuple[Array, ...]
+    descriptors: Array | None = None  # encoded from the images where there are none
+    noise: Array | None = None  # [B, draws, Z] of a game
+
+
+def _network(config: DecoderConfig) -> Mirror:
+    return NETWORKS[config.network](axis_name=AXIS)
+
+
+def _optimizer(config: DecoderConfig) -> optax.GradientTransformationExtraArgs:
+    """Adam, and the learning rate's share of its first value."""
+    share: optax.GradientTransformation
+    if config.plateau:
+        share = optax.contrib.reduce_on_plateau(
+            factor=_DROP, patience=3, rtol=1e-3, accumulation_size=config.plateau
+        )
+    else:
+        drops = dict.fromkeys(config.drops, _DROP)
+        share = optax.scale_by_schedule(optax.piecewise_constant_schedule(1.0, drops))
+    adam = optax.scale_by_adam(b1=config.game.beta1 if config.game else 0.9)
+    return optax.with_extra_args_support(optax.chain(adam, share))
+
+
+def init_state(config: DecoderConfig, shape: tuple[int, ...], seed: int | Array) -> DecoderState:
+    """The state before the first step; the seed decides the weights. shape: of a descriptor."""
+    key, game, opponent = numerics.seed_key(seed), config.game, None
+    read = shape
+    if game:
+        read = (*shape[:-1], shape[-1] + game.noise)
+        opponent = adversarial.init_opponent(
+            _optimizer(config), shape, SIDE, jax.random.fold_in(key, 1)
+        )
+    variables = dict(jax.jit(NETWORKS[config.network]().init)(key, jnp.zeros(read)))
+    return DecoderState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        average=jax.tree.map(jnp.copy, variables),
+        opt_state=_optimizer(config).init(variables["params"]),
+        opponent=opponent,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("config", "mesh"), donate_argnums=0)
+def train_step(
+    state: DecoderState,
+    batch: DecoderBatch,
+    tap: Tap,
+    descriptor_scale: Array,
+    learning_rate: Array,
+    comparator: Tap | None = None,
+    *,
+    config: DecoderConfig,
+    mesh: Mesh,
+) -> tuple[DecoderState, dict[str, Array]]:
+    """One step of Adam, and of the discriminator's in a game: both from the same state.
+
+    The learning rate is an argument: trials of a search share the program. Each device encodes and
+    decodes its own images; what normalises the batch, and the gradients, are means over devices.
+    comparator: of a game, as in `adversarial.generator_loss`.
+    """
+    module, game = _network(config), config.game
+
+    def on_device(variables, opponent, batch: DecoderBatch, tap: Tap, descriptor_scale, other):
+        images = jnp.concatenate(batch.images)
+        inside = tap.preprocessing.to_network(images)
+        truth: Any = tap.module.apply({"params": tap.params}, inside)
+        descriptors = truth[tap.layer] if batch.descriptors is None else batch.descriptors
+        conditions = descriptors / descriptor_scale
+        wanted = inside / value_range(tap.preprocessing)
+
+        def decoded(params):
+            read = conditions
+            if game and batch.noise is not None:
+                read = adversarial.with_noise(conditions, batch.noise)
+            made, changed = module.apply(
+                {**variables, "params": params}, read, train=True, mutable=["batch_stats"]
+            )
+            return made.reshape((-1, *wanted.shape)), changed["batch_stats"]
+
+        def objective(made):
+            if game:
+                return adversarial.generator_loss(
+                    made, wanted, truth, conditions, opponent, tap, game, other
+                )
+            return adversarial.mean_error(made, wanted), {}
+
+        made, pull, stats = jax.vjp(decoded, variables["params"], has_aux=True)
+        (value, figures), slope = jax.value_and_grad(objective, has_aux=True)(made)
+        gradients, against = pull(slope)[0], None
+        if game:
+            differentiate = jax.grad(adversarial.discriminator_loss, has_aux=True)
+            against, (bounds, health) = differentiate(
+                opponent.variables["params"], opponent, made, wanted, conditions
+            )
+            figures = figures | health
+        means = jax.lax.pmean((value, figures, gradients, against), AXIS)
+        return *means, stats, bounds if game else None
+
+    everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
+    value, figures, gradients, against, stats, bounds = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(everywhere, everywhere, split, everywhere, everywhere, everywhere),
+        out_specs=everywhere,
+        check_vma=False,
+    )(state.variables, state.opponent, batch, tap, descriptor_scale, comparator)
+
+    def updates(gradients, opt_state, params):
+        found, after = _optimizer(config).update(gradients, opt_state, params, value=value)
+        return jax.tree.map(lambda update: -learning_rate * update, found), after
+
+    params, opponent = state.variables["params"], state.opponent
+    moves, opt_state = updates(gradients, state.opt_state, params)
+    variables = {"params": optax.apply_updates(params, moves), "batch_stats": stats}
+    # Debiased by a ramp, so that the average forgets the random start within the first steps.
+    decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    average = optax.incremental_update(variables, state.average, 1.0 - decay)
+    metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradients), **figures}
+    if game and opponent:
+        metrics["discriminator_gradient_norm"] = optax.tree.norm(against)
+        moves, memory = updates(against, opponent.opt_state, opponent.variables["params"])
+        ratio = figures["loss_ratio"]
+        opponent = adversarial.moved(opponent, moves, memory, bounds, ratio, game)
+    return DecoderState(state.step + 1, variables, average, opt_state, opponent), metrics
+
+
+def trained_decoder(
+    variables: Any,
+    scale: Array,
+    config: DecoderConfig,
+    encoder: Encoder,
+    layer: str,
+    name: str = "",
+) -> Decoder:
+    """The decoder with these variables: a state's `average`, or its `variables`."""
+    return Decoder(
+        variables=variables,
+        descriptor_scale=scale,
+        module=NETWORKS[config.network](),
+        descriptor_shape=descriptor_shape(encoder, layer),
+        layer=layer,
+        encoder=encoder.name,
+        encoder_fingerprint=encoder.fingerprint,
+        preprocessing=encoder.preprocessing,
+        noise=config.game.noise if config.game else 0,
+        name=name,
+    )
+
+
+def begun_with(state: DecoderState, decoder: Decoder) -> DecoderState:
+    """The state whose generator is a trained decoder, until it has learned to read the noise.
+
+    A network with further layers keeps what `state` has for them. Raises InputError where a layer
+    of the decoder has no place in it.
+    """
+    flat, known = (
+        traverse_util.flatten_dict(tree, sep="/") for tree in (state.variables, decoder.variables)
+    )
+    for name, old in known.items():
+        shape = flat[name].shape if name in flat else ()
+        extra = [a - b for a, b in zip(shape, old.shape, strict=True)] if name in flat else [-1]
+        if min(extra, default=0) < 0:
+            raise InputError(f"decoder {decoder.name!r} does not fit this network, at {name}")
+        # Zeros where a kernel reads noise besides.
+        flat[name] = jnp.pad(old, [(0, rows) for rows in extra])
+    variables = traverse_util.unflatten_dict(flat, sep="/")
+    average = jax.tree.map(jnp.copy, variables)
+    return dataclasses.replace(state, variables=variables, average=average)

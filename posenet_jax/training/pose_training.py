@@ -1,0 +1,286 @@
+"""Training of the encoder on pairs of views: state, step, export.
+
+Gauge. The network reads 0-255 units, whose activations are about a hundred, while Adam moves every
+weight and bias by about one learning rate a step, whatever its scale. Training therefore runs on
+images divided by GAIN, with LRN's alpha multiplied by GAIN². Convolution, ReLU, pooling and LRN
+(with its alpha so changed) are homogeneous, so the network in 0-255 units has the same kernels and
+GAIN times the biases: `in_image_units` is that exact change of units, made once, on export.
+
+Arrays: P pairs, F descriptor length. Views 1 and 2 of a pair show the same target.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh, PartitionSpec
+
+from posenet_jax import geometry, numerics
+from posenet_jax.encoders.streetnet import ARCHITECTURES, HeadOutputs, SiameseHeads, StreetNet
+from posenet_jax.encoders.weights import Encoder, PoseScale, init_params
+from posenet_jax.errors import InputError
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.training import pose_losses
+
+Array = jax.Array
+
+GAIN = 64.0
+
+
+@struct.dataclass
+class Pairs:
+    """Matching pairs of views; a weight of zero leaves a pair out of that task's loss.
+
+    Rendered pairs come two a scene, one after the other: two targets of the same street.
+    """
+
+    image: Array  # [P, 2, H, W, 3] uint8 RGB
+    rotation: Array  # [P, 2, 3, 3] camera-to-world
+    centre: Array  # [P, 2, 3] metres
+    normal: Array  # [P, 3] unit normal at view 1's target, its camera's frame
+    match_weight: Array  # [P]
+    pose_weight: Array  # [P]
+    normal_weight: Array  # [P]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the weights besides the data. Pairs are counted per step."""
+
+    architecture: str = "streetnet"
+    descriptor_size: int = 512
+    steps: int = 11_000
+    rendered_pairs: int = 24
+    photo_pairs: int = 8
+    learning_rate: float = 7e-4
+    warmup_steps: int = 500
+    decay_share: float = 0.4
+    weight_decay: float = 1e-2
+    gradient_clip: float = 5.0
+    ema_decay: float = 0.998
+    pose_weight: float = 1.0
+    match_weight: float = 1.0
+    normal_weight: float = 0.5
+    idle_weight: float = 1.0
+    active_share: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:
+            names = ", ".join(ARCHITECTURES)
+            raise InputError(f"no architecture {self.architecture!r}; there are {names}")
+
+    def check_fits(self, mesh: Mesh) -> None:
+        """Raises InputError unless every device gets whole scenes of two pairs, and negatives."""
+        unit = max(2 * mesh.devices.size, 4)
+        for name in ("rendered_pairs", "photo_pairs"):
+            if getattr(self, name) % unit:
+                raise InputError(
+                    f"{name} must be a multiple of {unit} on {mesh.devices.size} devices, "
+                    f"received {getattr(self, name)}"
+                )
+
+
+@struct.dataclass
+class TrainState:
+    """Everything the next step needs."""
+
+    step: Array  # [] int32
+    params: Any  # {"encoder": …, "heads": …}, training units
+    ema_params: Any
+    opt_state: optax.OptState
+
+
+def training_module(config: TrainConfig):
+    """The encoder in training units (see Gauge above)."""
+    if config.architecture == "streetnet":
+        return StreetNet(config.descriptor_size, lrn_alpha=StreetNet.lrn_alpha * GAIN**2)
+    return ARCHITECTURES[config.architecture](config.descriptor_size)
+
+
+def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
+    """Linear warm-up, constant, then a cosine over the last `decay_share` of the steps.
+
+    The constant middle lets a run be lengthened or cut short by resuming it with other `steps`.
+    """
+    decay_steps = max(1, int(config.decay_share * config.steps))
+    constant_until = max(config.warmup_steps, config.steps - decay_steps)
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
+            optax.constant_schedule(config.learning_rate),
+            optax.cosine_decay_schedule(config.learning_rate, decay_steps, alpha=0.01),
+        ],
+        [config.warmup_steps, constant_until],
+    )
+
+
+def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW behind clipping of the gradient's global norm."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.gradient_clip),
+        optax.adamw(learning_rate_schedule(config), weight_decay=config.weight_decay),
+    )
+
+
+def init_state(config: TrainConfig) -> TrainState:
+    """The state before the first step; `config.seed` decides the weights."""
+    encoder, heads = init_params(training_module(config), numerics.seed_key(config.seed))
+    params = {"encoder": encoder, "heads": heads}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        ema_params=jax.tree.map(jnp.copy, params),
+        opt_state=optimizer(config).init(params),
+    )
+
+
+def relative_poses(rotation: Array, centre: Array) -> Array:
+    """[P, 6] yaw, pitch, roll (radians) and translation (metres) of view 2 in view 1's frame.
+
+    rotation [P, 2, 3, 3] camera-to-world, centre [P, 2, 3].
+    """
+    return jax.vmap(geometry.relative_pose_6d)(
+        rotation[:, 0], centre[:, 0], rotation[:, 1], centre[:, 1]
+    )
+
+
+def pose_scale(poses: Array) -> PoseScale:
+    """Mean and deviation of relative poses [P, 6]."""
+    return PoseScale(mean=jnp.mean(poses, axis=0), std=jnp.std(poses, axis=0) + 1e-6)
+
+
+def _preactivations(params: Any, image: Array, config: TrainConfig, space: Preprocessing) -> Array:
+    """[P, 2, F] fc5 before its ReLU, of images [P, 2, H, W, 3] uint8."""
+    flat = image.reshape((-1, *image.shape[2:]))
+    scaled = space.to_network(flat) / GAIN
+    taps = training_module(config).apply({"params": params["encoder"]}, scaled)
+    return taps["fc5_linear"].reshape((image.shape[0], 2, -1))
+
+
+def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
+    outputs: Any = SiameseHeads().apply({"params": params["heads"]}, first, second)
+    return outputs
+
+
+def negatives(second: Array) -> tuple[Array, Array]:
+    """Second views [P, F] that do not match, made by pairing anew: free for the encoder.
+
+    The hard ones are the pair's neighbour's, in rendered pairs the other target of the same scene;
+    the easy ones come from another scene.
+    """
+    return second[jnp.arange(second.shape[0]) ^ 1], jnp.roll(second, 2, axis=0)
+
+
+def _pair_losses(
+    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale
+) -> dict[str, Array]:
+    first, second = descriptors[:, 0], descriptors[:, 1]
+    outputs = _heads(params, first, second)
+    hard, easy = (_heads(params, first, other).match for other in negatives(second))
+    pose = pose_losses.robust_distance(
+        outputs.pose, scale.normalise(relative_poses(pairs.rotation, pairs.centre))
+    )
+    match = pose_losses.matching_loss(outputs.match, True) + 0.5 * (
+        pose_losses.matching_loss(hard, False) + pose_losses.matching_loss(easy, False)
+    )
+    normal = pose_losses.normal_distance(outputs.normal, pairs.normal)
+    return {
+        "pose": pose_losses.weighted_mean(pose, pairs.pose_weight),
+        "match": pose_losses.weighted_mean(match, pairs.match_weight),
+        "normal": pose_losses.weighted_mean(normal, pairs.normal_weight),
+    }
+
+
+def _loss(
+    params: Any,
+    batches: tuple[Pairs, ...],
+    scale: PoseScale,
+    config: TrainConfig,
+    space: Preprocessing,
+) -> tuple[Array, dict[str, Array]]:
+    """Each source of pairs counts in proportion to its pairs; negatives stay inside a source.
+
+    Sources are encoded apart: joining batches that are spread over devices would move every image.
+    """
+    counts = [pairs.image.shape[0] for pairs in batches]
+    parts: dict[str, Array] = {}
+    for name, pairs in zip(("rendered", "photo"), batches, strict=False):
+        linear = _preactivations(params, pairs.image, config, space)
+        terms = _pair_losses(params, jax.nn.relu(linear), pairs, scale)
+        terms["idle"] = pose_losses.idleness(
+            linear.reshape((-1, linear.shape[-1])), config.active_share
+        )
+        parts |= {f"{name}_{task}": value for task, value in terms.items()}
+    weights = {
+        f"{name}_{task}": getattr(config, f"{task}_weight") * count / sum(counts)
+        for name, count in zip(("rendered", "photo"), counts, strict=False)
+        for task in ("pose", "match", "normal", "idle")
+    }
+    total = sum(weights[name] * value for name, value in parts.items())
+    return total, {"loss": total, **parts}
+
+
+@functools.partial(jax.jit, static_argnames=("config", "space", "mesh"), donate_argnums=0)
+def train_step(
+    state: TrainState,
+    batches: tuple[Pairs, ...],
+    scale: PoseScale,
+    *,
+    config: TrainConfig,
+    space: Preprocessing,
+    mesh: Mesh,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimiser step on (rendered pairs,) or (rendered pairs, photograph pairs).
+
+    Each device finds the gradient of its own pairs, negatives included; only the mean of the
+    gradients passes between devices.
+    """
+
+    def on_device(params, batches, scale):
+        (_, metrics), gradients = jax.value_and_grad(_loss, has_aux=True)(
+            params, batches, scale, config, space
+        )
+        return jax.lax.pmean((gradients, metrics), mesh.axis_names)
+
+    everywhere, pairs = PartitionSpec(), PartitionSpec(mesh.axis_names)
+    gradients, metrics = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(everywhere, pairs, everywhere),
+        out_specs=everywhere,
+        check_vma=False,
+    )(state.params, batches, scale)
+    updates, opt_state = optimizer(config).update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    # Debiased by a ramp, so that the average forgets the random start within the first steps.
+    decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    ema = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state.ema_params, params)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
+    return TrainState(state.step + 1, params, ema, opt_state), metrics
+
+
+def in_image_units(
+    params: Any, config: TrainConfig, space: Preprocessing, scale: PoseScale, name: str
+) -> Encoder:
+    """The trained encoder in 0-255 units, heads included (see Gauge above)."""
+
+    def enlarge(path, value):
+        return value * GAIN if path[-1].key == "bias" else value
+
+    def shrink_inputs(path, value):
+        reads_descriptor = path[0].key in ("common_fc", "normal") and path[-1].key == "kernel"
+        return value / GAIN if reads_descriptor else value
+
+    return Encoder(
+        params=jax.tree_util.tree_map_with_path(enlarge, params["encoder"]),
+        head_params=jax.tree_util.tree_map_with_path(shrink_inputs, params["heads"]),
+        pose_scale=scale,
+        module=ARCHITECTURES[config.architecture](config.descriptor_size),
+        preprocessing=space,
+        name=name,
+    )

@@ -1,0 +1,116 @@
+"""Sources of training pairs: two targets a street, exact weights, draws that follow the key."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from PIL import Image
+
+from posenet_jax import scenes
+from posenet_jax.data import training_pairs
+from posenet_jax.errors import InputError
+from posenet_jax.training import pose_training
+
+CONFIG = scenes.SceneConfig(height=24, width=24, rays=1)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return Mesh(np.asarray(jax.devices()), ("pairs",))
+
+
+@pytest.fixture(scope="module")
+def source(mesh):
+    atlas = scenes.procedural_atlas(jax.random.key(0), num=4, size=32)
+    return training_pairs.RenderedPairs(atlas, CONFIG, 4, mesh)
+
+
+@pytest.fixture(scope="module")
+def drawn(source):
+    return source(jax.random.key(3))
+
+
+def test_consecutive_pairs_share_a_street_and_not_a_target(source):
+    scene = source.scenes(jax.random.key(3))
+    low = np.asarray(scene.world.boxes.low)
+    np.testing.assert_array_equal(low[0], low[1])
+    assert not np.array_equal(low[1], low[2])
+    target = np.asarray(scene.target)
+    assert not np.allclose(target[0], target[1])
+
+
+def test_poses_without_pictures_are_those_of_the_pictures(source, drawn):
+    rotation, centre, visible = source.poses(jax.random.key(3))
+    np.testing.assert_array_equal(rotation, drawn.rotation)
+    np.testing.assert_array_equal(centre, drawn.centre)
+    np.testing.assert_array_equal(visible, np.asarray(drawn.pose_weight) > 0)
+
+
+def test_the_same_key_draws_the_same_pairs_and_another_does_not(source, drawn):
+    again, other = source(jax.random.key(3)), source(jax.random.key(4))
+    for a, b in zip(jax.tree.leaves(drawn), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(drawn.image, other.image)
+
+
+def test_the_normal_faces_the_first_camera(drawn):
+    normal = np.asarray(drawn.normal)
+    np.testing.assert_allclose(np.linalg.norm(normal, axis=1), 1.0, atol=1e-5)
+    assert np.all(normal[:, 2] < 0)  # the target lies ahead, its wall looks back
+
+
+def test_photographs_teach_matching_and_not_pose(mesh):
+    photos = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3)), jnp.uint8)
+    made = training_pairs.PhotoPairs(photos, 4, mesh)(jax.random.key(0))
+    assert made.image.shape == (4, 2, 100, 100, 3)
+    assert np.all(np.asarray(made.match_weight) == 1)
+    assert not np.any(made.pose_weight) and not np.any(made.normal_weight)
+    posed = training_pairs.PhotoPairs(photos, 4, mesh, posed=True)(jax.random.key(0))
+    assert np.all(np.asarray(posed.pose_weight) == 1)
+    np.testing.assert_array_equal(posed.image, made.image)
+    poses = pose_training.relative_poses(made.rotation, made.centre)
+    assert np.all(np.asarray(poses[:, 3:]) == 0) and np.any(np.asarray(poses[:, :3]) != 0)
+
+
+def test_photographs_that_cannot_be_read_are_named(tmp_path, mesh):
+    Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("not a picture")
+    photos, failures = training_pairs.load_photos(str(tmp_path), mesh, size=16)
+    assert photos.shape == (1, 16, 16, 3) and len(failures) == 1
+    assert "bad.png" in str(failures[0])
+    (tmp_path / "good.png").unlink()
+    with pytest.raises(InputError, match="none of the images"):
+        training_pairs.load_photos(str(tmp_path), mesh)
+
+
+def test_held_out_facades_are_not_those_of_training(tmp_path, mesh):
+    colours = np.random.default_rng(0).integers(0, 256, (10, 3))
+    for i, colour in enumerate(colours):
+        Image.new("RGB", (32, 32), tuple(map(int, colour))).save(tmp_path / f"{i}.png")
+    train, held_out, skipped = training_pairs.facade_atlases(str(tmp_path), jax.random.key(0), mesh)
+    assert skipped == []
+    same = training_pairs.facade_atlases(f"{tmp_path}/*.png", jax.random.key(0), mesh)
+    for made, other in zip((train, held_out), same, strict=False):
+        np.testing.assert_array_equal(made.texels, other.texels)
+    materials = len(scenes.Material)
+    layers = [len(atlas.texels) - materials for atlas in (train, held_out)]
+    assert layers == [9, 1]
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "one" / "facade.png")
+    with pytest.raises(InputError, match="at least two"):
+        training_pairs.facade_atlases(str(tmp_path / "one"), jax.random.key(0), mesh)
+    deeper, _, _ = training_pairs.facade_atlases(str(tmp_path), jax.random.key(0), mesh)
+    assert len(deeper.texels) - materials == 10
+
+
+def test_facades_of_which_none_can_be_read_are_one_sentence(tmp_path, mesh):
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_text("not a picture")
+    with pytest.raises(InputError, match="none of the 2 facades in .*a.jpg: not an image") as error:
+        training_pairs.facade_atlases(str(tmp_path), jax.random.key(0), mesh)
+    assert f"in {tmp_path} " in str(error.value) and "\n" not in str(error.value)
+    for name in "de":
+        Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
+    with pytest.raises(InputError, match="the limit is 1599 in all"):
+        training_pairs.facade_atlases(f"{tmp_path}/*.png", jax.random.key(0), mesh, max_pixels=1599)

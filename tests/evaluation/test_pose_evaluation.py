@@ -1,0 +1,114 @@
+"""Evaluation: angles against closed forms and SciPy, figures against counts made by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from scipy.spatial.transform import Rotation
+
+from posenet_jax.encoders import weights
+from posenet_jax.encoders.weights import PoseScale
+from posenet_jax.errors import InputError
+from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.training.pose_training import Pairs
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return Mesh(np.asarray(jax.devices()), ("pairs",))
+
+
+def _cameras(count, largest_degrees, seed=0):
+    """Random pairs: view 2 turned about a random axis and moved."""
+    rng = np.random.default_rng(seed)
+    first = Rotation.random(count, rng=rng)
+    axis = rng.normal(size=(count, 3))
+    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    angle = np.radians(rng.uniform(0, largest_degrees, count))
+    second = first * Rotation.from_rotvec(axis * angle[:, None])
+    rotation = np.stack([first.as_matrix(), second.as_matrix()], axis=1).astype(np.float32)
+    centre = rng.normal(size=(count, 2, 3)).astype(np.float32)
+    return rotation, centre, np.degrees(angle), first
+
+
+def test_rotation_and_normal_errors_are_angles():
+    poses = jnp.zeros((2, 6)).at[1, 0].set(np.deg2rad(30.0))
+    np.testing.assert_allclose(
+        pose_evaluation.rotation_errors(poses, jnp.zeros((2, 6))), [0, 30], atol=1e-3
+    )
+    normals = jnp.array([[0.0, 0.0, 9.0], [0.0, 3.0, 0.0]])
+    truth = jnp.array([[0.0, 0.0, 1.0]] * 2)
+    np.testing.assert_allclose(pose_evaluation.normal_errors(normals, truth), [0, 90], atol=1e-3)
+
+
+def test_pair_errors_against_scipy():
+    rotation, centre, angle, first = _cameras(40, 80.0)
+    errors = pose_evaluation.pair_errors(np.zeros((40, 6), np.float32), rotation, centre)
+    np.testing.assert_allclose(errors.true_rotation, angle, atol=1e-2)
+    np.testing.assert_allclose(errors.rotation, angle, atol=1e-2)  # a pose of zero: the identity
+    moved = first.inv().apply(centre[:, 1] - centre[:, 0])
+    guess = np.zeros((40, 6), np.float32)
+    guess[:, 3] = 5.0
+    cosine = moved[:, 0] / np.linalg.norm(moved, axis=1)
+    found = pose_evaluation.pair_errors(guess, rotation, centre).translation
+    np.testing.assert_allclose(found, np.degrees(np.arccos(cosine)), atol=2e-2)
+
+
+def test_a_pair_that_does_not_move_has_no_direction():
+    rotation, centre, _, _ = _cameras(4, 20.0)
+    centre[2, 1] = centre[2, 0]
+    found = pose_evaluation.pair_errors(np.ones((4, 6), np.float32), rotation, centre).translation
+    assert np.isnan(found[2]) and np.isfinite(found[[0, 1, 3]]).all()
+
+
+def test_bins_count_every_pair_once_and_take_medians_inside():
+    true = np.array([0.0, 9.4, 9.6, 50.0, 110.0, 123.0, 170.0])
+    errors = pose_evaluation.PairErrors(true, true / 2, true, true, true)
+    rows = pose_evaluation.rotation_bins(errors)
+    assert [row["pairs"] for row in rows] == [2, 1, 0, 1, 0, 0, 2]
+    assert rows[0]["rotation_median_deg"] == pytest.approx(2.35)
+    assert rows[2]["rotation_median_deg"] is None
+    assert rows[0]["published_torch_deg"] == 10.6 and rows[6]["published_caffenet_deg"] == 35.8
+
+
+def _encoder():
+    encoder = weights.random_encoder()
+    _, heads = weights.init_params(encoder.module, jax.random.key(1))
+    return encoder.replace(head_params=heads, pose_scale=PoseScale(jnp.ones(6), 2 * jnp.ones(6)))
+
+
+def test_predictions_do_not_depend_on_the_batch(mesh):
+    encoder = _encoder()
+    image = np.random.default_rng(0).integers(0, 256, (6, 2, 100, 100, 3)).astype(np.uint8)
+    whole = pose_evaluation.predict(encoder, image, mesh, batch=12)
+    parts = pose_evaluation.predict(encoder, image, mesh, batch=8)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+    # The heads by hand: view 2 of the neighbour, and of two pairs before.
+    first, second = whole.descriptors[:, 0], whole.descriptors[:, 1]
+    outputs = encoder.heads(first, second[[1, 0, 3, 2, 5, 4]])
+    np.testing.assert_allclose(whole.hard, outputs.match, rtol=1e-3, atol=1e-2)
+    outputs = encoder.heads(first, second[[4, 5, 0, 1, 2, 3]])
+    np.testing.assert_allclose(whole.easy, outputs.match, rtol=1e-3, atol=1e-2)
+    pose = 1.0 + 2.0 * np.asarray(encoder.heads(first, second).pose)
+    np.testing.assert_allclose(whole.pose, pose, rtol=1e-3, atol=1e-2)
+
+
+def test_pairs_of_weight_zero_have_no_part_in_the_figures(mesh):
+    rotation, centre, _, _ = _cameras(8, 60.0)
+    image = np.random.default_rng(0).integers(0, 256, (8, 2, 100, 100, 3)).astype(np.uint8)
+    weight = np.array([1, 1, 0, 1, 1, 0, 1, 1], np.float32)
+    normal = np.tile(np.array([0, 0, -1.0], np.float32), (8, 1))
+    pairs = Pairs(image, rotation, centre, normal, weight, weight, weight)
+    said = pose_evaluation.predict(_encoder(), image, mesh, batch=16)
+    spoilt = pairs.replace(rotation=np.where(weight[:, None, None, None] > 0, rotation, 0.5))
+    assert pose_evaluation.summary(said, pairs) == pose_evaluation.summary(said, spoilt)
+    assert pose_evaluation.summary(said, pairs)["pairs"] == 6
+
+
+def test_an_encoder_without_heads_is_refused(mesh):
+    with pytest.raises(InputError, match="no heads"):
+        pose_evaluation.predict(
+            weights.random_encoder(), np.zeros((1, 2, 100, 100, 3), np.uint8), mesh
+        )

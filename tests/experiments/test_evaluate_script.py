@@ -1,0 +1,89 @@
+"""`experiments.evaluate_posenet` end to end, on a tiny encoder and photographs made here."""
+
+import csv
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import script_process
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from posenet_jax.encoders import weights
+from posenet_jax.encoders.streetnet import Compact
+from posenet_jax.encoders.weights import PoseScale
+
+
+def _evaluate(*flags):
+    return script_process.run("evaluate_posenet", "--cpu_devices=1", "--pairs=64", *flags)
+
+
+@pytest.fixture(scope="module")
+def encoder_file(tmp_path_factory):
+    """An untrained encoder with untrained heads."""
+    base = weights.load_encoder("compact-random-0")
+    _, heads = weights.init_params(Compact(512), jax.random.key(0))
+    scale = PoseScale(mean=jnp.zeros(6), std=jnp.ones(6))
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    weights.save_encoder(path, dataclasses.replace(base, head_params=heads, pose_scale=scale))
+    return path
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """Three photographs, turned by 0, 15 and 40 degrees, of which one is damaged later on."""
+    folder = tmp_path_factory.mktemp("strecha") / "wall"
+    folder.mkdir()
+    for i, angle in enumerate((0, 15, 40)):
+        noise = np.random.default_rng(i).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+        rotation = Rotation.from_euler("y", angle, degrees=True).as_matrix()
+        lines = ["40 0 18", "0 40 12", "0 0 1", "0 0 0"]
+        lines += [" ".join(map(str, row)) for row in rotation] + [f"{i} 0 0", "36 24"]
+        (folder / f"{i}.png.camera").write_text("\n".join(lines))
+    (folder / "3.png").write_bytes(b"not a picture")
+    return folder.parent
+
+
+def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
+    out = tmp_path / "out"
+    run = _evaluate(f"--weights={encoder_file}", f"--strecha={scene}", f"--out={out}")
+    assert run.returncode == 1, run.stderr  # one photograph is damaged
+    assert "3.png" in run.stderr
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["weights"] == weights.load_encoder(str(encoder_file)).fingerprint
+    strecha, rendered = metrics["strecha"], metrics["rendered"]
+    assert strecha["pairs"] == 3 and set(strecha["scenes"]) == {"wall"}
+    np.testing.assert_allclose(strecha["identity_median_deg"], 25.0, atol=0.01)
+    for key in ("rotation_median_deg", "constant_median_deg", "pairs"):
+        assert rendered[key] > 0 and strecha[key] > 0
+    for key in ("matching_fpr95", "normal_median_deg", "bins"):
+        assert key in rendered and key in metrics["rendered_report_view"]
+    assert sum(row["pairs"] for row in rendered["bins"]) <= rendered["pairs"]
+    with (out / "pairs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    ours = [float(row["rotation"]) for row in rows if row["set"] == "rendered"]
+    assert len(ours) == rendered["pairs"]
+    np.testing.assert_allclose(np.median(ours), rendered["rotation_median_deg"], rtol=1e-6)
+    for name in ("rotation.png", "matching.png"):
+        with Image.open(out / name) as picture:
+            assert picture.width > 400
+    assert json.loads((out / "run.json").read_text())["left_out"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--strecha=/nowhere"], "/nowhere"),
+        (["--weights=compact-random-0"], "no heads"),
+        (["--weights=/nowhere.safetensors"], "/nowhere.safetensors"),
+        (["--pairs=65"], "multiple of 64"),
+    ],
+)
+def test_refuses_in_one_sentence(tmp_path, flags, words):
+    run = _evaluate(f"--out={tmp_path / 'out'}", *flags)
+    assert run.returncode == 2 and words in run.stderr and "Traceback" not in run.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,57 @@
+"""`experiments.train_posenet` end to end: trains, writes weights that load, refuses mistakes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import script_process
+from PIL import Image
+
+from posenet_jax.encoders import weights
+
+
+def _train(workdir, *flags):
+    few = "--steps=2", "--rendered_pairs=4", "--photo_pairs=4", "--held_out_pairs=4"
+    return script_process.run("train_posenet", f"--workdir={workdir}", *few, *flags)
+
+
+def test_trains_from_nothing_to_weights_that_load(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3)).astype(np.uint8)
+    for i, image in enumerate(noise):
+        Image.fromarray(image).resize((200, 160)).save(photos / f"{i}.jpg")
+    (photos / "bad.jpg").write_text("not a picture")
+    workdir = tmp_path / "run"
+    run = _train(workdir, f"--photos={photos}")
+    assert run.returncode == 0, run.stderr
+    assert "bad.jpg" in run.stderr + run.stdout
+    encoder = weights.load_encoder(workdir / "weights.safetensors")
+    record = json.loads((workdir / "weights.json").read_text())
+    assert record["fingerprint"] == encoder.fingerprint and record["steps"] == 2
+    assert 0 < record["figures"]["identity_median_deg"] < 180
+    assert all(60 < mean < 200 for mean in encoder.preprocessing.means)
+    assert np.all(np.asarray(encoder.pose_scale.std) > 0)
+    with (workdir / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2"] and float(rows[0]["photo_match"]) > 0
+    assert any((workdir / "tensorboard").iterdir())
+    assert (workdir / "checkpoints" / "2").is_dir()
+    (photos / "bad.jpg").write_text("not a Picture")
+    run = _train(workdir, f"--photos={photos}", "--steps=3")
+    assert run.returncode == 2 and "2 steps done --photos had other images" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--facades=/nowhere", "/nowhere"),
+        ("--photos=/nowhere", "/nowhere"),
+        ("--rendered_pairs=6", "multiple of 4"),
+        ("--photo_pose", "give --photos"),
+    ],
+)
+def test_refuses_in_one_sentence(tmp_path, flag, words):
+    run = _train(tmp_path / "run", flag)
+    assert run.returncode == 2 and words in run.stderr and "Traceback" not in run.stderr

@@ -1,0 +1,33 @@
+"""Figures of an evaluation: curves against counts by hand, files whole."""
+
+import numpy as np
+from PIL import Image
+
+from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.report import pose_plots
+
+
+def test_roc_counts_what_each_threshold_accepts():
+    rng = np.random.default_rng(0)
+    matching, differing = np.round(rng.normal(1, 1, 37), 1), np.round(rng.normal(0, 1, 23), 1)
+    rates, recalls = pose_plots.roc(matching, differing)
+    for threshold in np.unique(np.concatenate([matching, differing])):
+        point = np.mean(differing >= threshold), np.mean(matching >= threshold)
+        assert np.any((np.abs(rates - point[0]) < 1e-9) & (np.abs(recalls - point[1]) < 1e-9))
+    assert (rates[0], recalls[0]) == (0, 0) and (rates[-1], recalls[-1]) == (1, 1)
+    # The area under the curve is the chance that a matching pair scores higher, ties counted half.
+    wins = (matching[:, None] > differing).mean() + 0.5 * (matching[:, None] == differing).mean()
+    np.testing.assert_allclose(np.trapezoid(recalls, rates), wins, rtol=1e-9)
+
+
+def test_figures_are_written_whole_and_show_something(tmp_path):
+    rng = np.random.default_rng(1)
+    truth = rng.uniform(0, 110, 200)
+    errors = pose_evaluation.PairErrors(*[truth * share for share in (1, 0.2, 1, 1, 1)])
+    few = pose_evaluation.PairErrors(*[value[:3] for value in errors])
+    pose_plots.rotation_figure(tmp_path / "rotation.png", {"all": errors, "few": few})
+    pose_plots.matching_figure(tmp_path / "roc.png", truth, {"others": truth - 20})
+    for name in ("rotation.png", "roc.png"):
+        picture = np.asarray(Image.open(tmp_path / name).convert("L"))
+        assert min(picture.shape) > 400 and 20 < picture.std() and (picture > 250).mean() > 0.5
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["roc.png", "rotation.png"]

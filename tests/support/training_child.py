@@ -1,0 +1,51 @@
+"""A training in a process of its own, to be killed in the middle.
+
+A regression by gradient descent with momentum: cheap, and every step depends on all before it.
+Prints a line for every step.
+
+python -m training_child WORKDIR [slowly]
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posenet_jax.training import training_loop
+
+
+@jax.jit
+def step(state, batch):
+    loss, slope = jax.value_and_grad(lambda w: jnp.mean((batch @ w - 1.0) ** 2))(state["w"])
+    speed = 0.9 * state["speed"] - 0.01 * slope
+    return {"w": state["w"] + speed, "speed": speed}, {"loss": loss}
+
+
+def batch(number):
+    return jax.random.normal(jax.random.fold_in(jax.random.key(0), number), (8, 50))
+
+
+def evaluate(state):
+    return {"norm": float(jnp.linalg.norm(state["w"]))}
+
+
+def main(workdir: Path, pause: float) -> None:
+    config = training_loop.LoopConfig(
+        steps=60, log_every=5, evaluate_every=20, checkpoint_every=7, keep_checkpoints=2
+    )
+    first = {"w": jnp.zeros(50), "speed": jnp.zeros(50)}
+    steps = training_loop.train(
+        first, step=step, batch=batch, evaluate=evaluate, workdir=workdir, config=config
+    )
+    for done, _, state in steps:
+        print(done, flush=True)
+        weights = np.asarray(state["w"])
+        time.sleep(pause)
+    np.save(workdir / "final.npy", weights)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), 0.02 if "slowly" in sys.argv else 0.0)

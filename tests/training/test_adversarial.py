@@ -1,0 +1,299 @@
+"""The game against a discriminator: its losses, its step, its end, and how pictures are judged."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posenet_jax.decoders import decoding
+from posenet_jax.encoders.weights import random_encoder
+from posenet_jax.errors import InputError
+from posenet_jax.training import adversarial, decoder_training
+from posenet_jax.training.adversarial import Game
+from posenet_jax.training.collapse import LINES, collapse
+from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
+from posenet_jax.training.discriminator import Discriminator
+
+BATCH, NOISE, SCALE = 4, 3, 20.0
+GAME = Game(noise=NOISE, layers=("conv2",))
+CONFIG = DecoderConfig(network="sharp", game=GAME)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return random_encoder("compact")
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BATCH, 100, 100, 3), dtype=np.uint8)
+    noise = rng.normal(size=(BATCH, 2, NOISE)).astype(np.float32)
+    return DecoderBatch((images,), None, noise)
+
+
+def _shape(encoder):
+    return decoding.descriptor_shape(encoder, "fc5")
+
+
+def _step(encoder, batch, config=CONFIG, devices=1, rate=1e-3, state=None):
+    mesh = Mesh(np.asarray(jax.devices()[:devices]), (AXIS,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    state = state or decoder_training.init_state(config, _shape(encoder), 0)
+    state, tap = jax.device_put((jax.tree.map(jnp.copy, state), encoder.tap("fc5")), everywhere)
+    batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+    after, figures = decoder_training.train_step(
+        state, batch, tap, jnp.float32(SCALE), jnp.float32(rate), config=config, mesh=mesh
+    )
+    return jax.device_get(after), {name: float(value) for name, value in figures.items()}
+
+
+# The discriminator ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(16,), (6, 6, 8)])
+def test_every_linear_map_stretches_nothing_by_more_than_one(shape):
+    """After the power iterations have settled, against NumPy's singular values."""
+    rng = np.random.default_rng(0)
+    image = jnp.asarray(rng.uniform(size=(2, 100, 100, 3)), jnp.float32)
+    descriptor = jnp.asarray(rng.normal(size=(2, *shape)), jnp.float32)
+    network = Discriminator(features=8, projected=4)
+    variables = jax.jit(network.init)(jax.random.key(0), image[0], descriptor[0])
+    apply = jax.jit(network.apply)
+
+    @jax.jit
+    def iterate(variables):
+        _, changed = network.apply(
+            variables, image, descriptor, update=True, mutable=["batch_stats"]
+        )
+        return {**variables, **changed}
+
+    for _ in range(300):
+        variables = iterate(variables)
+    bounds = variables["batch_stats"]
+    assert len(bounds) == 7
+    for name, kept in bounds.items():
+        layer = name.removesuffix("_bounded")
+        kernel = np.asarray(variables["params"][layer]["kernel"], np.float64)
+        largest = np.linalg.svd(kernel.reshape((-1, kernel.shape[-1])), compute_uv=False)[0]
+        assert float(kept[f"{layer}/kernel/sigma"]) == pytest.approx(largest, rel=1e-3)
+    alone = float(apply(variables, image[1], descriptor[1]))
+    assert float(apply(variables, image, descriptor)[1]) == pytest.approx(alone, rel=1e-4)
+    assert abs(float(apply(variables, image[1], descriptor[0])) - alone) > 1e-4
+
+
+# Losses -----------------------------------------------------------------------------------------
+
+
+def test_the_error_of_a_mean_over_draws_is_without_bias():
+    """Averaged over all pairs, or triples, of draws that there are: exactly that of the mean."""
+    rng = np.random.default_rng(0)
+    possible, wanted = rng.normal(size=(4, 6)), rng.normal(size=6)
+    truth = np.mean((possible.mean(axis=0) - wanted) ** 2)
+    for draws in (2, 3):
+        tuples = np.stack(np.meshgrid(*[np.arange(4)] * draws), -1).reshape((-1, draws))
+        made = jnp.asarray(possible[tuples], jnp.float32)
+        errors = jax.vmap(lambda m: adversarial.mean_error(m, jnp.asarray(wanted)))(made)
+        assert float(errors.mean()) == pytest.approx(truth, rel=1e-5)
+    one = adversarial.mean_error(jnp.asarray(possible[:1]), jnp.asarray(wanted))
+    assert float(one) == pytest.approx(np.mean((possible[0] - wanted) ** 2), rel=1e-5)
+
+
+def test_every_draw_reads_its_noise_beside_its_images_descriptor():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(2, 3, 5))
+    for shape in ((7,), (6, 6, 7)):
+        conditions = rng.normal(size=(2, *shape))
+        read = np.asarray(adversarial.with_noise(jnp.asarray(conditions), jnp.asarray(noise)))
+        assert read.shape == (6, *shape[:-1], 12)
+        for draw in range(3):
+            for image in range(2):
+                row = read[2 * draw + image]
+                np.testing.assert_allclose(row[..., :7], conditions[image], rtol=1e-6)
+                place = np.broadcast_to(noise[image, draw], (*shape[:-1], 5))
+                np.testing.assert_allclose(row[..., 7:], place, rtol=1e-6)
+
+
+def test_the_losses_are_those_of_their_formulas(encoder, batch):
+    tap, space = encoder.tap("fc5"), encoder.preprocessing
+    opponent = adversarial.init_opponent(optax.identity(), _shape(encoder), 100, jax.random.key(3))
+    wanted = space.to_network(batch.images[0]) / 255.0
+    made = jnp.clip(
+        wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape)), 0
+    )
+    apply = jax.jit(lambda x: tap.module.apply({"params": tap.params}, x * 255.0))
+    truth, seen = apply(wanted), apply(made)
+    conditions = truth["fc5"] / SCALE
+    lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
+    loss, parts = lossy(made, wanted, truth, conditions, opponent, tap, GAME)
+    a, b = (np.asarray(x["fc5"], np.float64) for x in (seen, truth))
+    ratio = np.linalg.norm(a - b, axis=-1) ** 2 / np.linalg.norm(b, axis=-1) ** 2
+    assert float(parts["descriptor_loss"]) == pytest.approx(ratio.mean(), rel=1e-4)
+    a, b = (np.asarray(x["conv2"], np.float64) for x in (seen, truth))
+    product = np.mean((a[0] - b) * (a[1] - b)) / np.mean(b**2)
+    assert float(parts["feature_loss"]) == pytest.approx(product, rel=1e-4)
+    other = dataclasses.replace(encoder.preprocessing, means=(9.0, 99.0, 199.0))
+    comparator = dataclasses.replace(random_encoder("compact", seed=5), preprocessing=other)
+    both = made, wanted, truth, conditions, opponent, tap, GAME, comparator.tap("conv1")
+    _, more = lossy(*both)
+    pixels = batch.images[0].astype(np.float64)[..., ::-1]
+    drawn = 255.0 * np.asarray(made, np.float64) + np.asarray(encoder.preprocessing.means)
+    b, a = (
+        np.asarray(comparator.tap("conv1")(jnp.asarray(x - other.means, jnp.float32)), np.float64)
+        for x in (pixels, drawn)
+    )
+    product += np.mean((a[0] - b) * (a[1] - b)) / np.mean(b**2)
+    assert float(more["feature_loss"]) == pytest.approx(product, rel=1e-3)
+    weights = {"image": 10.0, "descriptor": 1.0, "feature": 1.0, "adversarial": 0.3}
+    total = sum(weight * float(parts[f"{name}_loss"]) for name, weight in weights.items())
+    assert float(loss) == pytest.approx(total, rel=1e-5)
+
+    _, (_, health) = adversarial.discriminator_loss(
+        opponent.variables["params"], opponent, made, wanted, conditions
+    )
+    # What one step of the power iteration makes of the same logits.
+    network, both = Discriminator(), jnp.concatenate([wanted, *made])
+    logits, _ = network.apply(
+        opponent.variables, both, jnp.tile(conditions, (3, 1)), update=True, mutable=["batch_stats"]
+    )
+    real, fake = np.asarray(logits[:BATCH]), np.asarray(logits[BATCH:])
+    hinge = np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + fake).mean()
+    chance = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))
+    entropy = -np.log(chance[0]).mean() - np.log(1 - chance[1]).mean()
+    expected = {
+        "discriminator_loss": hinge,
+        "real_accuracy": np.mean(real > 0),
+        "made_accuracy": np.mean(fake < 0),
+        "loss_ratio": entropy / -np.log(chance[1]).mean(),
+    }
+    for name, value in expected.items():
+        assert float(health[name]) == pytest.approx(value, rel=1e-4), name
+
+
+# Steps ------------------------------------------------------------------------------------------
+
+
+def test_two_devices_play_the_game_of_one(encoder, batch):
+    """But for what each normalises and rounds on its own."""
+    (one, figures), (two, others) = (_step(encoder, batch, devices=n) for n in (1, 2))
+    for name in ("loss", "image_loss", "descriptor_loss", "feature_loss", "gradient_norm"):
+        assert others[name] == pytest.approx(figures[name], rel=2e-3), name
+    stats = (state.variables["batch_stats"] for state in (one, two))
+    for a, b in zip(*map(jax.tree.leaves, stats), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_both_sides_move_and_the_discriminator_pauses_when_told(encoder, batch):
+    first = decoder_training.init_state(CONFIG, _shape(encoder), 0)
+    before = jax.device_get(first.opponent)
+    free, figures = _step(encoder, batch, state=first)
+    paused, _ = _step(
+        encoder,
+        batch,
+        dataclasses.replace(CONFIG, game=dataclasses.replace(GAME, pause=1e6)),
+        state=first,
+    )
+    unmoved = [
+        np.array_equal(a, b)
+        for a, b in zip(*map(jax.tree.leaves, (before, paused.opponent)), strict=True)
+    ]
+    assert all(unmoved)
+    went = jax.tree.map(
+        lambda a, b: float(np.abs(a - b).max()),
+        before.variables["params"],
+        free.opponent.variables["params"],
+    )
+    # Adam's first step is the rate, times the pace, in every weight with a gradient.
+    assert max(jax.tree.leaves(went)) == pytest.approx(2e-3, rel=1e-2)
+    assert figures["discriminator_gradient_norm"] > 0 and figures["loss_ratio"] > 0
+    for a, b in zip(*(jax.tree.leaves(s.variables["params"]) for s in (free, paused)), strict=True):
+        # Adam makes more of a gradient that is rounding: all but a few weights agree.
+        assert np.mean(np.abs(a - b) < 1e-6) > 0.999
+
+
+def test_it_learns_to_keep_the_descriptor(encoder, batch):
+    state = decoder_training.init_state(CONFIG, _shape(encoder), 0)
+    found = []
+    for _ in range(12):
+        state, figures = _step(encoder, batch, state=state)
+        found.append(figures)
+    assert found[-1]["descriptor_loss"] < 0.7 * found[0]["descriptor_loss"]
+    assert found[-1]["discriminator_loss"] < found[0]["discriminator_loss"]
+
+
+# Generators -------------------------------------------------------------------------------------
+
+
+def _trained(config, encoder, variables):
+    return decoder_training.trained_decoder(variables, jnp.float32(SCALE), config, encoder, "fc5")
+
+
+def test_it_begins_as_the_decoder_it_is_given(encoder, tmp_path):
+    plain = DecoderConfig(network="mirror")
+    known = decoder_training.init_state(plain, _shape(encoder), 5)
+    decoder = _trained(plain, encoder, known.variables)
+    begun = decoder_training.begun_with(
+        decoder_training.init_state(CONFIG, _shape(encoder), 0), decoder
+    )
+    decoding.save_decoder(
+        tmp_path / "g.safetensors", _trained(CONFIG, encoder, begun.average), "float32"
+    )
+    generator = decoding.load_decoder(tmp_path / "g.safetensors")
+    assert generator.noise == NOISE
+    targets = np.random.default_rng(0).uniform(0, 40, (3, *_shape(encoder))).astype(np.float32)
+    expected = decoding.decode(decoder, targets)
+    for key in (None, jax.random.key(0)):
+        made = decoding.decode(generator, targets, key)
+        np.testing.assert_allclose(made, expected, atol=1e-3 * np.abs(expected).max())
+    deep = decoder_training.init_state(DecoderConfig(network="deep"), _shape(encoder), 0)
+    with pytest.raises(InputError, match="does not fit this network, at .*extra0"):
+        decoder_training.begun_with(known, _trained(DecoderConfig("deep"), encoder, deep.variables))
+
+
+def test_draws_differ_and_are_repeated_by_their_key(encoder):
+    state = decoder_training.init_state(CONFIG, _shape(encoder), 0)
+    generator = _trained(CONFIG, encoder, state.variables)
+    targets = np.ones((70, *_shape(encoder)), np.float32)
+    first, again, other = (
+        decoding.decode(generator, targets, jax.random.key(k)) for k in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-2 and np.abs(first[0] - first[69]).max() > 1e-2
+    middle = decoding.decode(generator, targets)
+    np.testing.assert_allclose(middle[0], middle[69], atol=1e-4 * np.abs(middle).max())
+
+
+# The end ----------------------------------------------------------------------------------------
+
+
+def _log(**last):
+    healthy = {"real_accuracy": 0.8, "made_accuracy": 0.7, "discriminator_loss": 1.5}
+    columns = {name: np.full(LINES + 5, value) for name, value in healthy.items()}
+    for name, value in last.items():
+        columns.setdefault(name, np.full(LINES + 5, np.nan))[-LINES:] = value
+    return {"step": np.arange(LINES + 5.0), **columns}
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ({}, None),
+        ({"real_accuracy": 1.0}, None),
+        ({"real_accuracy": 1.0, "made_accuracy": 1.0}, "discriminator has won"),
+        ({"discriminator_loss": 2.0}, "discriminator has lost"),
+        ({"validation_diversity_ratio": 0.8}, None),
+        ({"validation_diversity_ratio": 0.1}, "same image of every descriptor"),
+    ],
+)
+def test_a_collapse_is_said_in_a_sentence(last, words):
+    said = collapse(_log(**last))
+    assert said is None if words is None else words in said
+    recovered = {name: values.copy() for name, values in _log(**last).items()}
+    for name in ("real_accuracy", "discriminator_loss"):
+        recovered[name][-1] = 0.5
+    if words and "discriminator" in words:
+        assert collapse(recovered) is None

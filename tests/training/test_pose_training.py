@@ -1,0 +1,246 @@
+"""Training: units, gradients, learning on a fixed batch, and a loop that resumes exactly."""
+
+import csv
+import shutil
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from posenet_jax import geometry
+from posenet_jax.encoders.streetnet import ARCHITECTURES
+from posenet_jax.errors import InputError, NotFinite
+from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.training import pose_training, training_loop
+from posenet_jax.training.pose_training import GAIN, Pairs, TrainConfig
+
+SPACE = Preprocessing(means=(104.0, 117.0, 123.0))
+CONFIG = TrainConfig(
+    architecture="compact",
+    rendered_pairs=8,
+    photo_pairs=0,
+    steps=28,
+    warmup_steps=2,
+    learning_rate=1e-3,
+    ema_decay=0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return Mesh(np.asarray(jax.devices()), ("pairs",))
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Eight pairs of coloured noise with random poses: to be learnt by heart."""
+    rng = np.random.default_rng(0)
+    count = CONFIG.rendered_pairs
+    coarse = rng.integers(0, 256, (count, 1, 10, 10, 3)).repeat(2, 1)
+    image = coarse.repeat(10, 2).repeat(10, 3).astype(np.uint8)
+    angles = rng.uniform(-0.5, 0.5, (count * 2, 3)).astype(np.float32)
+    rotation = jax.vmap(geometry.rotation_from_yaw_pitch_roll)(jnp.asarray(angles))
+    normal = rng.normal(size=(count, 3))
+    ones = np.ones(count, np.float32)
+    return Pairs(
+        image=image,
+        rotation=np.asarray(rotation).reshape(count, 2, 3, 3),
+        centre=rng.normal(size=(count, 2, 3)).astype(np.float32),
+        normal=(normal / np.linalg.norm(normal, axis=1, keepdims=True)).astype(np.float32),
+        match_weight=ones,
+        pose_weight=ones,
+        normal_weight=ones,
+    )
+
+
+@pytest.fixture(scope="module")
+def scale(pairs):
+    return pose_training.pose_scale(pose_training.relative_poses(pairs.rotation, pairs.centre))
+
+
+def _placed(mesh, state, pairs):
+    return (
+        jax.device_put(state, NamedSharding(mesh, PartitionSpec())),
+        jax.device_put(pairs, NamedSharding(mesh, PartitionSpec("pairs"))),
+    )
+
+
+def test_learns_a_fixed_batch_by_heart(mesh, pairs, scale):
+    state, batch = _placed(mesh, pose_training.init_state(CONFIG), pairs)
+
+    def figures(state):
+        encoder = pose_training.in_image_units(state.ema_params, CONFIG, SPACE, scale, "test")
+        said = pose_evaluation.predict(encoder, pairs.image, mesh, batch=6)
+        return pose_evaluation.summary(said, pairs)
+
+    before = figures(state)
+    losses = []
+    for _ in range(CONFIG.steps):
+        state, metrics = pose_training.train_step(
+            state, (batch,), scale, config=CONFIG, space=SPACE, mesh=mesh
+        )
+        losses.append(float(metrics["loss"]))
+    after = figures(state)
+    assert losses[-1] < 0.5 * losses[0]
+    assert after["rotation_median_deg"] < 0.6 * after["identity_median_deg"]
+    assert after["normal_median_deg"] < 0.5 * before["normal_median_deg"]
+    assert int(state.step) == CONFIG.steps
+
+
+def test_a_pair_of_weight_zero_has_no_part_in_the_pose_loss(mesh, pairs, scale):
+    def pose_loss(batch):
+        state, batch = _placed(mesh, pose_training.init_state(CONFIG), batch)
+        _, metrics = pose_training.train_step(
+            state, (batch,), scale, config=CONFIG, space=SPACE, mesh=mesh
+        )
+        return float(metrics["rendered_pose"])
+
+    weights = np.array([1, 1, 0, 1, 1, 1, 0, 1], np.float32)
+    masked = pairs.replace(pose_weight=weights)
+    moved = pairs.centre.copy()
+    moved[[2, 6], 1] += 50.0
+    assert pose_loss(masked) == pytest.approx(pose_loss(masked.replace(centre=moved)), rel=1e-6)
+    assert pose_loss(pairs) != pytest.approx(pose_loss(pairs.replace(centre=moved)), rel=1e-2)
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_change_of_units_is_exact(architecture, pairs, scale):
+    """f in 0-255 units is GAIN times f in training units, and the heads say the same of both."""
+    config = TrainConfig(architecture=architecture)
+    params = pose_training.init_state(config).params
+    noise = jax.random.normal(jax.random.key(1), (512,))
+    params["encoder"]["conv1"]["bias"] += 0.1 * noise[: params["encoder"]["conv1"]["bias"].size]
+    encoder = pose_training.in_image_units(params, config, SPACE, scale, "test")
+    images = SPACE.to_network(pairs.image[:2, 0])
+    ours = jax.jit(encoder.tap("fc5"))(images)
+    module = pose_training.training_module(config)
+    theirs = module.apply({"params": params["encoder"]}, images / GAIN)["fc5"]
+    np.testing.assert_allclose(ours, GAIN * theirs, rtol=1e-4, atol=1e-3)
+    heads = encoder.heads(ours, ours[::-1])
+    expected = pose_training._heads(params, theirs, theirs[::-1])
+    for a, b in zip(jax.tree.leaves(heads), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_learning_rate_warms_up_holds_and_decays():
+    config = TrainConfig(steps=1000, warmup_steps=100, learning_rate=0.5, decay_share=0.4)
+    rate = pose_training.learning_rate_schedule(config)
+    assert float(rate(0)) == 0.0 and float(rate(50)) == pytest.approx(0.25)
+    assert float(rate(100)) == float(rate(600)) == 0.5
+    assert float(rate(800)) == pytest.approx(0.5 * (0.5 * 0.99 + 0.01), rel=1e-3)
+    assert float(rate(1000)) == pytest.approx(0.005, rel=1e-3)
+
+
+def test_wrong_configurations_are_refused(mesh):
+    with pytest.raises(InputError, match="rendered_pairs.*multiple of 4.*6"):
+        TrainConfig(rendered_pairs=6).check_fits(mesh)
+    TrainConfig(rendered_pairs=8, photo_pairs=0).check_fits(mesh)
+    with pytest.raises(InputError, match="'alexnet'"):
+        TrainConfig(architecture="alexnet")
+
+
+# The loop, on a problem small enough to run many times.
+
+OPTIMISER = optax.adam(0.1)
+
+
+@jax.jit
+def _toy_step(state, batch):
+    def loss(weights):
+        return jnp.mean(jnp.square(weights - batch))
+
+    value, gradient = jax.value_and_grad(loss)(state["weights"])
+    updates, moments = OPTIMISER.update(gradient, state["moments"])
+    new = {"weights": state["weights"] + updates, "moments": moments}
+    return new, {"loss": value}
+
+
+def _toy_batch(step):
+    return jax.random.normal(jax.random.fold_in(jax.random.key(0), step), (4,))
+
+
+def _toy_state():
+    return {"weights": jnp.zeros(4), "moments": OPTIMISER.init(jnp.zeros(4))}
+
+
+def _run(workdir, steps, stop_after=None, batch=_toy_batch):
+    workdir.mkdir(exist_ok=True)
+    loop = training_loop.LoopConfig(steps=steps, log_every=2, evaluate_every=4, checkpoint_every=3)
+    state = None
+    for done, _, newest in training_loop.train(
+        _toy_state(),
+        step=_toy_step,
+        batch=batch,
+        evaluate=lambda state: {"norm": float(jnp.linalg.norm(state["weights"]))},
+        workdir=workdir,
+        config=loop,
+    ):
+        state = newest
+        if done == stop_after:
+            break
+    return state
+
+
+def _table(workdir):
+    with (workdir / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k != "steps_per_second"} for row in rows]
+
+
+def test_a_run_killed_and_resumed_ends_bit_equal(tmp_path):
+    whole = _run(tmp_path / "whole", 12)
+    _run(tmp_path / "killed", 12, stop_after=8)  # its last checkpoint is of step 6
+    resumed = _run(tmp_path / "killed", 12)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert _table(tmp_path / "whole") == _table(tmp_path / "killed")
+    assert [row["step"] for row in _table(tmp_path / "whole")] == ["2", "4", "6", "8", "10", "12"]
+
+
+def test_a_finished_run_does_nothing_but_report(tmp_path):
+    first = _run(tmp_path / "run", 6)
+    again = _run(tmp_path / "run", 6)
+    np.testing.assert_array_equal(first["weights"], again["weights"])
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    def poisoned(step):
+        return jnp.full((4,), jnp.nan) if step >= 6 else _toy_batch(step)
+
+    with pytest.raises(NotFinite, match="step 8"):
+        _run(tmp_path / "run", 12, batch=poisoned)
+    # A writer left open speaks up from its thread when the process ends.
+    assert not [t for t in threading.enumerate() if type(t).__module__.startswith("tensorboardX")]
+    recovered = _run(tmp_path / "run", 12)
+    assert np.all(np.isfinite(recovered["weights"]))
+    np.testing.assert_array_equal(recovered["weights"], _run(tmp_path / "other", 12)["weights"])
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    _run(tmp_path / "run", 6)
+    loop = training_loop.LoopConfig(steps=6)
+    manager = training_loop.checkpoint_manager(tmp_path / "run", loop)
+    other = {"weights": jnp.zeros(5), "moments": OPTIMISER.init(jnp.zeros(5))}
+    with pytest.raises(InputError, match="another --workdir"):
+        training_loop.restore_latest(manager, other)
+
+
+@pytest.mark.parametrize(
+    "file", ["default/_METADATA", "default/manifest.ocdbt", "default/array_metadatas/process_0"]
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path, file):
+    _run(tmp_path / "run", 7)
+    newest = tmp_path / "run" / "checkpoints" / "7"
+    damaged = newest / file
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    with pytest.raises(InputError, match="cannot be read .*; remove that folder") as error:
+        _run(tmp_path / "run", 12)
+    assert str(newest) in str(error.value) and "\n" not in str(error.value)
+    shutil.rmtree(newest)
+    recovered = _run(tmp_path / "run", 12)
+    np.testing.assert_array_equal(recovered["weights"], _run(tmp_path / "other", 12)["weights"])
