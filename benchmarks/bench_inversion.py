@@ -29,10 +29,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.turns import QUIET, Turn, quietly
 from experiments.common import runtime
+from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.encoders.streetnet import ARCHITECTURES, TAPS
-from posenet_jax.encoders.weights import Encoder, Tap, load_encoder
+from posenet_jax.encoders.weights import load_encoder
 from posenet_jax.errors import InputError
-from posenet_jax.inversion import descent, engine, recipes
+from posenet_jax.inversion import descent, engine, objective, recipes
 
 try:
     import torch
@@ -161,7 +162,7 @@ def our_losses(encoder: Encoder, tap: Tap, count: int, steps: int) -> np.ndarray
     @jax.jit
     def advance(state, tap, targets):
         images = state.image
-        values = jax.vmap(descent.loss, (0, 0, 0, None))(images, tap(images), targets, RECIPE)
+        values = jax.vmap(objective.loss, (0, 0, 0, None))(images, tap(images), targets, RECIPE)
         one = functools.partial(descent.step, encode=tap)
         return jax.vmap(one, (0, 0, None))(state, targets, RECIPE), values
 

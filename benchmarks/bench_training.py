@@ -19,10 +19,10 @@ from absl import flags
 from jax.sharding import Mesh
 
 from experiments.common import runtime
-from posenet_jax import scenes
+from posenet_jax import scenes, sharding
 from posenet_jax.data import training_pairs
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.encoders.streetnet import ARCHITECTURES
-from posenet_jax.encoders.weights import PoseScale
 from posenet_jax.images.preprocessing import CUSTOMARY
 from posenet_jax.training import pose_training
 
@@ -48,7 +48,7 @@ def _sources(mesh: Mesh) -> tuple[training_pairs.RenderedPairs, training_pairs.P
         photos, _ = training_pairs.load_photos(_PHOTOS.value, mesh)
     else:
         noise = np.random.default_rng(0).integers(0, 256, (256, 150, 150, 3), dtype=np.uint8)
-        photos = jax.device_put(noise, training_pairs.on_every_device(mesh))
+        photos = jax.device_put(noise, sharding.on_every_device(mesh))
     return rendered, training_pairs.PhotoPairs(photos, _PAIRS.value, mesh, posed=True)
 
 
@@ -60,7 +60,7 @@ def main() -> int:
     )
     config.check_fits(mesh)
     rendered, photos = _sources(mesh)
-    state = jax.device_put(pose_training.init_state(config), training_pairs.on_every_device(mesh))
+    state = jax.device_put(pose_training.init_state(config), sharding.on_every_device(mesh))
     scale = PoseScale(mean=jnp.zeros(6), std=jnp.ones(6))
     ready = rendered(jax.random.key(1)), photos(jax.random.key(2))
 

@@ -17,10 +17,11 @@ import numpy as np
 from absl import flags
 
 from experiments.common import runtime
-from posenet_jax import reconstruction
 from posenet_jax.data.sources import FolderImages
 from posenet_jax.decoders import decoding
-from posenet_jax.encoders.weights import Encoder, load_encoder
+from posenet_jax.encoders.encoder import Encoder, describe
+from posenet_jax.encoders.weights import load_encoder
+from posenet_jax.evaluation import reconstructions
 from posenet_jax.images.image_list import list_images
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.recipes import Recipe
@@ -42,7 +43,7 @@ def measure(
 ) -> dict[str, float]:
     """Medians over the images."""
     tap, space = encoder.tap(_LAYER.value), encoder.preprocessing
-    targets = reconstruction.descriptors(tap, originals, space)
+    targets = describe(tap, originals, space)
     start = decoding.decode(decoder, targets) if recipe.start == "image" else None
     figures = {}
     for tolerance in _TOLERANCES.value:
@@ -57,7 +58,7 @@ def measure(
     figures["relative_loss"] = float(np.median(found.relative_loss))
     pictures = np.asarray(space.to_image(found.image))
     judge = load_encoder("judge").tap("fc5")
-    measures = reconstruction.measures(tap, targets, pictures, originals, judge)
+    measures = reconstructions.picture_measures(tap, targets, pictures, originals, judge)
     for name in ("luminance_correlation", "judge_relative_loss", "spectral_deviation"):
         figures[name] = float(np.median(measures[name]))
     return figures

@@ -23,8 +23,9 @@ import posenet_jax
 from posenet_jax import metrics, scenes
 from posenet_jax.analysis import probes
 from posenet_jax.images import image_files
+from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.images.image_list import list_images
-from posenet_jax.io.files import image_grid, prepare_output
+from posenet_jax.io.files import prepare_output
 
 STEPS = int(os.environ.get("POSENET_TOUR_STEPS", "300"))
 OUT = prepare_output(Path("runs/tour"))

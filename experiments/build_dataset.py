@@ -18,8 +18,7 @@ from tqdm import tqdm
 from experiments.common import images, rendered, runtime
 from posenet_jax import scenes
 from posenet_jax.data import tfds_builder
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import InputError, shown
 from posenet_jax.io.files import prepare_output
 
 _SOURCE = flags.DEFINE_enum(

@@ -28,9 +28,10 @@ from posenet_jax.bulk import bulk_inversion, extraction
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion.recipes import RECIPES
-from posenet_jax.io import files
+from posenet_jax.io import files, provenance
 from posenet_jax.io.run_files import read_csv
 from posenet_jax.shards.descriptor_shards import Descriptors
 
@@ -82,7 +83,7 @@ def _source() -> ImageSource | Descriptors:
     return inputs.source(_OUT.value)
 
 
-def _judge() -> weights.Encoder:
+def _judge() -> Encoder:
     judge = weights.load_encoder(_JUDGE.value)
     if "fc5" not in judge.taps:
         raise InputError(
@@ -150,7 +151,9 @@ def main() -> int:
     seconds = time.perf_counter() - start
     if not index:
         record = {"encoder": encoder.name, "weights": encoder.fingerprint}
-        files.write_json(out / "run.json", files.run_record(flags.FLAGS.flag_values_dict(), record))
+        files.write_json(
+            out / "run.json", provenance.run_record(flags.FLAGS.flag_values_dict(), record)
+        )
     state = "all shards done" if summary.finished else "other processes' shards not yet all done"
     rate = f"{summary.new} of them in {seconds:.0f} s"
     print(f"{summary.inverted} of {summary.images} images in {out}, {state}; {rate}")

@@ -32,12 +32,15 @@ from tqdm import tqdm
 from experiments.common import images, runtime
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder, describe
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import image_sets, reconstructions
+from posenet_jax.images import contact_sheet
 from posenet_jax.inversion import recipes
-from posenet_jax.io import files
+from posenet_jax.io import files, provenance
 from posenet_jax.io.output_folder import OutputFolder
-from posenet_jax.reconstruction import descriptors, reconstruct
+from posenet_jax.metrics import bootstrap_summary, kernel_distance
+from posenet_jax.reconstruction import reconstruct
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -69,7 +72,7 @@ _SHOWN_DRAWS = 3
 _DEVIATION = 4  # times, in draws.png
 
 
-def _decoders(encoder: weights.Encoder) -> list[decoding.Decoder]:
+def _decoders(encoder: Encoder) -> list[decoding.Decoder]:
     layer, names = _LAYER.value, _DECODER.value
     if not names and _COMPARE.value:
         names = decoding.bundled(encoder, layer)
@@ -80,7 +83,7 @@ def _decoders(encoder: weights.Encoder) -> list[decoding.Decoder]:
     return found
 
 
-def _inverted(encoder: weights.Encoder, originals: np.ndarray) -> np.ndarray:
+def _inverted(encoder: Encoder, originals: np.ndarray) -> np.ndarray:
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
     work = len(originals) * recipe.steps
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
@@ -102,7 +105,7 @@ def main() -> int:
     found = images.read_some(images.listed(_IMAGES.value, _OUT.value, _LIMIT.value), space)
     out = OutputFolder(_OUT.value, "decode", _files(decoders, found.names))
     originals = np.stack(found.images)
-    targets = descriptors(tap, originals, space)
+    targets = describe(tap, originals, space)
     judge = weights.load_encoder(_JUDGE.value) if _JUDGE.value else None
     pictures: dict[str, np.ndarray] = {}
     summary: dict[str, Any] = {}
@@ -119,14 +122,12 @@ def main() -> int:
         pictures["inversion"], summary["inversion"] = _inverted(encoder, originals), {}
     rows, psnr = [], {}
     for method, made in pictures.items():
-        measures = reconstructions.measures(
+        measures = reconstructions.all_measures(
             encoder, tap, targets, made, originals, judge.tap("fc5") if judge else None
         )
         psnr[method] = [f"{value:.1f} dB" for value in measures["psnr"][: _GRID.value]]
-        summary[method] |= {
-            name: reconstructions.summary(values) for name, values in measures.items()
-        }
-        summary[method] |= image_sets.measures(
+        summary[method] |= {name: bootstrap_summary(values) for name, values in measures.items()}
+        summary[method] |= image_sets.set_measures(
             made, originals, judge.tap("conv4") if judge else None
         )
         rows += [
@@ -136,7 +137,7 @@ def main() -> int:
         ]
     if judge and len(originals) > 3:
         known = image_sets.features(judge.tap("conv4"), originals)
-        halves = image_sets.kernel_distance(known[::2], known[1::2])
+        halves = kernel_distance(known[::2], known[1::2])
         summary["originals"] = {"kernel_distance_of_halves": halves}
     record = {
         "encoder": encoder.name,
@@ -148,7 +149,7 @@ def main() -> int:
     files.write_csv(out.held("results.csv"), rows)
     metrics = {"images": len(originals), "methods": summary}
     files.write_json(out.held("metrics.json"), metrics)
-    out.write_record(files.run_record(flags.FLAGS.flag_values_dict(), record))
+    out.write_record(provenance.run_record(flags.FLAGS.flag_values_dict(), record))
     for method, made in pictures.items():
         for name, picture in zip(found.names, made, strict=True):
             with out.spared():
@@ -195,7 +196,7 @@ def _write_grid(path: Path, originals: np.ndarray, pictures: dict[str, np.ndarra
     columns = {"original": originals[shown]}
     columns |= {method: made[shown] for method, made in pictures.items()}
     title = f"{_ENCODER.value} {_LAYER.value}: PSNR under each"
-    files.image_grid(path, columns, cell_labels=psnr, title=title)
+    contact_sheet.image_grid(path, columns, cell_labels=psnr, title=title)
 
 
 def _write_draws(path: Path, originals: np.ndarray, draws: np.ndarray) -> None:
@@ -208,7 +209,7 @@ def _write_draws(path: Path, originals: np.ndarray, draws: np.ndarray) -> None:
     columns |= {f"draw {i + 1}": draws[i, shown] for i in range(min(_SHOWN_DRAWS, len(draws)))}
     columns["mean"] = made.mean(axis=0).round().astype(np.uint8)
     columns[f"deviation ×{_DEVIATION}"] = np.repeat(deviation, 3, axis=-1)
-    files.image_grid(path, columns)
+    contact_sheet.image_grid(path, columns)
 
 
 if __name__ == "__main__":

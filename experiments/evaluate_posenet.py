@@ -19,13 +19,16 @@ from tqdm import tqdm
 from experiments.common import images, runtime
 from posenet_jax import scenes
 from posenet_jax.data import strecha, training_pairs
+from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import pose_evaluation
-from posenet_jax.io.files import run_record, write_csv, write_json
+from posenet_jax.io.files import write_csv, write_json
 from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.io.provenance import run_record
+from posenet_jax.metrics import PairErrors, pair_errors
 from posenet_jax.report import pose_plots
-from posenet_jax.training.pose_training import Pairs
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "streetnet", "A bundled encoder or a .safetensors file.")
@@ -59,7 +62,7 @@ def _rendered_pairs(config: scenes.SceneConfig, atlas, mesh: Mesh, count: int) -
     return jax.tree.map(lambda *parts: np.concatenate(parts), *draws)
 
 
-def _rows(name: str, errors: pose_evaluation.PairErrors, labels: list[str]) -> list[dict]:
+def _rows(name: str, errors: PairErrors, labels: list[str]) -> list[dict]:
     columns = errors._asdict()
     return [
         {"set": name, "pair": label} | {key: float(values[i]) for key, values in columns.items()}
@@ -67,24 +70,22 @@ def _rows(name: str, errors: pose_evaluation.PairErrors, labels: list[str]) -> l
     ]
 
 
-def _judge_rendered(encoder: weights.Encoder, drawn: Pairs, mesh: Mesh):
+def _judge_rendered(encoder: Encoder, drawn: Pairs, mesh: Mesh):
     """(figures, errors of the pairs that count, their predictions)."""
     said = pose_evaluation.predict(encoder, drawn.image, mesh)
     posed = drawn.pose_weight > 0
-    errors = pose_evaluation.pair_errors(
-        said.pose[posed], drawn.rotation[posed], drawn.centre[posed]
-    )
+    errors = pair_errors(said.pose[posed], drawn.rotation[posed], drawn.centre[posed])
     return pose_evaluation.summary(said, drawn), errors, said
 
 
-def _judge_strecha(encoder: weights.Encoder, folder: str, mesh: Mesh):
+def _judge_strecha(encoder: Encoder, folder: str, mesh: Mesh):
     """(figures, errors, names of the pairs, how many photographs could not be read)."""
     files, limit = images.listed(folder, _OUT.value), images.MAX_PIXELS.value
     found, failures = strecha.read_pairs(files, size=encoder.preprocessing.size, max_pixels=limit)
     for failure in failures:
         images.tell(failure)
     said = pose_evaluation.predict(encoder, found.image, mesh)
-    errors = pose_evaluation.pair_errors(said.pose, found.rotation, found.centre)
+    errors = pair_errors(said.pose, found.rotation, found.centre)
     figures_ = pose_evaluation.rotation_summary(errors)
     scene = np.asarray([first.split("/")[0] for first, _ in found.names])
     figures_["scenes"] = {

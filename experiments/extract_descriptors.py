@@ -19,7 +19,7 @@ from tqdm import tqdm
 from experiments.common import inputs, processes, runtime
 from posenet_jax.bulk import extraction
 from posenet_jax.encoders import weights
-from posenet_jax.io import files
+from posenet_jax.io import files, provenance
 from posenet_jax.shards.descriptor_shards import DTYPES, FORMATS
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the descriptors.", required=True)
@@ -71,7 +71,9 @@ def main() -> int:
     seconds = time.perf_counter() - start
     if not index:
         record = {"encoder": encoder.name, "weights": encoder.fingerprint}
-        files.write_json(out / "run.json", files.run_record(flags.FLAGS.flag_values_dict(), record))
+        files.write_json(
+            out / "run.json", provenance.run_record(flags.FLAGS.flag_values_dict(), record)
+        )
     rate = f"{summary.new / seconds:.0f} images/s, devices waiting {summary.wait_share:.0%}"
     state = "all shards done" if summary.finished else "other processes' shards not yet all done"
     print(f"{summary.extracted} of {summary.images} images in {out}, {state}; {rate}")

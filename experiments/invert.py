@@ -20,11 +20,14 @@ from experiments.common import images, runtime
 from posenet_jax import reconstruction
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
+from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.inversion.descent import Status
 from posenet_jax.inversion.recipes import RECIPES, Recipe
-from posenet_jax.io.files import image_grid, run_record, write_csv, write_png
+from posenet_jax.io.files import write_csv, write_png
 from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.io.provenance import run_record
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -52,14 +55,14 @@ _SLOTS = flags.DEFINE_integer(
 )
 
 
-def _load_images(encoder: weights.Encoder) -> tuple[np.ndarray, list[str], int]:
+def _load_images(encoder: Encoder) -> tuple[np.ndarray, list[str], int]:
     """(uint8 [N, H, W, 3], names, how many could not be read)."""
     files = images.listed(_IMAGES.value, _OUT.value, _LIMIT.value)
     found = images.read_some(files, encoder.preprocessing)
     return np.stack(found.images), found.names, len(found.failures)
 
 
-def _decoders(encoder: weights.Encoder, recipe: Recipe) -> dict[str, decoding.Decoder | None]:
+def _decoders(encoder: Encoder, recipe: Recipe) -> dict[str, decoding.Decoder | None]:
     """Of every layer, where the recipe begins with their images."""
     if recipe.start == "noise" and not _DECODER.value:
         return dict.fromkeys(_LAYERS.value)

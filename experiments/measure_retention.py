@@ -34,8 +34,9 @@ from posenet_jax.analysis import claims, findings
 from posenet_jax.analysis.findings import Network
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
+from posenet_jax.images import contact_sheet
 from posenet_jax.inversion import recipes
-from posenet_jax.io import files
+from posenet_jax.io import files, provenance
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import analysis_plots
 
@@ -179,7 +180,7 @@ def main() -> int:
             for of in [findings.vanishing_errors(views)]
         }
     flag_values = flags.FLAGS.flag_values_dict()
-    out.write_record(files.run_record(flag_values, record))
+    out.write_record(provenance.run_record(flag_values, record))
     one = networks[0]
     first = [r for r in rows if (r["encoder"], r["layer"]) == (one.trained.name, one.layer)]
     with out.spared():
@@ -189,7 +190,7 @@ def main() -> int:
         what = "Rendered" if group in rendered else "Photographs:"
         title = f"{what} {group}, inverted from {layers}"
         with out.spared():
-            files.image_grid(out.path / f"{group}.png", columns, title=title)
+            contact_sheet.image_grid(out.path / f"{group}.png", columns, title=title)
     missing = out.finish(runtime.tell)
     _print(rows)
     for row in compared:

@@ -26,8 +26,10 @@ from posenet_jax import scenes
 from posenet_jax.analysis import sensitivity
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.io.files import image_grid, run_record, write_csv
+from posenet_jax.images.contact_sheet import image_grid
+from posenet_jax.io.files import write_csv
 from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.io.provenance import run_record
 from posenet_jax.report import analysis_plots
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)

@@ -30,9 +30,12 @@ from posenet_jax.analysis import surgery
 from posenet_jax.data import training_pairs
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
-from posenet_jax.io.files import image_grid, run_record, write_csv
+from posenet_jax.images.contact_sheet import image_grid
+from posenet_jax.io.files import write_csv
 from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.io.provenance import run_record
 from posenet_jax.report import analysis_plots
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -62,7 +65,7 @@ _SHOWN = flags.DEFINE_integer("grid", 8, "Images shown in pictures.png, at most.
 _BATCH = 64
 
 
-def _photographs(encoder: weights.Encoder, pattern: str) -> tuple[surgery.Images, np.ndarray, int]:
+def _photographs(encoder: Encoder, pattern: str) -> tuple[surgery.Images, np.ndarray, int]:
     files = images.listed(pattern, _OUT.value, _LIMIT.value)
     found = images.read(files, encoder.preprocessing)
     if len(found.images) < 4:
@@ -72,7 +75,7 @@ def _photographs(encoder: weights.Encoder, pattern: str) -> tuple[surgery.Images
     return surgery.photographs(encoder, photographs[::2]), other, len(found.failures)
 
 
-def _rendered(encoder: weights.Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndarray, int]:
+def _rendered(encoder: Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndarray, int]:
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     atlas_key, own_key, other_key = jax.random.split(key, 3)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)

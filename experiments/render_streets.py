@@ -18,13 +18,13 @@ from absl import flags
 from jax.sharding import Mesh
 
 from experiments.common import images, runtime
-from posenet_jax import scenes
+from posenet_jax import geometry, metrics, scenes
 from posenet_jax.data import training_pairs
-from posenet_jax.evaluation import pose_evaluation
-from posenet_jax.io.files import image_grid, run_record, write_png
+from posenet_jax.images.contact_sheet import image_grid
+from posenet_jax.io.files import write_png
 from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.io.provenance import run_record
 from posenet_jax.scenes import interventions
-from posenet_jax.training import pose_training
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
@@ -64,8 +64,8 @@ def _write_pairs(out: OutputFolder, key: jax.Array, source: training_pairs.Rende
     draws = range(-(-_NUM.value // _BATCH))
     made = [jax.device_get(source(jax.random.fold_in(key, i))) for i in draws]
     views = jax.tree.map(lambda *xs: np.concatenate(xs)[: _NUM.value], *made)
-    truth = pose_training.relative_poses(views.rotation, views.centre)
-    angles = pose_evaluation.rotation_errors(np.zeros_like(truth), truth)
+    truth = geometry.relative_poses(views.rotation, views.centre)
+    angles = metrics.rotation_errors(np.zeros_like(truth), truth)
     columns = {"view 1": views.image[:, 0], "view 2": views.image[:, 1]}
     labels = {"view 2": [f"{angle:.0f}°" for angle in angles]}
     title = f"Rendered {_KIND.value}: two views of one target"

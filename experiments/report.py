@@ -31,7 +31,7 @@ from posenet_jax.data import training_pairs
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import recipes
-from posenet_jax.io import files
+from posenet_jax.io import files, provenance
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.io.run_files import read_csv
 from posenet_jax.report import closing_sections, decoder_sections
@@ -316,7 +316,7 @@ def _make(made: Path) -> int:
         claims = _measured_claims(inverted, views, encoders, known["streets"])
         files.write_csv(made / "claims.csv", claims)
     sections.append(closing_sections.claims_section(claims))
-    record = files.run_record(
+    record = provenance.run_record(
         flags.FLAGS.flag_values_dict(),
         {
             "weights": {

@@ -28,7 +28,7 @@ from posenet_jax.decoders import decoding
 from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import decoder_evaluation
-from posenet_jax.io import files, output_folder
+from posenet_jax.io import files, output_folder, provenance
 from posenet_jax.io.run_files import read_csv
 from posenet_jax.report.decoder_plots import search_figure
 from posenet_jax.training import decoder_training
@@ -123,7 +123,7 @@ def main() -> int:
         run_sources.check(record, "the trials done", data.sources, options)
     facts: dict[str, Any] = {"encoder": data.encoder.name, "weights": data.encoder.fingerprint}
     facts |= {"sources": data.sources, "options": options}
-    files.write_json(record, files.run_record(flags.FLAGS.flag_values_dict(), facts))
+    files.write_json(record, provenance.run_record(flags.FLAGS.flag_values_dict(), facts))
     rows = [done[rate] for rate in rates if rate in done]
     pending = [rate for rate in rates if rate not in done]
     total = _BATCHES.value * len(rates)

@@ -23,9 +23,11 @@ from posenet_jax.bulk.search import STAGES
 from posenet_jax.data.sources import DatasetExamples, NamedImage
 from posenet_jax.encoders import weights
 from posenet_jax.errors import ImageError, InputError
+from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.io.files import image_grid, run_record, write_csv
+from posenet_jax.io.files import write_csv
 from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.io.provenance import run_record
 from posenet_jax.report import search_plots
 
 _STAGE = flags.DEFINE_enum("stage", None, ["1", "2"], "Which of the two searches.", required=True)

@@ -19,14 +19,16 @@ from absl import flags
 from experiments.common import decoder_inputs, decoder_run, runtime
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Tap
 from posenet_jax.errors import Collapsed
 from posenet_jax.evaluation import decoder_evaluation, image_sets
 from posenet_jax.evaluation.decoder_evaluation import ImageSet
-from posenet_jax.reconstruction import measures
-from posenet_jax.report.decoder_plots import health_figure, read_metrics
+from posenet_jax.evaluation.reconstructions import picture_measures
+from posenet_jax.report.decoder_plots import health_figure
 from posenet_jax.training import decoder_training
 from posenet_jax.training.adversarial import Game
 from posenet_jax.training.collapse import collapse
+from posenet_jax.training.training_loop import read_metrics
 
 flags.set_default(decoder_run.LEARNING_RATE, 2e-4)
 flags.set_default(decoder_run.NETWORK, "sharp")
@@ -79,7 +81,7 @@ def _game() -> Game:
     )
 
 
-def _comparator() -> weights.Tap | None:
+def _comparator() -> Tap | None:
     if not _COMPARATOR.value:
         return None
     encoder, layer = weights.encoder_and_layer(_COMPARATOR.value)
@@ -105,11 +107,13 @@ def main() -> int:
     def figures(decoder: decoding.Decoder, images: ImageSet) -> dict[str, float]:
         draws = np.stack([decoder_evaluation.pictures(decoder, images, draw) for draw in (0, 1)])
         pictures = draws[0]
-        found = measures(data.tap, images.descriptors, pictures, images.images, judge.tap("fc5"))
+        found = picture_measures(
+            data.tap, images.descriptors, pictures, images.images, judge.tap("fc5")
+        )
         return {
             "relative_loss": float(found["picture_relative_loss"].mean()),
             "judge_relative_loss": float(found["judge_relative_loss"].mean()),
-            **image_sets.measures(pictures, images.images, judge.tap("conv4")),
+            **image_sets.set_measures(pictures, images.images, judge.tap("conv4")),
             **image_sets.draw_measures(draws, images.images),
         }
 

@@ -18,15 +18,19 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from experiments.common import images, run_sources, runtime
-from posenet_jax import scenes
+from posenet_jax import geometry, scenes, sharding
 from posenet_jax.data import training_pairs
+from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.data.virtual_rotation import VirtualRotation
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing, channel_means
 from posenet_jax.io import output_folder
-from posenet_jax.io.files import run_record, write_json
+from posenet_jax.io.files import write_json
+from posenet_jax.io.provenance import run_record
 from posenet_jax.training import pose_training, training_loop
 
 _DEFAULTS = pose_training.TrainConfig()
@@ -117,17 +121,17 @@ def _sources(config: pose_training.TrainConfig, mesh: Mesh):
     return rendered, source, held_out
 
 
-def _pose_scale(rendered: training_pairs.RenderedPairs) -> weights.PoseScale:
+def _pose_scale(rendered: training_pairs.RenderedPairs) -> PoseScale:
     draws = [rendered.poses(jax.random.fold_in(_key(2), i)) for i in range(_POSE_DRAWS)]
     rotation, centre, visible = (
         np.concatenate([np.asarray(d[i]) for d in draws]) for i in range(3)
     )
     return pose_training.pose_scale(
-        pose_training.relative_poses(jnp.asarray(rotation[visible]), jnp.asarray(centre[visible]))
+        geometry.relative_poses(jnp.asarray(rotation[visible]), jnp.asarray(centre[visible]))
     )
 
 
-def _held_out(source: training_pairs.RenderedPairs) -> pose_training.Pairs:
+def _held_out(source: training_pairs.RenderedPairs) -> Pairs:
     draws = [
         source(jax.random.fold_in(_key(3), i)) for i in range(-(-_HELD_OUT.value // source.count))
     ]
@@ -166,7 +170,7 @@ def main() -> int:
     record = run_record(flags.FLAGS.flag_values_dict(), {"sources": sources})
     write_json(workdir / "run.json", record)
 
-    def batch(step: int) -> tuple[pose_training.Pairs, ...]:
+    def batch(step: int) -> tuple[Pairs, ...]:
         rendered_key, photo_key = jax.random.split(jax.random.fold_in(_key(5), step))
         return (rendered(rendered_key),) + ((photos(photo_key),) if photos else ())
 
@@ -175,7 +179,7 @@ def main() -> int:
             state, batches, scale, config=config, space=space, mesh=mesh
         )
 
-    def export(state) -> weights.Encoder:
+    def export(state) -> Encoder:
         params = state.ema_params
         return pose_training.in_image_units(params, config, space, scale, _ARCHITECTURE.value)
 
@@ -191,7 +195,7 @@ def main() -> int:
         write_json(workdir / "weights.json", record)
         return {name: value for name, value in figures.items() if isinstance(value, float)}
 
-    first = jax.device_put(pose_training.init_state(config), training_pairs.on_every_device(mesh))
+    first = jax.device_put(pose_training.init_state(config), sharding.on_every_device(mesh))
     loop = training_loop.LoopConfig(steps=config.steps)
     with tqdm(
         total=config.steps, initial=done, unit="step", mininterval=2.0, dynamic_ncols=True

@@ -13,7 +13,8 @@ pictures = encoder.preprocessing.to_image(posenet_jax.decode(decoder, targets))
 
 from posenet_jax import metrics
 from posenet_jax.decoders.decoding import Decoder, decode, load_decoder, save_decoder
-from posenet_jax.encoders.weights import Encoder, Tap, load_encoder, random_encoder, save_encoder
+from posenet_jax.encoders.encoder import Encoder, Tap
+from posenet_jax.encoders.weights import load_encoder, random_encoder, save_encoder
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion import recipes

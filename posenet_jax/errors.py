@@ -1,5 +1,8 @@
 """Errors that a person can mend. Each message is one sentence; a script prints it and exits."""
 
+import os
+from pathlib import Path
+
 
 class InputError(ValueError):
     """What the program was given (a path, an option, a file) cannot be used."""
@@ -27,3 +30,8 @@ class NotFinite(RuntimeError):
 
 class Collapsed(RuntimeError):
     """A training that can no longer come to anything; what was good before that is kept."""
+
+
+def shown(path: str | Path) -> str:
+    """The path as text that can be printed, also when its bytes are not valid UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -97,3 +97,16 @@ def pixel_rays(height: int, width: int, field_of_view: Array) -> Array:
     y = (down + 0.5 - 0.5 * height) / focal
     x, y = jnp.meshgrid(x, y)
     return jnp.stack([x, y, jnp.ones_like(x)], axis=-1)
+
+
+def relative_poses(rotation: Array, centre: Array) -> Array:
+    """[P, 6] yaw, pitch, roll (radians) and translation (metres) of view 2 in view 1's frame.
+
+    rotation [P, 2, 3, 3] camera-to-world, centre [P, 2, 3].
+    """
+    return jax.vmap(relative_pose_6d)(rotation[:, 0], centre[:, 0], rotation[:, 1], centre[:, 1])
+
+
+def unit(vector: Array) -> Array:
+    """The vector [..., D] at length one; the zero vector stays zero, with a finite gradient."""
+    return vector / jnp.sqrt(jnp.sum(jnp.square(vector), axis=-1, keepdims=True) + 1e-12)

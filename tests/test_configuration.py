@@ -20,6 +20,7 @@ from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder
 from posenet_jax.decoders.networks import Mirror
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder, describe
 from posenet_jax.evaluation import reconstructions
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion import engine, recipes
@@ -58,7 +59,7 @@ def targets() -> np.ndarray:
 
 
 @functools.cache
-def encoder() -> weights.Encoder:
+def encoder() -> Encoder:
     return weights.random_encoder("compact", preprocessing=SPACE)
 
 
@@ -159,8 +160,10 @@ def reconstructed(_):
     recipe, judge = recipes.CALIBRATED.replace(steps=3), encoder().tap("conv4")
     made = reconstruction.reconstruct(encoder(), "fc5", IMAGES, key=key(), recipe=recipe)
     tap = encoder().tap("fc5")
-    seen = reconstruction.descriptors(tap, IMAGES, SPACE)
-    same = reconstructions.measures(encoder(), tap, seen, IMAGES, IMAGES, judge)  # infinite PSNR
+    seen = describe(tap, IMAGES, SPACE)
+    same = reconstructions.all_measures(
+        encoder(), tap, seen, IMAGES, IMAGES, judge
+    )  # infinite PSNR
     return {**vars(made), "result": vars(made.result)}, same
 
 

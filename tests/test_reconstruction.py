@@ -6,7 +6,9 @@ import pytest
 
 from posenet_jax import metrics, reconstruction
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import describe
 from posenet_jax.errors import InputError
+from posenet_jax.evaluation import reconstructions
 from posenet_jax.inversion import recipes
 
 pytestmark = pytest.mark.optimised
@@ -32,14 +34,14 @@ def made(originals):
 
 def test_correlations_are_the_metric_pair_by_pair(originals):
     pictures = _pictures(3, 1)
-    matrix = reconstruction.correlations(pictures, originals)
+    matrix = metrics.luminance_correlations(pictures, originals)
     expected = [[metrics.luminance_correlation(p, o) for o in originals] for p in pictures]
     np.testing.assert_allclose(matrix, expected, atol=1e-5)
 
 
 def test_relative_losses_are_equation_3_pair_by_pair():
     targets = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
-    matrix = reconstruction.relative_losses(targets)
+    matrix = metrics.relative_losses(targets)
     expected = [[metrics.relative_loss(a, b) for b in targets] for a in targets]
     np.testing.assert_allclose(matrix, expected, atol=1e-5)
 
@@ -47,12 +49,12 @@ def test_relative_losses_are_equation_3_pair_by_pair():
 def test_descriptors_do_not_depend_on_how_many_are_encoded_together(originals):
     encoder = weights.random_encoder("compact")
     many = np.concatenate([originals] * 22)  # 66: more than one batch
-    together = reconstruction.descriptors(encoder.tap("fc5"), many, encoder.preprocessing)
+    together = describe(encoder.tap("fc5"), many, encoder.preprocessing)
     apart = encoder.tap("fc5")(encoder.preprocessing.to_network(originals))
     assert together.shape == (66, 512)
     np.testing.assert_allclose(together[63:], apart, rtol=1e-4, atol=1e-3)
     with pytest.raises(InputError, match="reads 100×100 pixels; the images are 90×100"):
-        reconstruction.descriptors(encoder.tap("fc5"), many[:, :90], encoder.preprocessing)
+        describe(encoder.tap("fc5"), many[:, :90], encoder.preprocessing)
 
 
 def test_the_picture_is_encoded_anew(made, originals):
@@ -66,13 +68,13 @@ def test_the_picture_is_encoded_anew(made, originals):
 
 
 def test_controls_leave_the_image_itself_out(made, originals):
-    matrix = np.asarray(reconstruction.correlations(made.image, originals))
+    matrix = np.asarray(metrics.luminance_correlations(made.image, originals))
     expected = [np.mean(np.delete(row, i)) for i, row in enumerate(matrix)]
     np.testing.assert_allclose(made.other_luminance_correlation, expected, atol=1e-5)
     assert np.all(made.other_relative_loss > made.result.relative_loss)
     ranks = [1 + np.sum(np.delete(row, i) > row[i]) for i, row in enumerate(matrix)]
     np.testing.assert_array_equal(made.luminance_rank, ranks)
-    assert np.isnan(reconstruction._others(np.ones((1, 1)))).all()
+    assert np.isnan(reconstructions._others(np.ones((1, 1)))).all()
 
 
 def test_the_table_has_one_row_an_image(made):

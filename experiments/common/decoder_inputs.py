@@ -17,7 +17,8 @@ from posenet_jax.data.image_stream import ImageStream
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.data.traces import SourceFacts, source_facts
 from posenet_jax.decoders import decoding
-from posenet_jax.encoders.weights import Encoder, Tap, load_encoder
+from posenet_jax.encoders.encoder import Encoder, Tap
+from posenet_jax.encoders.weights import load_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation.decoder_evaluation import ImageSet, described
 from posenet_jax.training import decoder_data

@@ -16,11 +16,12 @@ from experiments.common.decoder_inputs import LAYER, DecoderInputs
 from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder
 from posenet_jax.decoders.networks import NETWORKS
-from posenet_jax.encoders.weights import Tap
+from posenet_jax.encoders.encoder import Tap
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import decoder_evaluation
 from posenet_jax.evaluation.decoder_evaluation import ImageSet
-from posenet_jax.io import files, output_folder
+from posenet_jax.images import contact_sheet
+from posenet_jax.io import files, output_folder, provenance
 from posenet_jax.io.run_files import read_json
 from posenet_jax.training import decoder_training, training_loop
 from posenet_jax.training.decoder_training import DecoderConfig, DecoderState
@@ -105,7 +106,9 @@ def run(
         "sources": data.sources,
         **controls,
     }
-    files.write_json(workdir / "run.json", files.run_record(flags.FLAGS.flag_values_dict(), record))
+    files.write_json(
+        workdir / "run.json", provenance.run_record(flags.FLAGS.flag_values_dict(), record)
+    )
     everywhere = NamedSharding(data.mesh, PartitionSpec())
     first, tap, scale, rate, other = jax.device_put(
         (first, data.tap, data.scale, jnp.float32(LEARNING_RATE.value), comparator), everywhere
@@ -163,4 +166,4 @@ def _write_samples(folder: Path, file: str, decoder, data: DecoderInputs) -> Non
         columns["drawn"] = np.concatenate(drawn)
     labels = [f"{name} {i + 1}" for name, s in zip(data.judged, shown, strict=True)
               for i in range(len(s.names))]  # fmt: skip
-    files.image_grid(folder / file, columns, row_labels=labels)
+    contact_sheet.image_grid(folder / file, columns, row_labels=labels)

@@ -10,7 +10,7 @@ from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from posenet_jax import scenes
+from posenet_jax import errors, scenes
 from posenet_jax.data import training_pairs
 from posenet_jax.data.sources import FolderImages
 from posenet_jax.errors import ImageError, InputError
@@ -57,7 +57,7 @@ def read_some(files: ImageList, space: Preprocessing) -> image_files.ImageSet:
     """As `read`; InputError where not one can be read."""
     found = read(files, space)
     if not found.images:
-        where = image_files.shown(files.folder)
+        where = errors.shown(files.folder)
         raise InputError(f"none of the {len(files)} images in {where} could be read")
     return found
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from posenet_jax.errors import Collapsed, InputError, NotFinite
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import Collapsed, InputError, NotFinite, shown
 
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",

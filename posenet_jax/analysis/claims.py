@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from posenet_jax import metrics
 from posenet_jax.analysis.probes import Score
-from posenet_jax.evaluation import reconstructions
 
 LITTLE = 0.1
 Measured = Mapping[str, np.ndarray]  # measure -> [N]
@@ -60,7 +60,7 @@ def _values(measured: Measured, measure: str) -> np.ndarray:
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
     """(mean, low, high) of values [N], those that are not numbers left out."""
     known = values[np.isfinite(values)]
-    return reconstructions.interval(known) if len(known) else (float("nan"),) * 3
+    return metrics.bootstrap_interval(known) if len(known) else (float("nan"),) * 3
 
 
 def _columns(named: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -14,15 +14,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from posenet_jax import scenes
+from posenet_jax import metrics, scenes
 from posenet_jax.analysis import claims, probes, structure, vanishing
-from posenet_jax.data.training_pairs import over_devices
-from posenet_jax.encoders.weights import Encoder
-from posenet_jax.evaluation import image_sets
+from posenet_jax.encoders.encoder import Encoder, describe
 from posenet_jax.inversion import engine
 from posenet_jax.inversion.recipes import Recipe
-from posenet_jax.reconstruction import descriptors
 from posenet_jax.scenes import Semantic, interventions
+from posenet_jax.sharding import over_devices
 
 Array = jax.Array
 
@@ -113,7 +111,7 @@ def quantities(views: SceneSet) -> dict[str, np.ndarray]:
     """
     size = views.images.shape[1]
     chroma = views.images.mean(axis=(1, 2)) @ np.asarray(structure.CHROMA).T
-    energy = np.log(1.0 + np.asarray(image_sets.gradient_energies(views.images)))[:, None]
+    energy = np.log(1.0 + np.asarray(metrics.gradient_energies(views.images)))[:, None]
     found = {
         "mean colour": chroma,
         "texture energy": energy,
@@ -163,7 +161,7 @@ def invert(
 ) -> np.ndarray:
     """[N, H, W, 3] uint8 RGB, whose descriptors are the scenes'."""
     tap, space = encoder.tap(layer), encoder.preprocessing
-    targets = descriptors(tap, views.images, space)
+    targets = describe(tap, views.images, space)
     done = engine.invert(tap, targets, key=key, recipe=recipe, progress=progress)
     return np.asarray(space.to_image(done.image))
 
@@ -204,7 +202,7 @@ def probe_claims(
     scores: list[Mapping[str, probes.Score]] = []
     for encoder in encoders:
         tap, space = encoder.tap(layer), encoder.preprocessing
-        known, asked = (descriptors(tap, x.images, space) for x in (train, test))
+        known, asked = (describe(tap, x.images, space) for x in (train, test))
         scores.append(
             {name: probes.score(known, wanted[name], asked, truth[name]) for name in wanted}
         )

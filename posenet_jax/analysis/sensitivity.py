@@ -25,12 +25,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from posenet_jax import metrics, scenes
-from posenet_jax.data.training_pairs import on_every_device, over_devices
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.encoders.streetnet import TAPS
-from posenet_jax.encoders.weights import Encoder
 from posenet_jax.errors import InputError
-from posenet_jax.evaluation import pose_evaluation, reconstructions
 from posenet_jax.scenes import interventions
+from posenet_jax.sharding import on_every_device, over_devices
 
 Array = jax.Array
 
@@ -129,7 +128,7 @@ def _of_batch(encoder: Encoder, images: dict[str, Array]) -> dict[str, dict[str,
         moved[name] = jax.device_get(_displacements(before, after))
         if encoder.head_params is not None and encoder.pose_scale is not None:
             poses = _poses(encoder, before["fc5"], after["fc5"])
-            moved[name][_HEADS] = pose_evaluation.rotation_errors(np.zeros_like(poses), poses)
+            moved[name][_HEADS] = metrics.rotation_errors(np.zeros_like(poses), poses)
     layers = next(iter(moved.values()))
     return {layer: {name: by[layer] for name, by in moved.items()} for layer in layers}
 
@@ -216,7 +215,7 @@ def rotation_table(displacements: Sequence[Displacements]) -> list[dict[str, Any
                 "scenes": len(values),
                 "true_degrees": None if name in ("geometry", OTHER) else turned,
             }
-            rows.append(row | reconstructions.summary(values))
+            rows.append(row | metrics.bootstrap_summary(values))
     return rows
 
 

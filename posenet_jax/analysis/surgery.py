@@ -19,11 +19,10 @@ import numpy as np
 from posenet_jax import metrics
 from posenet_jax.data.training_pairs import RenderedPairs
 from posenet_jax.decoders.decoding import Decoder, decode
-from posenet_jax.encoders.weights import Encoder
+from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.encoders.encoder import describe as encode
 from posenet_jax.errors import InputError
-from posenet_jax.evaluation import pose_evaluation, reconstructions
-from posenet_jax.reconstruction import descriptors as encode
-from posenet_jax.training.pose_training import relative_poses
+from posenet_jax.geometry import relative_poses
 
 Array = jax.Array
 
@@ -250,9 +249,9 @@ def measures(encoder: Encoder, images: Images, operated: np.ndarray) -> dict[str
     # Heads alone: on the devices, the convolutions' parameters would only be copied.
     host = jax.device_get(encoder)
     before, after = (_poses(host, first, images.partner) for first in (images.descriptor, operated))
-    found["pose_disagreement"] = pose_evaluation.rotation_errors(after, before)
+    found["pose_disagreement"] = metrics.rotation_errors(after, before)
     if images.pose is not None:
-        found["rotation_error"] = pose_evaluation.rotation_errors(after, images.pose)
+        found["rotation_error"] = metrics.rotation_errors(after, images.pose)
     return found
 
 
@@ -260,7 +259,7 @@ def mean_rotation(images: Images) -> float | None:
     """Mean angle of the true rotations, degrees: the error of who says that there is none."""
     if images.pose is None:
         return None
-    return float(pose_evaluation.rotation_errors(np.zeros_like(images.pose), images.pose).mean())
+    return float(metrics.rotation_errors(np.zeros_like(images.pose), images.pose).mean())
 
 
 def table(
@@ -276,7 +275,7 @@ def table(
             "images": len(images.descriptor),
         }
         for name, values in measures(encoder, images, one.descriptor).items():
-            found = reconstructions.summary(values.astype(np.float64), seed)
+            found = metrics.bootstrap_summary(values.astype(np.float64), seed)
             row[name] = found["mean"]
             row |= {f"{name}_{end}": found[end] for end in ("low", "high")}
         rows.append(row)

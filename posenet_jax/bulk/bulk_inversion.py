@@ -28,7 +28,7 @@ from posenet_jax.bulk.inversion_measures import measured_images
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.decoders.decoding import Decoder, decode
-from posenet_jax.encoders.weights import Encoder, Tap
+from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.job_queues import Finished, Job

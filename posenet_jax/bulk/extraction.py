@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posenet_jax.data.pipelines import DeviceWait
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.data.traces import TracedSource
-from posenet_jax.encoders.weights import Encoder, Tap
+from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.io.run_files import schema_fault
 from posenet_jax.shards import descriptor_shards

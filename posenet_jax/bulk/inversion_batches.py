@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax.bulk import extraction
 from posenet_jax.data.sources import ImageSource
-from posenet_jax.encoders.weights import Encoder, Tap
+from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.io.run_files import brief
 from posenet_jax.shards.batches import load_batches

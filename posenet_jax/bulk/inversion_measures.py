@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from posenet_jax import reconstruction
 from posenet_jax.bulk.inversion_batches import Entry
-from posenet_jax.encoders.weights import Tap
+from posenet_jax.encoders.encoder import Tap
+from posenet_jax.evaluation import reconstructions
 from posenet_jax.inversion.job_queues import Finished
 from posenet_jax.shards.reconstruction_shards import InvertedImage
 
@@ -23,7 +23,7 @@ def measured_images(
     originals = np.stack(seen) if seen else None
     # Restart by restart: so are the others, with which each is compared, other images.
     measured = [
-        reconstruction.measures(tap, targets, pictures[:, restart], originals, judge)
+        reconstructions.picture_measures(tap, targets, pictures[:, restart], originals, judge)
         for restart in range(restarts)
     ]
     return [

@@ -16,8 +16,7 @@ import numpy as np
 from scipy import stats
 
 from posenet_jax.data.sources import NamedImage
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import InputError, shown
 from posenet_jax.inversion.recipes import PAPER, Recipe
 from posenet_jax.io.run_files import read_csv
 

@@ -13,8 +13,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import InputError, shown
 from posenet_jax.io.run_files import COUNT, brief, read_json
 from posenet_jax.threads import map_in_threads
 

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posenet_jax import numerics, scenes
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.data.splits import Split, split_of
-from posenet_jax.images.image_files import png
+from posenet_jax.io.files import png
 from posenet_jax.threads import map_in_threads
 
 Array = jax.Array

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from posenet_jax.data.dataset_metadata import INFO, check_lengths, dataset_builder
-from posenet_jax.errors import ImageError, InputError
-from posenet_jax.images.image_files import MAX_PIXELS, decode_image, read_image, shown
+from posenet_jax.errors import ImageError, InputError, shown
+from posenet_jax.images.image_files import MAX_PIXELS, decode_image, read_image
 from posenet_jax.images.image_list import DIGEST_BYTES, ImageList, as_list
 
 TRACES = "sources.npy"

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from posenet_jax import errors
 from posenet_jax.data.text_lines import read_lines
-from posenet_jax.errors import ImageError, InputError
+from posenet_jax.errors import ImageError, InputError, shown
 from posenet_jax.images import image_files
-from posenet_jax.images.image_files import shown
 from posenet_jax.images.image_list import ImageList, as_list
 
 # The photographs are 58 degrees wide; fixed before any of them was looked at.
@@ -127,7 +127,7 @@ def read_pairs(
         if _angle(pair[0][2].rotation, pair[1][2].rotation) < largest_rotation
     ]
     if not pairs:
-        folder = image_files.shown(files.folder)
+        folder = errors.shown(files.folder)
         raise InputError(f"{folder} holds no two photographs of a scene with NAME.camera beside")
     return (
         PhotographPairs(

@@ -23,8 +23,7 @@ import numpy as np
 
 from posenet_jax.data.geodesy import Location, east_north_up
 from posenet_jax.data.text_lines import Line, read_lines
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import InputError, shown
 from posenet_jax.images.image_list import ImageList
 
 FIELD_OF_VIEW = math.radians(89.75)

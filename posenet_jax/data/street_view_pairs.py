@@ -15,8 +15,8 @@ import numpy as np
 from posenet_jax.data.geodesy import east_north_up
 from posenet_jax.data.street_view import StreetViewImage
 from posenet_jax.data.text_lines import read_lines
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import MAX_PIXELS, read_image, shown
+from posenet_jax.errors import InputError, shown
+from posenet_jax.images.image_files import MAX_PIXELS, read_image
 from posenet_jax.images.preprocessing import Preprocessing
 
 
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 class PairArrays(NamedTuple):
-    """What training takes from a pair; the fields of `pose_training.Pairs`, unbatched."""
+    """What training takes from a pair; the fields of `training_pairs.Pairs`, unbatched."""
 
     image: np.ndarray  # [2, size, size, 3] uint8 RGB
     rotation: np.ndarray  # [2, 3, 3] float32, camera to world

@@ -5,8 +5,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import InputError, shown
 
 
 class Line(NamedTuple):

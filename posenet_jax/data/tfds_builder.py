@@ -28,11 +28,12 @@ from posenet_jax.data.splits import Split, split_of
 from posenet_jax.data.street_view import FIELD_OF_VIEW, StreetViewImage, listed_files, scan_folder
 from posenet_jax.data.street_view_pairs import camera_normal
 from posenet_jax.data.traces import Tracer, read_traces
-from posenet_jax.errors import ImageError, InputError
-from posenet_jax.images.image_files import MAX_PIXELS, decode_image, is_plain_jpeg, png, shown
+from posenet_jax.errors import ImageError, InputError, shown
+from posenet_jax.images.image_files import MAX_PIXELS, decode_image, is_plain_jpeg
 from posenet_jax.images.image_list import ImageList, as_list
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io import whole_files
+from posenet_jax.io.files import png
 from posenet_jax.scenes import CONFIGS
 from posenet_jax.threads import map_in_threads
 

@@ -1,4 +1,4 @@
-"""Sources of training pairs: rendered streets, and photographs under virtual rotation.
+"""Pairs of views to train on, and their sources: rendered streets, photographs turned.
 
 Each source is a function of a key, so that a run resumed draws what an undisturbed one would have.
 P pairs; their batch axis is laid over the mesh's devices.
@@ -11,28 +11,44 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from flax import struct
+from jax.sharding import Mesh, NamedSharding
 
-from posenet_jax import scenes
+from posenet_jax import errors, scenes
 from posenet_jax.data.virtual_rotation import VirtualRotation, sample_photo_pair
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import ImageList, as_list
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.scenes.street.city import SceneKeys, scene_keys
-from posenet_jax.training.pose_training import Pairs
+from posenet_jax.scenes.keys import SceneKeys, scene_keys
+from posenet_jax.sharding import on_every_device, over_devices
 
 Array = jax.Array
 
 
-def over_devices(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over the mesh."""
-    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+@struct.dataclass
+class Pairs:
+    """Matching pairs of views; a weight of zero leaves a pair out of that task's loss.
+
+    Rendered pairs come two a scene, one after the other: two targets of the same street.
+    """
+
+    image: Array  # [P, 2, H, W, 3] uint8 RGB
+    rotation: Array  # [P, 2, 3, 3] camera-to-world
+    centre: Array  # [P, 2, 3] metres
+    normal: Array  # [P, 3] unit normal at view 1's target, its camera's frame
+    match_weight: Array  # [P]
+    pose_weight: Array  # [P]
+    normal_weight: Array  # [P]
 
 
-def on_every_device(mesh: Mesh) -> NamedSharding:
-    """A whole copy on each device."""
-    return NamedSharding(mesh, PartitionSpec())
+def negatives(second: Array) -> tuple[Array, Array]:
+    """Second views [P, F] that do not match, made by pairing anew: free for the encoder.
+
+    The hard ones are the pair's neighbour's, in rendered pairs the other target of the same scene;
+    the easy ones come from another scene.
+    """
+    return second[jnp.arange(second.shape[0]) ^ 1], jnp.roll(second, 2, axis=0)
 
 
 @functools.partial(jax.jit, static_argnames=("count", "sharding"))
@@ -149,8 +165,7 @@ def load_photos(
     found = image_files.read_images(files, square, max_pixels=max_pixels)
     if not found.images:
         raise InputError(
-            f"none of the images in {image_files.shown(files.folder)} can be read;"
-            f" {found.failures[0]}"
+            f"none of the images in {errors.shown(files.folder)} can be read; {found.failures[0]}"
         )
     return jax.device_put(np.stack(found.images), on_every_device(mesh)), found.failures
 
@@ -176,7 +191,7 @@ def facade_atlases(
     files = list(listed)
     split = len(files) - max(1, int(held_out * len(files)))
     if split < 1:
-        folder = image_files.shown(listed.folder)
+        folder = errors.shown(listed.folder)
         raise InputError(f"{folder} holds {len(files)} facades; training needs at least two")
     parts = [
         scenes.atlas_from_files(part, max_pixels=max_pixels)

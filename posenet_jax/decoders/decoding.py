@@ -16,16 +16,11 @@ from flax import struct
 
 from posenet_jax import numerics
 from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
-from posenet_jax.encoders.weights import (
-    PRETRAINED,
-    Encoder,
-    checked_tree,
-    fingerprint,
-    read_tensors,
-    write_tensors,
-)
+from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.encoders.weights import PRETRAINED
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io.tensors import checked_tree, fingerprint, read_tensors, write_tensors
 
 Array = jax.Array
 
@@ -35,7 +30,7 @@ _FOLDER = PRETRAINED / "decoders"
 
 @struct.dataclass(eq=False)
 class Decoder:
-    """A network with its weights, and what its descriptors are. A pytree, like `weights.Tap`."""
+    """A network with its weights, and what its descriptors are. A pytree, like `encoder.Tap`."""
 
     variables: Any  # {"params": …, "batch_stats": …}
     descriptor_scale: Array  # [] what the network's inputs are divided by

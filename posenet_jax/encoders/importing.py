@@ -21,9 +21,9 @@ from flax import traverse_util
 from posenet_jax.encoders.imagenet import AlexNet, SqueezeNet
 from posenet_jax.errors import InputError
 from posenet_jax.io.array_pickle import read_arrays
+from posenet_jax.io.tensors import Shape, check_arrays
 
 Array = jax.Array
-Shape = tuple[int, ...]
 Order = Literal["OIHW", "HWIO"]
 
 _FIRE_PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}
@@ -157,20 +157,6 @@ def _channels_last(weights: np.ndarray, channels: int) -> np.ndarray:
         image = weights.reshape((-1, channels, side, side))
         return image.transpose(2, 3, 1, 0).reshape((-1, len(weights)))
     return weights.T
-
-
-def check_arrays(
-    origin: str | Path, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]
-) -> None:
-    """InputError names an array that is not finite, or not there and shaped as `shapes` says."""
-    for name in sorted(set(shapes) ^ set(arrays)):
-        fault = "is missing" if name in shapes else "is not a parameter of this network"
-        raise InputError(f"{origin}: {name} {fault}")
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape:
-            raise InputError(f"{origin}: {name} has shape {arrays[name].shape}, expected {shape}")
-        if not np.isfinite(arrays[name]).all():
-            raise InputError(f"{origin}: {name} holds values that are not finite")
 
 
 def recognise(names: Iterable[str]) -> type[nn.Module] | None:

@@ -1,4 +1,4 @@
-"""Encoders with their weights: safetensors in and out, and the taps to invert.
+"""Encoders by name and by file: safetensors in and out.
 
 A weights file holds one array a parameter (`conv1/kernel`, `heads/pose/bias`, …) and, in its
 metadata, the architecture, the preprocessing and, where heads are present, the z-score of the poses
@@ -6,7 +6,6 @@ they predict. Files are read without pickle; every shape is checked. A `state_di
 AlexNet or SqueezeNet 1.1, saved as safetensors, is known by its names.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,136 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax import struct, traverse_util
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from posenet_jax import numerics
 from posenet_jax.encoders import imagenet, importing
-from posenet_jax.encoders.streetnet import ARCHITECTURES, HeadOutputs, SiameseHeads
+from posenet_jax.encoders.encoder import Encoder, init_params
+from posenet_jax.encoders.heads import PoseScale
+from posenet_jax.encoders.streetnet import ARCHITECTURES
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
-from posenet_jax.io.files import write_atomically
+from posenet_jax.io.tensors import checked_tree, read_tensors, write_tensors
 
 Array = jax.Array
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 ENCODERS = ARCHITECTURES | imagenet.ARCHITECTURES
-
-
-@struct.dataclass(eq=False)
-class Tap:
-    """One layer of an encoder as a function from one image (or a batch) to one descriptor.
-
-    A pytree: passed into a jitted function its parameters are arguments, not constants, so that
-    two taps of one architecture share a compilation.
-    """
-
-    params: Any
-    module: nn.Module = struct.field(pytree_node=False)
-    layer: str = struct.field(pytree_node=False)
-    preprocessing: Preprocessing = struct.field(pytree_node=False)
-    evaluated: Any = struct.field(default_factory=dict)
-
-    def __call__(self, image: Array) -> Array:
-        """[..., H, W, 3] mean-subtracted image → the tap's activations."""
-        variables = {"params": self.params, "evaluated": self.evaluated}
-        taps: Any = self.module.apply(variables, numerics.as_float32(image))
-        return taps[self.layer]
-
-    def prepared(self) -> "Tap":
-        """The same function, with all that depends on the weights alone worked out beforehand."""
-        return self.replace(evaluated=_evaluated(self))  # type: ignore[attr-defined]
-
-
-@jax.jit
-def _evaluated(tap: Tap) -> Any:
-    size = tap.preprocessing.size
-    image = jnp.zeros((size, size, 3), jnp.float32)
-    _, variables = tap.module.apply({"params": tap.params}, image, mutable=["evaluated"])
-    return variables.get("evaluated", {})
-
-
-@struct.dataclass
-class PoseScale:
-    """Mean and deviation [6] of the relative poses of the training pairs (radians, metres)."""
-
-    mean: Array
-    std: Array
-
-    def normalise(self, pose: Array) -> Array:
-        return (pose - jnp.broadcast_to(self.mean, pose.shape)) / jnp.broadcast_to(
-            self.std, pose.shape
-        )
-
-    def restore(self, pose: Array) -> Array:
-        return pose * jnp.broadcast_to(self.std, pose.shape) + jnp.broadcast_to(
-            self.mean, pose.shape
-        )
-
-
-@struct.dataclass
-class Encoder:
-    """A network, its weights, the image space it reads and, if trained here, its heads."""
-
-    params: Any
-    head_params: Any
-    pose_scale: PoseScale | None
-    module: nn.Module = struct.field(pytree_node=False)
-    preprocessing: Preprocessing = struct.field(pytree_node=False)
-    name: str = struct.field(pytree_node=False, default="")
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """Names of the layers that can be inverted, from the image on."""
-        return self.module.taps
-
-    def tap(self, layer: str) -> Tap:
-        """The function to invert. InputError names the taps there are."""
-        if layer not in self.taps:
-            raise InputError(
-                f"no layer {layer!r} in encoder {self.name!r}; its taps are {', '.join(self.taps)}"
-            )
-        return Tap(self.params, self.module, layer, self.preprocessing)
-
-    def heads(self, first: Array, second: Array) -> HeadOutputs:
-        """Heads' outputs for two batches of fc5 descriptors [..., F]; pose still z-scored."""
-        if self.head_params is None:
-            raise InputError(f"encoder {self.name!r} has no heads")
-        pair = numerics.as_float32(first), numerics.as_float32(second)
-        outputs: Any = SiameseHeads().apply({"params": self.head_params}, *pair)
-        return outputs
-
-    @property
-    def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the encoder's parameters."""
-        return fingerprint(self.params)
-
-
-def fingerprint(tree: Any) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of a tree of arrays, their names included."""
-    digest = hashlib.sha256()
-    for name, value in sorted(traverse_util.flatten_dict(tree, sep="/").items()):
-        digest.update(name.encode())
-        digest.update(np.asarray(value, np.float32).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def init_params(module: nn.Module, key: Array, size: int = 100) -> tuple[Any, Any]:
-    """Random parameters of an encoder and of its heads, None where it has no fc5 to put them on."""
-
-    @jax.jit  # of the forward pass nothing is left then but the shapes
-    def init(key: Array) -> tuple[Any, Any]:
-        encoder_key, head_key = jax.random.split(key)
-        image = jnp.zeros((size, size, 3), jnp.float32)
-        taps, variables = module.init_with_output(encoder_key, image)
-        if "fc5" not in taps:
-            return variables["params"], None
-        head_variables = SiameseHeads().init(head_key, taps["fc5"], taps["fc5"])
-        return variables["params"], head_variables["params"]
-
-    return init(key)
 
 
 def random_encoder(
@@ -194,18 +78,6 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
         scale = {k: np.asarray(v).tolist() for k, v in vars(encoder.pose_scale).items()}
         metadata["pose_scale"] = json.dumps(scale)
     write_tensors(path, tree, metadata, dtype)
-
-
-def write_tensors(path: str | Path, tree: Any, metadata: dict[str, str], dtype: str) -> None:
-    """Writes a tree of arrays, whole or not at all. InputError names one not finite in `dtype`."""
-    flat = traverse_util.flatten_dict(tree, sep="/")
-    with np.errstate(over="ignore"):  # what overflows is refused below, by name
-        tensors = {name: np.asarray(value, dtype) for name, value in flat.items()}
-    for name, value in tensors.items():
-        if not np.isfinite(value).all():
-            raise InputError(f"{name} is not finite in {dtype}: not written to {path}")
-    payload = save(tensors, metadata)
-    write_atomically(Path(path), lambda file: file.write(payload))
 
 
 def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
@@ -261,16 +133,6 @@ def _headless(params: Any, module: nn.Module, space: Preprocessing, name: str) -
     )
 
 
-def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(arrays by name, float32; metadata). Raises InputError for what is no safetensors file."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            tensors = {k: file.get_tensor(k).astype(np.float32) for k in file.keys()}
-            return tensors, file.metadata() or {}
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a readable safetensors file: {error}") from error
-
-
 def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> Encoder:
     needed = {"architecture", "preprocessing"}
     if metadata.get("architecture") not in imagenet.ARCHITECTURES:
@@ -305,10 +167,3 @@ def _pose_scale(metadata: dict[str, str]) -> PoseScale | None:
         return None
     record = json.loads(metadata["pose_scale"])
     return PoseScale(**{k: jnp.asarray(v, jnp.float32) for k, v in record.items()})
-
-
-def checked_tree(path: Path, tensors: dict[str, np.ndarray], wanted: Any) -> dict[str, Any]:
-    """The arrays as a tree; InputError names one that is not finite or not as `wanted` says."""
-    shapes = traverse_util.flatten_dict(wanted, sep="/")
-    importing.check_arrays(path, tensors, {name: leaf.shape for name, leaf in shapes.items()})
-    return jax.device_put(traverse_util.unflatten_dict(tensors, sep="/"))

@@ -1,23 +1,23 @@
 """How good an encoder is on pairs it has not seen: degrees and rates, constants beside them.
 
-`predict` runs a network with heads on pairs of views; `pair_errors` compares what it says with the
-truth, one value a pair; `summary` and `rotation_bins` make the figures. P pairs, F descriptor
-length; results are host arrays, angles in degrees.
+`predict` runs a network with heads on pairs of views; `metrics.pair_errors` compares what it says
+with the truth, one value a pair; `summary` and `rotation_bins` sum up.
+P pairs, F descriptor length; results are host arrays, angles in degrees.
 """
 
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
-from posenet_jax import geometry
-from posenet_jax.encoders.weights import Encoder, PoseScale
+from posenet_jax import metrics
+from posenet_jax.data.training_pairs import Pairs, negatives
+from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.errors import InputError
-from posenet_jax.training import pose_losses
-from posenet_jax.training.pose_training import Pairs, negatives, relative_poses
+from posenet_jax.metrics import PairErrors
 
 Array = jax.Array
 
@@ -40,16 +40,6 @@ class Predictions(NamedTuple):
     match: np.ndarray  # [P] logit of the pair itself
     hard: np.ndarray  # [P] logit with another target of the same scene
     easy: np.ndarray  # [P] logit with another scene
-
-
-class PairErrors(NamedTuple):
-    """Degrees, one value a pair."""
-
-    true_rotation: np.ndarray  # [P] the error of the identity, too
-    rotation: np.ndarray  # [P]
-    constant_rotation: np.ndarray  # [P] of the mean pose of these pairs: a hard comparison
-    translation: np.ndarray  # [P] of the translation's direction; NaN where there is none
-    constant_translation: np.ndarray  # [P]
 
 
 @jax.jit
@@ -91,52 +81,6 @@ def predict(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) ->
     host = jax.device_get(encoder)
     said = _ask_heads(host, host.pose_scale, descriptors)
     return Predictions(descriptors, *jax.device_get(said))
-
-
-def _degrees(angle: Array) -> np.ndarray:
-    return np.degrees(np.asarray(angle, np.float64))
-
-
-@jax.jit
-def _rotation_angles(poses: Array, truth: Array) -> Array:
-    def error(pose, true_pose):
-        return geometry.rotation_angle(
-            geometry.rotation_from_yaw_pitch_roll(pose[:3]),
-            geometry.rotation_from_yaw_pitch_roll(true_pose[:3]),
-        )
-
-    return jax.vmap(error)(poses, truth)
-
-
-def rotation_errors(poses: ArrayLike, truth: ArrayLike) -> np.ndarray:
-    """[P] degrees between the rotations of two sets of relative poses [P, 6]."""
-    return _degrees(_rotation_angles(jnp.asarray(poses), jnp.asarray(truth)))
-
-
-def normal_errors(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
-    """[P] degrees between directions [P, 3]; `predicted` need not have length one."""
-    chord = jnp.linalg.norm(pose_losses.unit(jnp.asarray(predicted)) - truth, axis=-1)
-    return _degrees(2.0 * jnp.arcsin(jnp.clip(0.5 * chord, 0.0, 1.0)))
-
-
-def _translation_errors(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(truth[:, 3:], axis=1, keepdims=True)
-    moved = length > 1e-3
-    direction = np.where(moved, truth[:, 3:] / np.where(moved, length, 1.0), 0.0)
-    return np.where(moved[:, 0], normal_errors(poses[:, 3:], direction), np.nan)
-
-
-def pair_errors(pose: np.ndarray, rotation: ArrayLike, centre: ArrayLike) -> PairErrors:
-    """Errors of poses [P, 6] against cameras: rotations [P, 2, 3, 3], centres [P, 2, 3]."""
-    truth = np.asarray(relative_poses(jnp.asarray(rotation), jnp.asarray(centre)))
-    constant = np.broadcast_to(truth.mean(axis=0), truth.shape)
-    return PairErrors(
-        rotation_errors(np.zeros_like(truth), truth),
-        rotation_errors(pose, truth),
-        rotation_errors(constant, truth),
-        _translation_errors(pose, truth),
-        _translation_errors(constant, truth),
-    )
 
 
 def rotation_summary(errors: PairErrors) -> dict[str, Any]:
@@ -181,12 +125,12 @@ def summary(said: Predictions, pairs: Pairs) -> dict[str, Any]:
     constant = np.broadcast_to(normal.mean(axis=0), normal.shape)
     active = (said.descriptors > 0).reshape((-1, said.descriptors.shape[-1]))
     match, hard, easy = (x[matched] for x in (said.match, said.hard, said.easy))
-    errors = pair_errors(said.pose[posed], pairs.rotation[posed], pairs.centre[posed])
+    errors = metrics.pair_errors(said.pose[posed], pairs.rotation[posed], pairs.centre[posed])
     return rotation_summary(errors) | {
-        "normal_median_deg": float(np.median(normal_errors(said.normal[posed], normal))),
-        "normal_constant_median_deg": float(np.median(normal_errors(constant, normal))),
-        "matching_fpr95": pose_losses.false_positive_rate(match, easy),
-        "matching_fpr95_same_scene": pose_losses.false_positive_rate(match, hard),
+        "normal_median_deg": float(np.median(metrics.normal_errors(said.normal[posed], normal))),
+        "normal_constant_median_deg": float(np.median(metrics.normal_errors(constant, normal))),
+        "matching_fpr95": metrics.false_positive_rate(match, easy),
+        "matching_fpr95_same_scene": metrics.false_positive_rate(match, hard),
         "active_share": float(active.mean()),
         "dead_share": float((~active.any(axis=0)).mean()),
     }

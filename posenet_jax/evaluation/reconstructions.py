@@ -1,25 +1,20 @@
-"""Every measure of a decoded picture: in pixels, in the descriptor, in the pose heads, in a judge.
+"""Measures of pictures made from descriptors: pixels, descriptor, pose heads, a judge.
 
 N pictures and originals, uint8 RGB [N, H, W, 3]; descriptors [N, ...] of the originals.
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from posenet_jax import metrics, numerics
-from posenet_jax.encoders.weights import Encoder, Tap
-from posenet_jax.evaluation import pose_evaluation
-from posenet_jax.reconstruction import descriptors
-from posenet_jax.reconstruction import measures as reconstruction_measures
+from posenet_jax.encoders.encoder import Encoder, Tap, describe
 
 Array = jax.Array
 
 
 @numerics.not_finite_allowed()
-def measures(
+def all_measures(
     encoder: Encoder,
     tap: Tap,
     targets: np.ndarray,
@@ -27,7 +22,7 @@ def measures(
     originals: np.ndarray,
     judge: Tap | None = None,
 ) -> dict[str, np.ndarray]:
-    """[N] each, those of `reconstruction.measures` among them; `other_…` is a wrong image's score.
+    """[N] each, those of `picture_measures` among them; `other_…` is a wrong image's score.
 
     mean_squared_error: 1 = from black to white. descriptor_rank: of its original's descriptor,
     among all, by distance from the picture's; 1 is best, and recall_at_1 says where it is.
@@ -36,7 +31,7 @@ def measures(
     original show the same place, as the matching head has it.
     """
     psnr, ssim, square = (np.asarray(x) for x in _pixels(pictures, originals))
-    seen = descriptors(tap, pictures, tap.preprocessing)
+    seen = describe(tap, pictures, tap.preprocessing)
     distances = _distances(seen, targets)
     rank = 1 + np.sum(distances < np.diagonal(distances)[:, None], axis=1)
     found = {
@@ -51,7 +46,7 @@ def measures(
     }
     if encoder.head_params is not None and encoder.pose_scale is not None:
         found |= _head_measures(encoder, pictures, originals)
-    return found | reconstruction_measures(tap, targets, pictures, originals, judge)
+    return found | picture_measures(tap, targets, pictures, originals, judge)
 
 
 @jax.jit
@@ -82,7 +77,7 @@ def _head_measures(
     encoder: Encoder, pictures: np.ndarray, originals: np.ndarray
 ) -> dict[str, np.ndarray]:
     tap = encoder.tap("fc5")
-    truth, seen = (descriptors(tap, x, tap.preprocessing) for x in (originals, pictures))
+    truth, seen = (describe(tap, x, tap.preprocessing) for x in (originals, pictures))
     following = np.roll(truth, -1, axis=0)
     host = jax.device_get(encoder)
     poses = [
@@ -90,26 +85,74 @@ def _head_measures(
     ]
     matches = [_said(host, truth, second)[1] for second in (seen, np.roll(seen, -1, axis=0))]
     return {
-        "pose_disagreement": pose_evaluation.rotation_errors(poses[1], poses[0]),
-        "other_pose_disagreement": pose_evaluation.rotation_errors(poses[2], poses[0]),
+        "pose_disagreement": metrics.rotation_errors(poses[1], poses[0]),
+        "other_pose_disagreement": metrics.rotation_errors(poses[2], poses[0]),
         "match_probability": np.asarray(matches[0]),
         "other_match_probability": np.asarray(matches[1]),
     }
 
 
-def interval(
-    values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, seed: int = 0
-) -> tuple[float, float, float]:
-    """(statistic, low, high) of values [N]: its interval of 95 % by 1,000 resamplings.
+def _others(matrix: np.ndarray) -> np.ndarray:
+    """[N] mean of each row but for its diagonal; NaN where there is no other."""
+    count = len(matrix)
+    if count == 1:
+        return np.full(1, np.nan)
+    return (matrix.sum(axis=1) - np.diagonal(matrix)) / (count - 1)
 
-    statistic: np.mean or np.median, anything of an array along an axis.
+
+def picture_measures(
+    tap: Tap,
+    targets: np.ndarray,
+    pictures: np.ndarray,
+    originals: np.ndarray | None = None,
+    judge: Tap | None = None,
+) -> dict[str, np.ndarray]:
+    """[N] each: how near pictures come to their targets [N, …], each beside a wrong image's score.
+
+    Those of the picture itself are always there (names as in `Reconstruction`), luminance and what
+    else compares where there are originals, and with a judge, an encoder that no inversion saw,
+    `judge_relative_loss`: eq. 3 between its descriptors of picture and original.
     """
-    rows = np.random.default_rng(seed).integers(0, len(values), (1000, len(values)))
-    low, high = np.percentile(statistic(values[rows], axis=1), (2.5, 97.5))
-    return float(statistic(values)), float(low), float(high)
+    seen_again = describe(tap, pictures, tap.preprocessing)
+    found = {
+        "picture_relative_loss": _relative_losses(seen_again, targets),
+        "other_relative_loss": _others(metrics.relative_losses(targets)),
+        "spectral_deviation": _spectral_deviations(pictures),
+    }
+    if originals is None:
+        return found
+    matrix = np.asarray(
+        metrics.luminance_correlations(jnp.asarray(pictures), jnp.asarray(originals))
+    )
+    own = np.diagonal(matrix)
+    found |= {
+        "luminance_correlation": own,
+        "luminance_rank": 1 + np.sum(matrix > own[:, None], axis=1),
+        "other_luminance_correlation": _others(matrix),
+        "original_spectral_deviation": _spectral_deviations(originals),
+    }
+    if judge is not None:
+        seen, truth = (describe(judge, x, judge.preprocessing) for x in (pictures, originals))
+        found |= {
+            "judge_relative_loss": _relative_losses(seen, truth),
+            "other_judge_relative_loss": _others(metrics.relative_losses(truth)),
+        }
+    return found
 
 
-def summary(values: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Mean, median, and the mean's interval."""
-    mean, low, high = interval(values, seed=seed)
-    return {"mean": mean, "median": float(np.median(values)), "low": low, "high": high}
+@jax.jit
+def _deviations(images: Array) -> Array:
+    return jax.lax.map(metrics.spectral_deviation, images)
+
+
+def _spectral_deviations(images: np.ndarray) -> np.ndarray:
+    return np.asarray(_deviations(jnp.asarray(images)))
+
+
+@jax.jit
+def _losses(descriptors: Array, targets: Array) -> Array:
+    return jax.vmap(metrics.relative_loss)(descriptors, targets)
+
+
+def _relative_losses(descriptors: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return np.asarray(_losses(jnp.asarray(descriptors), jnp.asarray(targets)))

@@ -6,9 +6,12 @@ Images are uint8, RGB. The same inputs give the same pixels.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from posenet_jax.io.files import write_png
 
 # In pixels. The resolution is a power of two, so that a size in inches is exact and the page is
 # not a pixel short.
@@ -184,3 +187,16 @@ def _fitted(text: str, characters: int) -> str:
     if len(known) <= characters:
         return known
     return "\N{HORIZONTAL ELLIPSIS}" + known[1 - characters :]
+
+
+def image_grid(
+    path: str | Path,
+    columns: Mapping[str, np.ndarray],
+    *,
+    row_labels: Sequence[str] | None = None,
+    cell_labels: Mapping[str, Sequence[str]] | None = None,
+    title: str = "",
+) -> None:
+    """Writes the `contact_sheet` of the columns, uint8 [N, H, W, 3] each, as PNG."""
+    page = contact_sheet(columns, row_labels=row_labels, cell_labels=cell_labels, title=title)
+    write_png(path, page)

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from posenet_jax.errors import ImageError
+from posenet_jax.errors import ImageError, shown
 from posenet_jax.images import pillow_guard, tiff_files
 from posenet_jax.images.preprocessing import Preprocessing
 
@@ -186,11 +186,6 @@ def unique_names(paths: Collection[Path]) -> list[str]:
     return _numbered([_bounded(name) for name in names])
 
 
-def shown(path: str | Path) -> str:
-    """The path as text that can be printed, also when its bytes are not valid UTF-8."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
 def _bounded(name: str, longest: int = 200) -> str:
     encoded = name.encode()
     if len(encoded) <= longest:
@@ -306,10 +301,3 @@ def _too_large(path: str | Path, reason: str) -> ImageError:
 
 def _failure(path: str | Path, what: str, remedy: str) -> ImageError:
     return ImageError(f"{shown(path)}: {what}; {remedy}")
-
-
-def png(image: np.ndarray) -> bytes:
-    """A PNG file's content, of uint8 RGB [H, W, 3]."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, format="PNG")
-    return file.getvalue()

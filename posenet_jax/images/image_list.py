@@ -19,8 +19,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import EXTENSIONS, shown
+from posenet_jax.errors import InputError, shown
+from posenet_jax.images.image_files import EXTENSIONS
 
 DIGEST_BYTES = 16
 

@@ -1,4 +1,4 @@
-"""Inversion by optimisation of one image: its loss, its first iterate, one step.
+"""Inversion by optimisation of one image: its first iterate, its learning rate, one step.
 
 Unbatched: `engine` batches them, places the batch on the devices and drives the steps. Images are
 [H, W, 3] in network space.
@@ -15,15 +15,8 @@ from flax import struct
 
 from posenet_jax import metrics
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion.priors import (
-    clip_small_contributions,
-    contributions,
-    distance,
-    relative_square,
-    sixth_norm,
-    sixth_power,
-    total_variation,
-)
+from posenet_jax.inversion.clipping import clip_small_contributions, contributions
+from posenet_jax.inversion.objective import loss
 from posenet_jax.inversion.recipes import Recipe
 
 Array = jax.Array
@@ -95,19 +88,6 @@ def init(key: Array, recipe: Recipe, space: Preprocessing, start: Array | None =
 
 def _adam(recipe: Recipe) -> optax.GradientTransformation:
     return optax.scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon)
-
-
-def loss(image: Array, descriptor: Array, target: Array, recipe: Recipe) -> Array:
-    """Eq. 2, or its scale-free form (see `Recipe`)."""
-    if recipe.data_term == "norm":
-        data, priors = distance(descriptor, target), image
-        share = 1.0
-    else:
-        data, priors = relative_square(descriptor, target), image / 127.5
-        share = 1.0 / (image.shape[0] * image.shape[1])
-    sixth = sixth_power if recipe.l6_form == "power" else sixth_norm
-    smoothness = total_variation(priors, recipe.tv_beta)
-    return data + share * (recipe.tv_weight * smoothness + recipe.l6_weight * sixth(priors))
 
 
 def learning_rate(steps: Array, recipe: Recipe) -> Array:

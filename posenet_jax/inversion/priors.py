@@ -1,4 +1,4 @@
-"""What the inversion minimises, and what it clips. Unbatched: images are [H, W, 3].
+"""Priors of an inversion: total variation, sixth power. Unbatched: images are [H, W, 3].
 
 Equation numbers are those of "The Essence of Pose". The squared roots carry an ε: without it the
 gradient is not a number wherever the image is flat.
@@ -6,7 +6,6 @@ gradient is not a number wherever the image is flat.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 Array = jax.Array
 
@@ -73,48 +72,3 @@ def sixth_norm(image: Array) -> Array:
     """‖x‖₆, as eq. 2 prints it."""
     largest = jnp.max(jnp.abs(image)) + 1e-12
     return largest * (sixth_power(image / largest) + 1e-30) ** (1.0 / 6.0)
-
-
-def distance(descriptor: Array, target: Array) -> Array:
-    """‖φ0 - φ‖₂, the data term of eq. 2, with a finite gradient at zero."""
-    return jnp.sqrt(jnp.sum(jnp.square(descriptor - target)) + 1e-12)
-
-
-def relative_square(descriptor: Array, target: Array) -> Array:
-    """‖φ0 - φ‖² / ‖φ0‖²: the scale of the encoder drops out."""
-    return jnp.sum(jnp.square(descriptor - target)) / (jnp.sum(jnp.square(target)) + 1e-12)
-
-
-def contributions(gradient: Array, image: Array) -> Array:
-    """C = |Σ_c ∇ₓLoss ∘ x|, [H, W]: a linear estimate of each pixel's part in the loss."""
-    return jnp.abs(jnp.sum(gradient * image, axis=-1))
-
-
-def kth_smallest(values: Array, rank: Array) -> Array:
-    """The element of `values` (all ≥ 0) that `rank` others precede, by bisection on a count.
-
-    Floats that are not negative are ordered as their bit patterns, so 31 halvings of the integers
-    find the element exactly, without the sort that would cost more than the network's step.
-    """
-    bits = lax.bitcast_convert_type(values.astype(jnp.float32).ravel(), jnp.int32)
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = low + (high - low) // 2
-        enough = jnp.sum(bits <= middle, dtype=jnp.int32) > rank
-        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
-
-    start = (jnp.zeros((), jnp.int32), jnp.full((), jnp.iinfo(jnp.int32).max, jnp.int32))
-    low, _ = lax.fori_loop(0, 31, halve, start)
-    return lax.bitcast_convert_type(low, jnp.float32)
-
-
-def clip_small_contributions(image: Array, contribution: Array, percentile: Array | float) -> Array:
-    """The image with every pixel zero whose contribution lies below the given percentile.
-
-    Strictly below NumPy's linearly interpolated percentile, that is below the order statistic at
-    the next whole rank.
-    """
-    rank = jnp.ceil(percentile / 100.0 * (contribution.size - 1)).astype(jnp.int32)
-    keep = contribution >= kth_smallest(contribution, rank)
-    return image * keep[..., None].astype(image.dtype)

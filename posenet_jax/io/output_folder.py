@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from posenet_jax.errors import InputError, OutputError
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import InputError, OutputError, shown
 from posenet_jax.io.files import prepare_output, write_json
 
 RECORD = "run.json"

@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from posenet_jax.errors import OutputError
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import OutputError, shown
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

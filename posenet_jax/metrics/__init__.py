@@ -4,30 +4,58 @@ Fidelity asks whether the network sees the same thing, visibility whether a pers
 the one says nothing about the other.
 """
 
-from posenet_jax.metrics.pixels import (
+from posenet_jax.metrics.bootstrap import bootstrap_interval, bootstrap_summary
+from posenet_jax.metrics.descriptors import (
     descriptor_error,
+    pairwise_normalised_errors,
+    relative_loss,
+    relative_losses,
+)
+from posenet_jax.metrics.distributions import diversity, kernel_distance
+from posenet_jax.metrics.pixels import (
     gaussian_blur,
+    gradient_energies,
     luminance,
     luminance_correlation,
+    luminance_correlations,
     luminance_pattern,
     mean_squared_error,
-    pairwise_normalised_errors,
     psnr,
-    relative_loss,
     spectral_deviation,
     ssim,
 )
+from posenet_jax.metrics.poses import (
+    PairErrors,
+    false_positive_rate,
+    normal_errors,
+    pair_errors,
+    roc,
+    rotation_errors,
+)
 
 __all__ = [
+    "PairErrors",
+    "bootstrap_interval",
+    "bootstrap_summary",
     "descriptor_error",
+    "diversity",
+    "false_positive_rate",
     "gaussian_blur",
+    "gradient_energies",
+    "kernel_distance",
     "luminance",
     "luminance_correlation",
+    "luminance_correlations",
     "luminance_pattern",
     "mean_squared_error",
+    "normal_errors",
+    "pair_errors",
     "pairwise_normalised_errors",
     "psnr",
     "relative_loss",
+    "relative_losses",
+    "roc",
+    "rotation_errors",
     "spectral_deviation",
     "ssim",
 ]

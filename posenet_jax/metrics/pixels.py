@@ -1,7 +1,6 @@
-"""Fidelity of a descriptor and visibility of an image. Unbatched; `vmap` for batches.
+"""Visibility and naturalness of images, uint8 RGB [H, W, 3]. Unbatched, but for what says so.
 
-Fidelity asks whether the network sees the same thing, visibility whether a person does: the one
-says nothing about the other.
+Visibility asks whether a person sees the same thing.
 """
 
 import functools
@@ -17,34 +16,6 @@ Array = jax.Array
 
 # Rec. 601 luma of red, green and blue, as in Pillow's mode L.
 _LUMA = (0.299, 0.587, 0.114)
-
-
-def relative_loss(descriptor: Array, target: Array) -> Array:
-    """Eq. 3 of the report: ‖φ - φ0‖ / (‖φ‖ + ‖φ0‖), in [0, 1]; 0 where both are zero."""
-    difference = jnp.linalg.norm((descriptor - target).ravel())
-    total = jnp.linalg.norm(descriptor.ravel()) + jnp.linalg.norm(target.ravel())
-    return jnp.where(total > 0, difference / jnp.where(total > 0, total, 1.0), 0.0)
-
-
-@numerics.not_finite_allowed()
-def descriptor_error(descriptor: Array, target: Array) -> Array:
-    """‖φ - φ0‖ / ‖φ0‖; infinite where the target is zero and the descriptor is not."""
-    difference = jnp.linalg.norm((descriptor - target).ravel())
-    norm = jnp.linalg.norm(target.ravel())
-    return jnp.where(difference > 0, difference / norm, 0.0)
-
-
-def pairwise_normalised_errors(descriptors: Array, targets: Array) -> Array:
-    """[N] of Mahendran & Vedaldi (2015): ‖φᵢ - φ0ᵢ‖ over the targets' mean distance, [N, …]."""
-    flat = targets.reshape((targets.shape[0], -1))
-    squares = jnp.sum(jnp.square(flat), axis=1)
-    gram = jnp.matmul(flat, flat.T, precision=lax.Precision.HIGHEST)
-    between = jnp.sqrt(jnp.maximum(squares[:, None] + squares[None, :] - 2.0 * gram, 0.0))
-    count = flat.shape[0]
-    apart = 1.0 - jnp.eye(count, dtype=between.dtype)
-    mean = jnp.sum(between * apart) / max(count * (count - 1), 1)
-    errors = jnp.linalg.norm(descriptors.reshape(flat.shape) - flat, axis=1)
-    return errors / mean
 
 
 @functools.cache
@@ -161,3 +132,25 @@ def spectral_deviation(image: Array) -> Array:
     # A grey level's rounding has a power of size² / 12: what lies far below it is rounding.
     above = jnp.log2(bands + 1e-3 * size**2) + 2.0 * jnp.log2(centres.astype(np.float32))
     return jnp.std(above)
+
+
+@jax.jit
+def luminance_correlations(pictures: Array, originals: Array) -> Array:
+    """[N, N] luminance correlation of every picture (rows) with every original."""
+    patterns = [
+        jax.lax.map(luminance_pattern, images).reshape((len(images), -1))
+        for images in (pictures, originals)
+    ]
+    return jnp.matmul(patterns[0], patterns[1].T, precision=jax.lax.Precision.HIGHEST)
+
+
+@jax.jit
+def gradient_energies(pictures: Array) -> Array:
+    """[N] mean squared difference of neighbouring grey values, across and down, of each picture."""
+
+    def energy(picture: Array) -> Array:
+        grey = luminance(picture)
+        across, down = jnp.diff(grey, axis=1), jnp.diff(grey, axis=0)
+        return 0.5 * (jnp.mean(jnp.square(across)) + jnp.mean(jnp.square(down)))
+
+    return jax.lax.map(energy, pictures)

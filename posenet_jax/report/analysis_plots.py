@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from posenet_jax.analysis import sensitivity
-from posenet_jax.report.pose_plots import new_figure, save_figure
+from posenet_jax.report.plots import new_figure, save_figure
 
 Rows = Sequence[Mapping[str, Any]]
 

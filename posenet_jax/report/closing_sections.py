@@ -57,7 +57,7 @@ def _interval(texts: Sequence[Any]) -> str:
 
 
 def record_section(record: Mapping[str, Any], command: str) -> Section:
-    """How to make this page again. record: of `files.run_record`, with `weights` in it."""
+    """How to make this page again. record: of `provenance.run_record`, with `weights` in it."""
     networks = [{"network": name, "weights": value} for name, value in record["weights"].items()]
     versions = [
         {"package": name, "version": version} for name, version in record["versions"].items()

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import shown
-from posenet_jax.io.run_files import read_csv
-from posenet_jax.report.pose_plots import new_figure, save_figure
+from posenet_jax.report.plots import new_figure, save_figure
+from posenet_jax.training.training_loop import read_metrics
 
 _LABELS = {"train": "training images", "validation": "validation", "rendered": "held-out streets"}
 _STYLES = ("-", "--", ":")
@@ -18,17 +16,6 @@ _HEALTH = (
     *("discriminator_loss", "loss_ratio"),
     *("gradient_norm", "discriminator_gradient_norm"),
 )
-
-
-def read_metrics(path: str | Path, columns: Sequence[str] = ("step",)) -> dict[str, np.ndarray]:
-    """Columns of a metrics.csv; NaN where a cell is empty.
-
-    Raises InputError where it has no line, or lacks one of the `columns`.
-    """
-    rows = list(read_csv(path, columns, remedy="train anew to have one"))
-    if not rows:
-        raise InputError(f"{shown(path)} has no line; train anew to have one")
-    return {name: np.array([row.number(name) for row in rows]) for name in rows[0].cells}
 
 
 def curve_figure(

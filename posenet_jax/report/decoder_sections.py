@@ -18,11 +18,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posenet_jax import metrics
 from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder
-from posenet_jax.encoders.weights import Encoder
+from posenet_jax.encoders.encoder import Encoder, describe
 from posenet_jax.evaluation import decoder_evaluation
 from posenet_jax.evaluation.decoder_evaluation import ImageSet
+from posenet_jax.images import contact_sheet
 from posenet_jax.io import files
-from posenet_jax.reconstruction import descriptors
 from posenet_jax.report import decoder_plots
 from posenet_jax.report.page import Section, Text
 from posenet_jax.report.sections import LAYERS, SHOWN, picture
@@ -105,7 +105,7 @@ def learning(
     made = decoder_evaluation.pictures(decoder, images)
     columns = {"original": images.images, "decoded": made}
     labels = {"decoded": _decibels(made, images.images)}
-    files.image_grid(out / "figure_6_overfit.png", columns, cell_labels=labels)
+    contact_sheet.image_grid(out / "figure_6_overfit.png", columns, cell_labels=labels)
     files.write_csv(out / "figure_8_training.csv", rows)
     controls = {
         "validation_mean_image_mse": decoder_evaluation.mean_image_errors(images, others).mean(),
@@ -134,7 +134,7 @@ def decoders(out: Path, encoder: Encoder, originals: np.ndarray, key: Array) -> 
     columns, labels = {"original": shown}, {}
     space = encoder.preprocessing
     for layer in LAYERS:
-        targets = descriptors(encoder.tap(layer), shown, space)
+        targets = describe(encoder.tap(layer), shown, space)
         for name in decoding.bundled(encoder, layer):
             decoder = decoding.decoder_for(encoder, layer, name)
             heading = name.removeprefix(f"{encoder.name}-").replace("-adversarial", " adv.")
@@ -144,7 +144,7 @@ def decoders(out: Path, encoder: Encoder, originals: np.ndarray, key: Array) -> 
     if len(columns) == 1:
         return Section(title, [Text(f"No decoders are bundled for encoder {encoder.name}.")])
     path = out / "figure_7_decoders.png"
-    files.image_grid(path, columns, cell_labels=labels)
+    contact_sheet.image_grid(path, columns, cell_labels=labels)
     caption = (
         "Streets decoded from their descriptors in one pass; PSNR under each. An adversarial "
         "decoder (adv.) reads noise beside the descriptor: one draw is shown."

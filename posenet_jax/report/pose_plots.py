@@ -1,42 +1,20 @@
-"""Figures of an encoder's evaluation. They touch no state of matplotlib's, and need no display."""
+"""Plots of an encoder's evaluation: rotation errors, and matching."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from posenet_jax import metrics
 from posenet_jax.evaluation import pose_evaluation
-from posenet_jax.io.files import write_atomically
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from posenet_jax.metrics import PairErrors
+from posenet_jax.report.plots import new_figure, save_figure
 
 _PUBLISHED_LABELS = {"torch": "published, Torch network", "caffenet": "published, CaffeNet"}
 
 
-def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure; inches."""
-    # Slow to import, and no use to those who only compute.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_figure(path: str | Path, figure: "Figure") -> None:
-    """Writes a PNG, whole or not at all."""
-
-    # Without the version in the file, the same numbers give the same bytes for longer.
-    def write(file):
-        figure.savefig(file, dpi=150, format="png", metadata={"Software": None})
-
-    write_atomically(path, write)
-
-
-def rotation_figure(path: str | Path, sets: Mapping[str, pose_evaluation.PairErrors]) -> None:
+def rotation_figure(path: str | Path, sets: Mapping[str, PairErrors]) -> None:
     """Writes a PNG: median rotation error against true rotation, quartiles shaded.
 
     One line a set of pairs; beside them the identity's error and the published networks'.
@@ -59,7 +37,7 @@ def rotation_figure(path: str | Path, sets: Mapping[str, pose_evaluation.PairErr
     save_figure(path, figure)
 
 
-def _quartiles(errors: pose_evaluation.PairErrors) -> np.ndarray:
+def _quartiles(errors: PairErrors) -> np.ndarray:
     """[4, bins] middle of the true rotations, and quartiles of the errors, of bins of 5 or more."""
     bins = np.digitize(errors.true_rotation, pose_evaluation.BIN_EDGES)
     inside = [bins == index for index in range(1, len(pose_evaluation.BIN_EDGES))]
@@ -79,19 +57,10 @@ def matching_figure(path: str | Path, matching: np.ndarray, others: Mapping[str,
     figure = new_figure(4.6, 4.4)
     axes = figure.add_subplot()
     for name, logits in others.items():
-        false_positives, recall = roc(matching, logits)
+        false_positives, recall = metrics.roc(matching, logits)
         axes.plot(false_positives, recall, label=name, drawstyle="steps-post")
     axes.axhline(0.95, color="0.5", ls="--", lw=1)
     axes.plot([0, 1], [0, 1], ":", color="0.3", lw=1, label="chance")
     axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel="false positive rate", ylabel="recall")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     save_figure(path, figure)
-
-
-def roc(matching: Sequence[float] | np.ndarray, differing: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(false positive rates, recalls) of all thresholds on the logits, from (0, 0) to (1, 1)."""
-    positive, negative = np.sort(np.asarray(matching)), np.sort(np.asarray(differing))
-    thresholds = np.unique(np.concatenate([positive, negative]))[::-1]
-    recall = 1.0 - np.searchsorted(positive, thresholds, side="left") / len(positive)
-    rate = 1.0 - np.searchsorted(negative, thresholds, side="left") / len(negative)
-    return np.concatenate([[0.0], rate]), np.concatenate([[0.0], recall])

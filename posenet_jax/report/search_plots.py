@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import NullFormatter
 
 from posenet_jax.bulk.search import Range, Stage
-from posenet_jax.report.pose_plots import new_figure, save_figure
+from posenet_jax.report.plots import new_figure, save_figure
 
 _LABELS = {
     "relative_loss": "relative loss",

@@ -15,12 +15,13 @@ import numpy as np
 from posenet_jax import metrics
 from posenet_jax.analysis import sensitivity as profile
 from posenet_jax.analysis import surgery as operating
-from posenet_jax.encoders.weights import Encoder
+from posenet_jax.encoders.encoder import Encoder, describe
 from posenet_jax.evaluation import decoder_evaluation, reconstructions
+from posenet_jax.images import contact_sheet
 from posenet_jax.inversion import recipes
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.io import files
-from posenet_jax.reconstruction import descriptors, reconstruct
+from posenet_jax.reconstruction import reconstruct
 from posenet_jax.report import analysis_plots
 from posenet_jax.report.page import Picture, Section, Table, Text, interval
 
@@ -123,8 +124,10 @@ def _measures(
     encoder: Encoder, layer: str, originals: np.ndarray, pictures: np.ndarray, judge: Encoder
 ) -> dict[str, np.ndarray]:
     tap = encoder.tap(layer)
-    targets = descriptors(tap, originals, encoder.preprocessing)
-    found = reconstructions.measures(encoder, tap, targets, pictures, originals, judge.tap("fc5"))
+    targets = describe(tap, originals, encoder.preprocessing)
+    found = reconstructions.all_measures(
+        encoder, tap, targets, pictures, originals, judge.tap("fc5")
+    )
     found["relative_loss"] = found["picture_relative_loss"]
     found["chance_rank"] = np.full(len(originals), (len(originals) + 1) / 2)
     found["other_psnr"] = _other_psnr(pictures, originals)
@@ -142,7 +145,7 @@ def _other_psnr(pictures: np.ndarray, originals: np.ndarray) -> np.ndarray:
 def samples(out: Path, images: np.ndarray) -> Section:
     """Fig. 4: what the networks are shown."""
     columns = {"street": images[:SAMPLES]}
-    files.image_grid(out / "figure_4_samples.png", columns)
+    contact_sheet.image_grid(out / "figure_4_samples.png", columns)
     caption = (
         f"{len(images[:SAMPLES])} rendered streets, drawn at random, with invented facades. The "
         "report's are photographs of 3D_Street_View."
@@ -205,7 +208,7 @@ def inversions(
         labels[heading] = [f"{loss:.3f}" for loss in one.measures["relative_loss"][shown]]
     texts = None if row_labels is None else list(row_labels[shown])
     path = out / f"{name}.png"
-    files.image_grid(path, columns, cell_labels=labels, row_labels=texts)
+    contact_sheet.image_grid(path, columns, cell_labels=labels, row_labels=texts)
     encoders = list(dict.fromkeys(one.encoder for one in made))
     caption = f"{words}, inverted from {' and '.join(LAYERS)} of {encoders[0]}"
     caption += f"; beside: {', '.join(encoders[1:])}" if len(encoders) > 1 else ""
@@ -223,7 +226,7 @@ def fidelity_rows(made: Sequence[Inverted]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"images": one.images, "encoder": one.encoder}
             row |= {"layer": one.layer, "count": len(one.originals), "measure": measure}
             for name, values in (("", one.measures[measure]), ("other_", one.measures[control])):
-                found = reconstructions.interval(np.asarray(values, np.float64), np.median)
+                found = metrics.bootstrap_interval(np.asarray(values, np.float64), np.median)
                 ends = (f"{name}median", f"{name}low", f"{name}high")
                 row |= dict(zip(ends, found, strict=True))
             rows.append(row)

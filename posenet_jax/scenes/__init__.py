@@ -16,6 +16,7 @@ from posenet_jax.scenes.config import (
     SceneConfig,
     ViewConfig,
 )
+from posenet_jax.scenes.keys import SceneKeys, scene_keys
 from posenet_jax.scenes.raycast import Camera, World, moved
 from posenet_jax.scenes.rendering import (
     Geometry,
@@ -32,7 +33,7 @@ from posenet_jax.scenes.rendering import (
     vanishing_points,
 )
 from posenet_jax.scenes.shading import Semantic
-from posenet_jax.scenes.street.city import City, SceneKeys, build_city, sample_city, scene_keys
+from posenet_jax.scenes.street.city import City, build_city, sample_city
 from posenet_jax.scenes.views import sample_pair
 
 __all__ = [

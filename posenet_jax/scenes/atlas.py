@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posenet_jax.errors import ImageError, InputError
-from posenet_jax.images.image_files import MAX_PIXELS, read_images, shown
+from posenet_jax.errors import ImageError, InputError, shown
+from posenet_jax.images.image_files import MAX_PIXELS, read_images
 from posenet_jax.images.image_list import ImageList, as_list
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.numerics import own_dtypes, seed_key

@@ -21,8 +21,8 @@ from posenet_jax import scenes
 from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes import photometry, solids
 from posenet_jax.scenes.car import cars
+from posenet_jax.scenes.keys import SceneKeys, scene_keys
 from posenet_jax.scenes.street import city
-from posenet_jax.scenes.street.city import SceneKeys, scene_keys
 
 Array = jax.Array
 

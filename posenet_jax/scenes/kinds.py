@@ -6,10 +6,10 @@ The functions are unbatched; `world` is what the kind's `build` makes.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from posenet_jax.scenes import config, views
-from posenet_jax.scenes.car import bodywork, cars
-from posenet_jax.scenes.room import interiors, rooms
-from posenet_jax.scenes.street import city, streets
+from posenet_jax.scenes import config
+from posenet_jax.scenes.car import bodywork, car_views, cars
+from posenet_jax.scenes.room import interiors, room_views, rooms
+from posenet_jax.scenes.street import city, street_views, streets
 
 
 class Kind(NamedTuple):
@@ -27,8 +27,8 @@ class Kind(NamedTuple):
 _KINDS: dict[type[config.ViewConfig], Kind] = {
     config.SceneConfig: Kind(
         city.build_city,
-        views.street_targets,
-        views.street_places,
+        street_views.street_targets,
+        street_views.street_places,
         streets.texture,
         streets.lit,
         streets.colour,
@@ -36,8 +36,8 @@ _KINDS: dict[type[config.ViewConfig], Kind] = {
     ),
     config.CarConfig: Kind(
         cars.build_cars,
-        views.car_targets,
-        views.car_places,
+        car_views.car_targets,
+        car_views.car_places,
         bodywork.texture,
         bodywork.lit,
         bodywork.colour,
@@ -45,8 +45,8 @@ _KINDS: dict[type[config.ViewConfig], Kind] = {
     ),
     config.RoomConfig: Kind(
         rooms.build_room,
-        views.room_targets,
-        views.room_places,
+        room_views.room_targets,
+        room_views.room_places,
         interiors.texture,
         interiors.lit,
         interiors.colour,

@@ -18,9 +18,9 @@ from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes import kinds, photometry, raycast, shading, views
 from posenet_jax.scenes.atlas import Atlas
 from posenet_jax.scenes.config import ViewConfig
+from posenet_jax.scenes.keys import SceneKeys, scene_keys
 from posenet_jax.scenes.photometry import Development
 from posenet_jax.scenes.raycast import Camera, World
-from posenet_jax.scenes.street.city import SceneKeys, scene_keys
 
 Array = jax.Array
 

@@ -21,8 +21,7 @@ from array_record.python import array_record_module
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import InputError, shown
 from posenet_jax.io.run_files import COUNT, file_sha256, read_json
 from posenet_jax.shards import record_files
 from posenet_jax.shards.folder import MANIFEST, SHARD

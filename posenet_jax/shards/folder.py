@@ -21,8 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from posenet_jax.data.traces import Checked, TracedSource, read_traces
-from posenet_jax.errors import InputError
-from posenet_jax.images.image_files import shown
+from posenet_jax.errors import InputError, shown
 from posenet_jax.io import whole_files
 from posenet_jax.io.run_files import (
     COUNT,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posenet_jax.images.image_files import png
+from posenet_jax.io.files import png
 from posenet_jax.shards import record_files
 
 _DATASET, _SPLIT = "inversions", "images"

@@ -20,8 +20,8 @@ import optax
 from flax import struct
 
 from posenet_jax.decoders.decoding import value_range
+from posenet_jax.encoders.encoder import Tap
 from posenet_jax.encoders.streetnet import TAPS
-from posenet_jax.encoders.weights import Tap
 from posenet_jax.errors import InputError
 from posenet_jax.training.discriminator import Discriminator
 

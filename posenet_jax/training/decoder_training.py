@@ -18,7 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 from posenet_jax import numerics
 from posenet_jax.decoders.decoding import Decoder, descriptor_shape, value_range
 from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
-from posenet_jax.encoders.weights import Encoder, Tap
+from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.training import adversarial
 from posenet_jax.training.adversarial import Game, Opponent

@@ -1,4 +1,4 @@
-"""Losses of the encoder's three tasks (Zamir et al. 2016, section 3) and their summary figures.
+"""Losses of the encoder's three tasks (Zamir et al. 2016, section 3).
 
 Inputs are batched over pairs, P; each function returns one value a pair, so that the caller decides
 which pairs count.
@@ -6,8 +6,9 @@ which pairs count.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+
+from posenet_jax.geometry import unit
 
 Array = jax.Array
 
@@ -17,11 +18,6 @@ def robust_distance(predicted: Array, truth: Array) -> Array:
     # The guard under the root keeps the gradient finite at a perfect prediction.
     distance = jnp.sqrt(jnp.sum(jnp.square(predicted - truth), axis=-1) + 1e-12)
     return jnp.where(distance <= 1.0, distance, 1.0 + jnp.log(jnp.maximum(distance, 1.0)))
-
-
-def unit(vector: Array) -> Array:
-    """The vector [..., D] at length one; the zero vector stays zero, with a finite gradient."""
-    return vector / jnp.sqrt(jnp.sum(jnp.square(vector), axis=-1, keepdims=True) + 1e-12)
 
 
 def normal_distance(predicted: Array, truth: Array) -> Array:
@@ -49,8 +45,3 @@ def idleness(preactivations: Array, share: float) -> Array:
 def weighted_mean(values: Array, weights: Array) -> Array:
     """Mean of values [P] with weights [P]; zero where every weight is zero."""
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-6)
-
-
-def false_positive_rate(matching: np.ndarray, differing: np.ndarray, recall: float = 0.95) -> float:
-    """Share of `differing` logits above the threshold that accepts `recall` of the `matching`."""
-    return float(np.mean(differing > np.quantile(matching, 1.0 - recall)))

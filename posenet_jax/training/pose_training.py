@@ -20,8 +20,10 @@ from flax import struct
 from jax.sharding import Mesh, PartitionSpec
 
 from posenet_jax import geometry, numerics
-from posenet_jax.encoders.streetnet import ARCHITECTURES, HeadOutputs, SiameseHeads, StreetNet
-from posenet_jax.encoders.weights import Encoder, PoseScale, init_params
+from posenet_jax.data.training_pairs import Pairs, negatives
+from posenet_jax.encoders.encoder import Encoder, init_params
+from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads
+from posenet_jax.encoders.streetnet import ARCHITECTURES, StreetNet
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.training import pose_losses
@@ -29,22 +31,6 @@ from posenet_jax.training import pose_losses
 Array = jax.Array
 
 GAIN = 64.0
-
-
-@struct.dataclass
-class Pairs:
-    """Matching pairs of views; a weight of zero leaves a pair out of that task's loss.
-
-    Rendered pairs come two a scene, one after the other: two targets of the same street.
-    """
-
-    image: Array  # [P, 2, H, W, 3] uint8 RGB
-    rotation: Array  # [P, 2, 3, 3] camera-to-world
-    centre: Array  # [P, 2, 3] metres
-    normal: Array  # [P, 3] unit normal at view 1's target, its camera's frame
-    match_weight: Array  # [P]
-    pose_weight: Array  # [P]
-    normal_weight: Array  # [P]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,16 +125,6 @@ def init_state(config: TrainConfig) -> TrainState:
     )
 
 
-def relative_poses(rotation: Array, centre: Array) -> Array:
-    """[P, 6] yaw, pitch, roll (radians) and translation (metres) of view 2 in view 1's frame.
-
-    rotation [P, 2, 3, 3] camera-to-world, centre [P, 2, 3].
-    """
-    return jax.vmap(geometry.relative_pose_6d)(
-        rotation[:, 0], centre[:, 0], rotation[:, 1], centre[:, 1]
-    )
-
-
 def pose_scale(poses: Array) -> PoseScale:
     """Mean and deviation of relative poses [P, 6]."""
     return PoseScale(mean=jnp.mean(poses, axis=0), std=jnp.std(poses, axis=0) + 1e-6)
@@ -167,15 +143,6 @@ def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
     return outputs
 
 
-def negatives(second: Array) -> tuple[Array, Array]:
-    """Second views [P, F] that do not match, made by pairing anew: free for the encoder.
-
-    The hard ones are the pair's neighbour's, in rendered pairs the other target of the same scene;
-    the easy ones come from another scene.
-    """
-    return second[jnp.arange(second.shape[0]) ^ 1], jnp.roll(second, 2, axis=0)
-
-
 def _pair_losses(
     params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale
 ) -> dict[str, Array]:
@@ -183,7 +150,7 @@ def _pair_losses(
     outputs = _heads(params, first, second)
     hard, easy = (_heads(params, first, other).match for other in negatives(second))
     pose = pose_losses.robust_distance(
-        outputs.pose, scale.normalise(relative_poses(pairs.rotation, pairs.centre))
+        outputs.pose, scale.normalise(geometry.relative_poses(pairs.rotation, pairs.centre))
     )
     match = pose_losses.matching_loss(outputs.match, True) + 0.5 * (
         pose_losses.matching_loss(hard, False) + pose_losses.matching_loss(easy, False)

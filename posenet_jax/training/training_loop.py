@@ -10,14 +10,15 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from posenet_jax.errors import InputError, NotFinite, OutputError
+from posenet_jax.errors import InputError, NotFinite, OutputError, shown
 from posenet_jax.io import files, whole_files
 from posenet_jax.io.run_files import read_csv
 from posenet_jax.training.event_log import EventLog
@@ -197,3 +198,14 @@ def _writing(workdir: Path, name: str) -> Iterator[None]:
         if isinstance(error, OutputError):
             raise OutputError(error.path, error.reason, advice) from error
         raise whole_files.not_written(workdir / name, refused, advice) from error
+
+
+def read_metrics(path: str | Path, columns: Sequence[str] = ("step",)) -> dict[str, np.ndarray]:
+    """Columns of a metrics.csv; NaN where a cell is empty.
+
+    Raises InputError where it has no line, or lacks one of the `columns`.
+    """
+    rows = list(read_csv(path, columns, remedy="train anew to have one"))
+    if not rows:
+        raise InputError(f"{shown(path)} has no line; train anew to have one")
+    return {name: np.array([row.number(name) for row in rows]) for name in rows[0].cells}

@@ -12,8 +12,10 @@ from scipy.spatial.transform import Rotation
 
 from posenet_jax import scenes
 from posenet_jax.analysis import sensitivity
+from posenet_jax.encoders.encoder import init_params
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.encoders.streetnet import Compact
-from posenet_jax.encoders.weights import PoseScale, init_params, random_encoder
+from posenet_jax.encoders.weights import random_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.report import analysis_plots

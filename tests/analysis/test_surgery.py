@@ -10,12 +10,13 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from posenet_jax.analysis import surgery
+from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import init_params
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.encoders.streetnet import Compact
-from posenet_jax.encoders.weights import PoseScale
 from posenet_jax.errors import InputError
 from posenet_jax.report import analysis_plots
-from posenet_jax.training.pose_training import Pairs
 
 UNITS = 24
 
@@ -33,7 +34,7 @@ def draw(count, units=UNITS, seed=0):
 def encoder():
     """Untrained, with untrained heads."""
     base = weights.random_encoder("compact")
-    _, heads = weights.init_params(Compact(512), jax.random.key(0))
+    _, heads = init_params(Compact(512), jax.random.key(0))
     scale = PoseScale(mean=jnp.full(6, 0.1), std=jnp.full(6, 0.3))
     return dataclasses.replace(base, head_params=heads, pose_scale=scale)
 

@@ -19,12 +19,13 @@ import tensorflow_datasets as tfds
 from jax.sharding import Mesh
 from PIL import Image
 
-from posenet_jax import reconstruction
+from posenet_jax import metrics
 from posenet_jax.bulk import bulk_inversion, extraction
 from posenet_jax.bulk.bulk_inversion import BulkConfig
 from posenet_jax.data.sources import DatasetExamples, DatasetImages, FolderImages
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import describe
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.shards.descriptor_shards import Descriptors
@@ -135,7 +136,7 @@ def test_every_start_is_that_of_the_plain_inversion(encoder, folder, whole):
     np.testing.assert_allclose([one.relative_loss for one in alone], plain.relative_loss, rtol=0.02)
     differences = np.abs(np.asarray(encoder.preprocessing.to_image(plain.image), int) - pictures)
     assert differences.max() <= 12 and np.mean(differences > 0) < 0.05
-    seen = np.diagonal(reconstruction.correlations(jnp.asarray(pictures), jnp.asarray(pixels)))
+    seen = np.diagonal(metrics.luminance_correlations(jnp.asarray(pictures), jnp.asarray(pixels)))
     np.testing.assert_allclose(
         [float(row["luminance_correlation"]) for row in first],
         seen,
@@ -160,7 +161,7 @@ def test_inversions_begin_with_a_decoders_images(encoder, folder, tmp_path):
     assert summary.finished and summary.inverted == COUNT
     pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
     space = encoder.preprocessing
-    targets = reconstruction.descriptors(encoder.tap("fc5"), pixels, space)
+    targets = describe(encoder.tap("fc5"), pixels, space)
     expected = np.asarray(space.to_image(decoding.decode(decoder, targets))).astype(int)
     for example in _examples(tmp_path / "out"):
         for picture in example["image"]:  # both restarts: no noise is added

@@ -11,11 +11,12 @@ import script_process
 from PIL import Image
 from scipy import stats
 
-from posenet_jax import reconstruction
 from posenet_jax.bulk import search
 from posenet_jax.bulk.search import STAGES, Range
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import describe
+from posenet_jax.evaluation import reconstructions
 from posenet_jax.inversion import engine, recipes
 
 
@@ -128,7 +129,7 @@ def test_a_trial_is_an_inversion_with_its_own_recipe(photographs, tmp_path):
     tap, space = encoder.tap("fc5"), encoder.preprocessing
     pixels = [np.asarray(Image.open(photographs / f"{i}.png")) for i in (1, 2)]
     originals = np.stack([space.resize(image) for image in pixels])
-    targets = reconstruction.descriptors(tap, originals, space)
+    targets = describe(tap, originals, space)
     drawn = search.draw(STAGES[2], 4, seed=0)
     for trial in range(5):
         own = {name: float(drawn[name][trial]) for name in STAGES[2].ranges}
@@ -137,7 +138,9 @@ def test_a_trial_is_an_inversion_with_its_own_recipe(photographs, tmp_path):
         done = engine.run(tap, jobs, key=jax.random.key(0), recipe=recipe, slots=4)
         iterates = np.stack([one.image for one in done])
         pictures = np.asarray(space.to_image(iterates))
-        found = reconstruction.measures(tap, targets, pictures, originals, judge.tap("fc5"))
+        found = reconstructions.picture_measures(
+            tap, targets, pictures, originals, judge.tap("fc5")
+        )
         for name in ("picture_relative_loss", "judge_relative_loss", "spectral_deviation"):
             # Rounding of targets in another batch, which Adam makes larger in a few steps.
             expected = pytest.approx(found[name].mean(), rel=0.05)

@@ -24,7 +24,6 @@ from posenet_jax.data import strecha, street_view, street_view_pairs, tfds_build
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.errors import InputError
 from posenet_jax.io import files, run_files
-from posenet_jax.report import decoder_plots
 from posenet_jax.shards import descriptor_shards, reconstruction_shards
 from posenet_jax.shards.descriptor_shards import Shard
 from posenet_jax.shards.folder import ShardFolder
@@ -342,7 +341,7 @@ def test_results_of_a_search_are_numbers_or_refused(tables, rng):
 @tried(60)
 def test_a_log_of_training_is_numbers_or_refused(tables, rng):
     path = _spoil(tables["metrics"], rng)
-    found = refused(lambda: decoder_plots.read_metrics(path, ("step", "loss")), path)
+    found = refused(lambda: training_loop.read_metrics(path, ("step", "loss")), path)
     if not isinstance(found, InputError):
         assert {"step", "loss"} <= set(found) and len({len(each) for each in found.values()}) == 1
 
@@ -361,7 +360,7 @@ def test_a_training_goes_on_after_the_log_or_refuses_it(tables, tmp_path_factory
     else:
         log.write(150, {"loss": 0.1})
         log.close()
-        steps = decoder_plots.read_metrics(workdir / "metrics.csv")["step"]
+        steps = training_loop.read_metrics(workdir / "metrics.csv")["step"]
         assert steps[-1] == 150 and (steps[:-1] <= 100).all()
 
 

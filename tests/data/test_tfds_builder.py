@@ -487,7 +487,7 @@ def test_the_command_refuses_in_one_sentence(flags, words, tmp_path):
 
 
 def test_a_png_holds_its_pixels():
-    from posenet_jax.images.image_files import png
+    from posenet_jax.io.files import png
 
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(image)))), image)

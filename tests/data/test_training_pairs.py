@@ -7,10 +7,9 @@ import pytest
 from jax.sharding import Mesh
 from PIL import Image
 
-from posenet_jax import scenes
+from posenet_jax import geometry, scenes
 from posenet_jax.data import training_pairs
 from posenet_jax.errors import InputError
-from posenet_jax.training import pose_training
 
 CONFIG = scenes.SceneConfig(height=24, width=24, rays=1)
 
@@ -69,7 +68,7 @@ def test_photographs_teach_matching_and_not_pose(mesh):
     posed = training_pairs.PhotoPairs(photos, 4, mesh, posed=True)(jax.random.key(0))
     assert np.all(np.asarray(posed.pose_weight) == 1)
     np.testing.assert_array_equal(posed.image, made.image)
-    poses = pose_training.relative_poses(made.rotation, made.centre)
+    poses = geometry.relative_poses(made.rotation, made.centre)
     assert np.all(np.asarray(poses[:, 3:]) == 0) and np.any(np.asarray(poses[:, :3]) != 0)
 
 

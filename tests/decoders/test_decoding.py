@@ -13,6 +13,7 @@ from posenet_jax import reconstruction
 from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder, decode, load_decoder, save_decoder
 from posenet_jax.decoders.networks import NETWORKS
+from posenet_jax.encoders import encoder
 from posenet_jax.encoders.weights import random_encoder, save_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import recipes
@@ -174,9 +175,7 @@ def test_a_decoder_of_another_encoder_or_layer_is_refused(tmp_path):
 def test_reconstructions_begin_with_what_the_decoder_makes():
     originals = np.random.default_rng(0).integers(0, 256, (2, 100, 100, 3), dtype=np.uint8)
     tap = _encoder().tap("fc5")
-    expected = decode(
-        _decoder(), reconstruction.descriptors(tap, originals, _encoder().preprocessing)
-    )
+    expected = decode(_decoder(), encoder.describe(tap, originals, _encoder().preprocessing))
     recipe = recipes.WARM.replace(steps=1)
     key = jax.random.key(0)
     made = reconstruction.reconstruct(

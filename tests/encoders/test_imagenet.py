@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from posenet_jax.encoders import imagenet, weights
+from posenet_jax.encoders import imagenet
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.encoders.weights import load_encoder, save_encoder
 from posenet_jax.errors import InputError
 
@@ -296,7 +297,7 @@ def test_floor_pooling_agrees_with_torch(torch, size):
 
 
 @functools.cache
-def control(architecture: str) -> weights.Encoder:
+def control(architecture: str) -> Encoder:
     return load_encoder(f"{architecture}-random-0")
 
 

@@ -17,9 +17,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from posenet_jax.encoders import imagenet, importing
+from posenet_jax.encoders.encoder import init_params
 from posenet_jax.encoders.imagenet import AlexNet, SqueezeNet
 from posenet_jax.encoders.streetnet import Compact, StreetNet
-from posenet_jax.encoders.weights import init_params, load_encoder, random_encoder
+from posenet_jax.encoders.weights import load_encoder, random_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import CUSTOMARY
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posenet_jax.encoders.streetnet import ARCHITECTURES, TAPS, SiameseHeads
-from posenet_jax.encoders.weights import init_params
+from posenet_jax.encoders.encoder import init_params
+from posenet_jax.encoders.heads import SiameseHeads
+from posenet_jax.encoders.streetnet import ARCHITECTURES, TAPS
 
 pytestmark = pytest.mark.usefixtures("winograd_forms")
 

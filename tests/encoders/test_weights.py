@@ -11,14 +11,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder, init_params
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.encoders.streetnet import Compact, StreetNet
-from posenet_jax.encoders.weights import (
-    Encoder,
-    PoseScale,
-    load_encoder,
-    random_encoder,
-    save_encoder,
-)
+from posenet_jax.encoders.weights import load_encoder, random_encoder, save_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
 
@@ -29,7 +25,7 @@ SPACE = Preprocessing(means=(92.5, 101.25, 118.0), channel_order="RGB", size=101
 def trained(descriptor_size: int = 64) -> Encoder:
     """An encoder with heads, as training leaves it; small."""
     module = Compact(descriptor_size=descriptor_size)
-    params, head_params = weights.init_params(module, jax.random.key(5), SPACE.size)
+    params, head_params = init_params(module, jax.random.key(5), SPACE.size)
     scale = PoseScale(mean=jnp.arange(6.0) / 7, std=1.0 + jnp.arange(6.0))
     return Encoder(params, head_params, scale, module, SPACE, "trained")
 

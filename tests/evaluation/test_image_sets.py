@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from posenet_jax import metrics
 from posenet_jax.encoders.weights import random_encoder
 from posenet_jax.evaluation import image_sets
 
@@ -12,7 +13,7 @@ def test_gradient_energy_is_that_of_pillows_grey_values():
     images = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
     ramp = np.broadcast_to(np.arange(30, dtype=np.uint8)[None, :, None] * 4, (20, 30, 3))
     images[2] = ramp
-    found = np.asarray(image_sets.gradient_energies(images))
+    found = np.asarray(metrics.gradient_energies(images))
     for image, energy in zip(images, found, strict=True):
         grey = np.asarray(Image.fromarray(image).convert("L"), float)
         steps = [np.mean(np.square(np.diff(grey, axis=axis))) for axis in (0, 1)]
@@ -25,27 +26,27 @@ def test_the_kernel_distance_is_that_of_the_moments():
     rng = np.random.default_rng(0)
     real, same, other = rng.normal(size=(3, 4000, 1))
     expected = 3 * 0.5**2 + 3 * (1.25 - 1.0) ** 2 + (0.5**3 + 3 * 0.5) ** 2
-    assert image_sets.kernel_distance(other + 0.5, real) == pytest.approx(expected, rel=0.1)
-    assert abs(image_sets.kernel_distance(same, real)) < 0.02
+    assert metrics.kernel_distance(other + 0.5, real) == pytest.approx(expected, rel=0.1)
+    assert abs(metrics.kernel_distance(same, real)) < 0.02
     # In units of the real ones' root mean square.
-    assert image_sets.kernel_distance(7 * (other + 0.5), 7 * real) == pytest.approx(
-        image_sets.kernel_distance(other + 0.5, real)
+    assert metrics.kernel_distance(7 * (other + 0.5), 7 * real) == pytest.approx(
+        metrics.kernel_distance(other + 0.5, real)
     )
 
 
 def test_the_kernel_distance_is_without_bias():
     """Of twenty features from one distribution, over many draws: about zero, on both sides."""
     rng = np.random.default_rng(0)
-    found = [image_sets.kernel_distance(*rng.normal(size=(2, 20, 8))) for _ in range(300)]
+    found = [metrics.kernel_distance(*rng.normal(size=(2, 20, 8))) for _ in range(300)]
     assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(300)
     assert min(found) < 0 < max(found)
 
 
 def test_diversity_is_the_deviation_of_pixels():
     pictures = np.zeros((4, 5, 5, 3), np.uint8)
-    assert image_sets.diversity(pictures) == 0.0
+    assert metrics.diversity(pictures) == 0.0
     pictures[:2] = 255
-    assert image_sets.diversity(pictures) == pytest.approx(0.5)
+    assert metrics.diversity(pictures) == pytest.approx(0.5)
 
 
 def test_features_of_maps_are_their_means():

@@ -7,11 +7,14 @@ import pytest
 from jax.sharding import Mesh
 from scipy.spatial.transform import Rotation
 
+from posenet_jax import metrics
+from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.encoders import weights
-from posenet_jax.encoders.weights import PoseScale
+from posenet_jax.encoders.encoder import init_params
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import pose_evaluation
-from posenet_jax.training.pose_training import Pairs
+from posenet_jax.metrics import PairErrors
 
 
 @pytest.fixture(scope="module")
@@ -35,36 +38,36 @@ def _cameras(count, largest_degrees, seed=0):
 def test_rotation_and_normal_errors_are_angles():
     poses = jnp.zeros((2, 6)).at[1, 0].set(np.deg2rad(30.0))
     np.testing.assert_allclose(
-        pose_evaluation.rotation_errors(poses, jnp.zeros((2, 6))), [0, 30], atol=1e-3
+        metrics.rotation_errors(poses, jnp.zeros((2, 6))), [0, 30], atol=1e-3
     )
     normals = jnp.array([[0.0, 0.0, 9.0], [0.0, 3.0, 0.0]])
     truth = jnp.array([[0.0, 0.0, 1.0]] * 2)
-    np.testing.assert_allclose(pose_evaluation.normal_errors(normals, truth), [0, 90], atol=1e-3)
+    np.testing.assert_allclose(metrics.normal_errors(normals, truth), [0, 90], atol=1e-3)
 
 
 def test_pair_errors_against_scipy():
     rotation, centre, angle, first = _cameras(40, 80.0)
-    errors = pose_evaluation.pair_errors(np.zeros((40, 6), np.float32), rotation, centre)
+    errors = metrics.pair_errors(np.zeros((40, 6), np.float32), rotation, centre)
     np.testing.assert_allclose(errors.true_rotation, angle, atol=1e-2)
     np.testing.assert_allclose(errors.rotation, angle, atol=1e-2)  # a pose of zero: the identity
     moved = first.inv().apply(centre[:, 1] - centre[:, 0])
     guess = np.zeros((40, 6), np.float32)
     guess[:, 3] = 5.0
     cosine = moved[:, 0] / np.linalg.norm(moved, axis=1)
-    found = pose_evaluation.pair_errors(guess, rotation, centre).translation
+    found = metrics.pair_errors(guess, rotation, centre).translation
     np.testing.assert_allclose(found, np.degrees(np.arccos(cosine)), atol=2e-2)
 
 
 def test_a_pair_that_does_not_move_has_no_direction():
     rotation, centre, _, _ = _cameras(4, 20.0)
     centre[2, 1] = centre[2, 0]
-    found = pose_evaluation.pair_errors(np.ones((4, 6), np.float32), rotation, centre).translation
+    found = metrics.pair_errors(np.ones((4, 6), np.float32), rotation, centre).translation
     assert np.isnan(found[2]) and np.isfinite(found[[0, 1, 3]]).all()
 
 
 def test_bins_count_every_pair_once_and_take_medians_inside():
     true = np.array([0.0, 9.4, 9.6, 50.0, 110.0, 123.0, 170.0])
-    errors = pose_evaluation.PairErrors(true, true / 2, true, true, true)
+    errors = PairErrors(true, true / 2, true, true, true)
     rows = pose_evaluation.rotation_bins(errors)
     assert [row["pairs"] for row in rows] == [2, 1, 0, 1, 0, 0, 2]
     assert rows[0]["rotation_median_deg"] == pytest.approx(2.35)
@@ -74,7 +77,7 @@ def test_bins_count_every_pair_once_and_take_medians_inside():
 
 def _encoder():
     encoder = weights.random_encoder()
-    _, heads = weights.init_params(encoder.module, jax.random.key(1))
+    _, heads = init_params(encoder.module, jax.random.key(1))
     return encoder.replace(head_params=heads, pose_scale=PoseScale(jnp.ones(6), 2 * jnp.ones(6)))
 
 

@@ -7,8 +7,8 @@ from scipy.spatial.transform import Rotation
 from scipy.special import expit
 
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import describe
 from posenet_jax.evaluation import reconstructions
-from posenet_jax.reconstruction import descriptors
 
 COUNT = 5
 
@@ -32,12 +32,12 @@ def images():
 def found(encoder, images):
     originals, pictures = images
     tap = encoder.tap("conv4")
-    targets = descriptors(tap, originals, encoder.preprocessing)
-    return reconstructions.measures(encoder, tap, targets, pictures, originals)
+    targets = describe(tap, originals, encoder.preprocessing)
+    return reconstructions.all_measures(encoder, tap, targets, pictures, originals)
 
 
 def _flat(encoder, layer, images):
-    seen = descriptors(encoder.tap(layer), images, encoder.preprocessing)
+    seen = describe(encoder.tap(layer), images, encoder.preprocessing)
     return seen.reshape((COUNT, -1)).astype(np.float64)
 
 
@@ -81,6 +81,6 @@ def test_an_encoder_without_heads_is_asked_nothing(images):
     originals, pictures = images
     bare = weights.random_encoder("compact")
     tap = bare.tap("fc5")
-    targets = descriptors(tap, originals, bare.preprocessing)
-    measured = reconstructions.measures(bare, tap, targets, pictures, originals)
+    targets = describe(tap, originals, bare.preprocessing)
+    measured = reconstructions.all_measures(bare, tap, targets, pictures, originals)
     assert not [name for name in measured if "pose" in name or "match" in name]

@@ -12,9 +12,9 @@ import script_process
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from posenet_jax.encoders import weights
+from posenet_jax.encoders import encoder, weights
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.encoders.streetnet import Compact
-from posenet_jax.encoders.weights import PoseScale
 
 
 def _evaluate(*flags):
@@ -25,7 +25,7 @@ def _evaluate(*flags):
 def encoder_file(tmp_path_factory):
     """An untrained encoder with untrained heads."""
     base = weights.load_encoder("compact-random-0")
-    _, heads = weights.init_params(Compact(512), jax.random.key(0))
+    _, heads = encoder.init_params(Compact(512), jax.random.key(0))
     scale = PoseScale(mean=jnp.zeros(6), std=jnp.ones(6))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     weights.save_encoder(path, dataclasses.replace(base, head_params=heads, pose_scale=scale))

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import descent, recipes
+from posenet_jax.inversion import descent, objective, recipes
 
 SPACE = Preprocessing(means=(90.0, 100.0, 110.0), size=16)
 KEY = jax.random.key(7)
@@ -60,7 +60,7 @@ def test_first_steps_of_the_paper_recipe_are_pytorchs(torch):
 def test_loss_is_equation_2():
     image = jnp.asarray(np.random.default_rng(3).normal(0, 50, (16, 16, 3)).astype(np.float32))
     target = _targets(1)[0]
-    found = descent.loss(image, encode(image), target, recipes.PAPER)
+    found = objective.loss(image, encode(image), target, recipes.PAPER)
     x = np.asarray(image, np.float64)
     right = np.diff(x, axis=1, append=x[:, -1:])
     below = np.diff(x, axis=0, append=x[-1:])
@@ -71,8 +71,8 @@ def test_loss_is_equation_2():
 
 def test_the_scale_free_loss_ignores_the_encoders_scale():
     image, target = jnp.ones((16, 16, 3)) * 20.0, _targets(1)[0]
-    one = descent.loss(image, encode(image), target, recipes.CALIBRATED)
-    scaled = descent.loss(image, 50 * encode(image), 50 * target, recipes.CALIBRATED)
+    one = objective.loss(image, encode(image), target, recipes.CALIBRATED)
+    scaled = objective.loss(image, 50 * encode(image), 50 * target, recipes.CALIBRATED)
     assert float(one) == pytest.approx(float(scaled), rel=1e-5)
 
 

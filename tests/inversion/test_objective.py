@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from posenet_jax.inversion import priors
+from posenet_jax.inversion import clipping, objective, priors
 
 
 def _noise(shape, seed=0, scale=60.0):
@@ -58,7 +58,7 @@ def test_gradients_are_finite_where_the_image_is_flat(term):
 
 def test_distance_has_a_finite_gradient_at_the_target():
     target = jnp.arange(5.0)
-    assert jnp.all(jnp.isfinite(jax.grad(priors.distance)(target, target)))
+    assert jnp.all(jnp.isfinite(jax.grad(objective.distance)(target, target)))
 
 
 def test_sixth_power_dwarfs_the_sixth_norm_at_table_1():
@@ -77,7 +77,7 @@ def test_clipping_is_numpys_percentile(percentile, shape):
     image = _noise((*shape, 3), seed=2)
     threshold = np.percentile(contribution.astype(np.float64), percentile)
     expected = np.where((contribution < threshold)[..., None], 0.0, image)
-    clipped = priors.clip_small_contributions(image, jnp.asarray(contribution), percentile)
+    clipped = clipping.clip_small_contributions(image, jnp.asarray(contribution), percentile)
     np.testing.assert_array_equal(clipped, expected)
 
 
@@ -86,11 +86,11 @@ def test_kth_smallest_is_exact_with_ties_and_extremes(rank):
     values = np.abs(_noise((50,), seed=3))
     values[:8] = values[8]
     values[9:12] = [0.0, 1e-45, 3e38]
-    found = priors.kth_smallest(jnp.asarray(values), rank)
+    found = clipping.kth_smallest(jnp.asarray(values), rank)
     assert float(found) == np.sort(values)[rank]
 
 
 def test_contributions_sum_over_channels_before_the_absolute_value():
     gradient = jnp.array([[[1.0, -1.0, 2.0]]])
     image = jnp.array([[[3.0, 3.0, 1.0]]])
-    assert float(priors.contributions(gradient, image)[0, 0]) == 2.0
+    assert float(clipping.contributions(gradient, image)[0, 0]) == 2.0

@@ -16,17 +16,9 @@ import pytest
 from PIL import Image
 
 from posenet_jax.errors import InputError
-from posenet_jax.images.contact_sheet import contact_sheet
-from posenet_jax.io.files import (
-    _git_state,
-    image_grid,
-    prepare_output,
-    run_record,
-    write_atomically,
-    write_csv,
-    write_json,
-    write_png,
-)
+from posenet_jax.images.contact_sheet import contact_sheet, image_grid
+from posenet_jax.io.files import prepare_output, write_atomically, write_csv, write_json, write_png
+from posenet_jax.io.provenance import _git_state, run_record
 
 _ROOT = Path(__file__).parents[2]
 

@@ -3,14 +3,15 @@
 import numpy as np
 from PIL import Image
 
-from posenet_jax.evaluation import pose_evaluation
+from posenet_jax import metrics
+from posenet_jax.metrics import PairErrors
 from posenet_jax.report import pose_plots
 
 
 def test_roc_counts_what_each_threshold_accepts():
     rng = np.random.default_rng(0)
     matching, differing = np.round(rng.normal(1, 1, 37), 1), np.round(rng.normal(0, 1, 23), 1)
-    rates, recalls = pose_plots.roc(matching, differing)
+    rates, recalls = metrics.roc(matching, differing)
     for threshold in np.unique(np.concatenate([matching, differing])):
         point = np.mean(differing >= threshold), np.mean(matching >= threshold)
         assert np.any((np.abs(rates - point[0]) < 1e-9) & (np.abs(recalls - point[1]) < 1e-9))
@@ -23,8 +24,8 @@ def test_roc_counts_what_each_threshold_accepts():
 def test_figures_are_written_whole_and_show_something(tmp_path):
     rng = np.random.default_rng(1)
     truth = rng.uniform(0, 110, 200)
-    errors = pose_evaluation.PairErrors(*[truth * share for share in (1, 0.2, 1, 1, 1)])
-    few = pose_evaluation.PairErrors(*[value[:3] for value in errors])
+    errors = PairErrors(*[truth * share for share in (1, 0.2, 1, 1, 1)])
+    few = PairErrors(*[value[:3] for value in errors])
     pose_plots.rotation_figure(tmp_path / "rotation.png", {"all": errors, "few": few})
     pose_plots.matching_figure(tmp_path / "roc.png", truth, {"others": truth - 20})
     for name in ("rotation.png", "roc.png"):

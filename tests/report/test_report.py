@@ -11,8 +11,8 @@ import pytest
 import script_process
 from PIL import Image
 
-from posenet_jax.evaluation import reconstructions
-from posenet_jax.images.image_files import png
+from posenet_jax import metrics
+from posenet_jax.io.files import png
 from posenet_jax.report import closing_sections, page, sections
 
 _EVIL = "<script>alert('&')</script>"
@@ -84,7 +84,7 @@ def test_claims_join_their_intervals():
 
 
 def test_the_median_lies_in_its_interval():
-    middle, low, high = reconstructions.interval(np.arange(31.0), np.median)
+    middle, low, high = metrics.bootstrap_interval(np.arange(31.0), np.median)
     assert low < middle == 15.0 < high
 
 

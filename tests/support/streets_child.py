@@ -8,7 +8,7 @@ import runpy
 import numpy as np
 
 from posenet_jax.data import training_pairs
-from posenet_jax.training.pose_training import Pairs
+from posenet_jax.data.training_pairs import Pairs
 
 
 def _views(source, key) -> Pairs:

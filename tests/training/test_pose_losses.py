@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posenet_jax import metrics
 from posenet_jax.training import pose_losses
 
 
@@ -72,4 +73,4 @@ def test_false_positive_rate_counts_above_the_threshold_of_the_recall():
     matching = np.arange(100.0)
     differing = np.arange(100.0) - 50.0
     # The threshold is 4.95; the differing logits above it are 5 to 49.
-    assert float(pose_losses.false_positive_rate(matching, differing)) == pytest.approx(0.45)
+    assert float(metrics.false_positive_rate(matching, differing)) == pytest.approx(0.45)

@@ -12,12 +12,13 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax import geometry
+from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.encoders.streetnet import ARCHITECTURES
 from posenet_jax.errors import InputError, NotFinite
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.training import pose_training, training_loop
-from posenet_jax.training.pose_training import GAIN, Pairs, TrainConfig
+from posenet_jax.training.pose_training import GAIN, TrainConfig
 
 SPACE = Preprocessing(means=(104.0, 117.0, 123.0))
 CONFIG = TrainConfig(
@@ -60,7 +61,7 @@ def pairs():
 
 @pytest.fixture(scope="module")
 def scale(pairs):
-    return pose_training.pose_scale(pose_training.relative_poses(pairs.rotation, pairs.centre))
+    return pose_training.pose_scale(geometry.relative_poses(pairs.rotation, pairs.centre))
 
 
 def _placed(mesh, state, pairs):

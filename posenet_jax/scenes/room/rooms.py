@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from posenet_jax.scenes.atlas import Material
 from posenet_jax.scenes.config import RoomConfig
+from posenet_jax.scenes.keys import SceneKeys
 from posenet_jax.scenes.room import furniture
 from posenet_jax.scenes.solids import Balls, Boxes, Crowns, Hollow, Solids, Turned, between
-from posenet_jax.scenes.street.city import SceneKeys
 
 Array = jax.Array
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes.config import SceneConfig
+from posenet_jax.scenes.keys import SceneKeys, scene_keys
 from posenet_jax.scenes.solids import (
     BURIED,
     Boxes,
@@ -39,15 +40,6 @@ CROWNS = slice(NUM_BOXES, NUM_BOXES + NUM_CROWNS)
 GROUND = CROWNS.stop  # the ids a ray can hit: boxes, crowns, ground, sky
 SKY = GROUND + 1
 NUM_IDS = SKY + 1
-
-
-class SceneKeys(NamedTuple):
-    """Replace one to change that alone: `scene_keys(key)._replace(light=other)`."""
-
-    geometry: Array
-    texture: Array
-    colour: Array
-    light: Array
 
 
 class Street(NamedTuple):
@@ -251,12 +243,6 @@ def _light(key: Array) -> Light:
     cloud = between(r[6], 0.0, 0.9)
     haze = 0.004 * r[7] ** 3
     return Light(jnp.append(flat, jnp.sin(height)), sunlight, ambient, zenith, horizon, cloud, haze)
-
-
-@own_dtypes
-def scene_keys(key: Array) -> SceneKeys:
-    """The keys of the independent parts of a scene of any kind."""
-    return SceneKeys(*jax.random.split(key, len(SceneKeys._fields)))
 
 
 @own_dtypes

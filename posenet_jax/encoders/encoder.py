@@ -1,0 +1,134 @@
+"""An encoder: a network, its weights, the images it reads, and its layers as functions.
+
+`Encoder.tap` gives a layer as a function of an image, which is what is inverted;
+`describe` applies one to many images.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import struct
+
+from posenet_jax import numerics
+from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads
+from posenet_jax.errors import InputError
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io.tensors import fingerprint
+
+Array = jax.Array
+
+
+@struct.dataclass(eq=False)
+class Tap:
+    """One layer of an encoder as a function from one image (or a batch) to one descriptor.
+
+    A pytree: passed into a jitted function its parameters are arguments, not constants, so that
+    two taps of one architecture share a compilation.
+    """
+
+    params: Any
+    module: nn.Module = struct.field(pytree_node=False)
+    layer: str = struct.field(pytree_node=False)
+    preprocessing: Preprocessing = struct.field(pytree_node=False)
+    evaluated: Any = struct.field(default_factory=dict)
+
+    def __call__(self, image: Array) -> Array:
+        """[..., H, W, 3] mean-subtracted image → the tap's activations."""
+        variables = {"params": self.params, "evaluated": self.evaluated}
+        taps: Any = self.module.apply(variables, numerics.as_float32(image))
+        return taps[self.layer]
+
+    def prepared(self) -> "Tap":
+        """The same function, with all that depends on the weights alone worked out beforehand."""
+        return self.replace(evaluated=_evaluated(self))  # type: ignore[attr-defined]
+
+
+@jax.jit
+def _evaluated(tap: Tap) -> Any:
+    size = tap.preprocessing.size
+    image = jnp.zeros((size, size, 3), jnp.float32)
+    _, variables = tap.module.apply({"params": tap.params}, image, mutable=["evaluated"])
+    return variables.get("evaluated", {})
+
+
+@struct.dataclass
+class Encoder:
+    """A network, its weights, the image space it reads and, if trained here, its heads."""
+
+    params: Any
+    head_params: Any
+    pose_scale: PoseScale | None
+    module: nn.Module = struct.field(pytree_node=False)
+    preprocessing: Preprocessing = struct.field(pytree_node=False)
+    name: str = struct.field(pytree_node=False, default="")
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of the layers that can be inverted, from the image on."""
+        return self.module.taps
+
+    def tap(self, layer: str) -> Tap:
+        """The function to invert. InputError names the taps there are."""
+        if layer not in self.taps:
+            raise InputError(
+                f"no layer {layer!r} in encoder {self.name!r}; its taps are {', '.join(self.taps)}"
+            )
+        return Tap(self.params, self.module, layer, self.preprocessing)
+
+    def heads(self, first: Array, second: Array) -> HeadOutputs:
+        """Heads' outputs for two batches of fc5 descriptors [..., F]; pose still z-scored."""
+        if self.head_params is None:
+            raise InputError(f"encoder {self.name!r} has no heads")
+        pair = numerics.as_float32(first), numerics.as_float32(second)
+        outputs: Any = SiameseHeads().apply({"params": self.head_params}, *pair)
+        return outputs
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the encoder's parameters."""
+        return fingerprint(self.params)
+
+
+def init_params(module: nn.Module, key: Array, size: int = 100) -> tuple[Any, Any]:
+    """Random parameters of an encoder and of its heads, None where it has no fc5 to put them on."""
+
+    @jax.jit  # of the forward pass nothing is left then but the shapes
+    def init(key: Array) -> tuple[Any, Any]:
+        encoder_key, head_key = jax.random.split(key)
+        image = jnp.zeros((size, size, 3), jnp.float32)
+        taps, variables = module.init_with_output(encoder_key, image)
+        if "fc5" not in taps:
+            return variables["params"], None
+        head_variables = SiameseHeads().init(head_key, taps["fc5"], taps["fc5"])
+        return variables["params"], head_variables["params"]
+
+    return init(key)
+
+
+_BATCH = 16  # fixed, so that few images do not wait for many or for another program
+
+
+@jax.jit
+def _encode(tap: Tap, images: Array) -> Array:
+    return tap(images)
+
+
+def describe(tap: Tap, images: np.ndarray, space: Any) -> np.ndarray:
+    """[N, …] activations at a tap of uint8 RGB images [N, H, W, 3].
+
+    Raises InputError for images of another size than `space` says.
+    """
+    if images.shape[1:3] != (space.size, space.size):
+        size = "×".join(map(str, images.shape[1:3]))
+        raise InputError(
+            f"the encoder reads {space.size}×{space.size} pixels; the images are {size}"
+        )
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        rows = np.minimum(np.arange(start, start + _BATCH), len(images) - 1)
+        encoded = _encode(tap, space.to_network(images[rows]))
+        parts.append(np.asarray(encoded[: len(images) - start]))
+    return np.concatenate(parts)
