@@ -363,8 +363,8 @@ def test_pictures_go_with_images_that_can_be_read_no_more(encoder, folder, tmp_p
         size = path.stat().st_size
         if path.name in ("01.png", "08.png", "09.png", "10.png"):
             path.write_bytes(bytes(size))
-    for number in (0, 2):
-        sorted(out.glob("*.array_record-*"))[number].unlink()
+    for shard in sorted(out.glob("*.array_record-*"))[::2]:
+        shard.unlink()
     assert _invert(encoder, images, out, pictures=True).left_out == 4
     shown = {path.name[7:9] for path in (out / "images").iterdir()}
     assert (
@@ -457,7 +457,7 @@ def test_names_of_pictures_leave_room_for_what_is_added_while_they_are_written()
         "0.png", "1.png", "mean.png", "deviation.png"
     ]  # fmt: skip
     longest = max(len(f".{name}.999-of-1000.partial".encode()) for name in names)
-    assert 240 < longest <= 255
+    assert 230 < longest <= 255
     assert picture_names(7, "a b.png", 1) == ["000007_a_b.png.png"]
 
 
