@@ -10,14 +10,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.sharding import Mesh
 
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
-from posenet_jax.inversion import recipes
+from posenet_jax.inversion import encode_checks, recipes
 from posenet_jax.inversion.descent import Encode
 from posenet_jax.inversion.job_queues import Finished, Job, JobQueues
 from posenet_jax.inversion.recipes import Recipe
@@ -69,12 +68,13 @@ def invert(
     """Images whose descriptors are `targets` [N, …]; the recipe's numbers may be arrays [N].
 
     start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's. See `run`
-    for the other arguments. Raises InputError for targets that are empty, not finite or of another
-    shape than the encoder's descriptors, and for starts that are missing or not called for.
+    for the other arguments. Raises InputError for targets that are empty, not finite, no floating
+    numbers or of another shape than the encoder's descriptors, and for starts that are missing or
+    not called for.
     """
-    targets = np.asarray(targets)
-    _check_targets(encode, targets, space or _space(encode))
-    starts = _checked_starts(start, recipe, len(targets), space or _space(encode))
+    size = space or _space(encode)
+    targets = encode_checks.checked_targets(targets, encode_checks.descriptor_shape(encode, size))
+    starts = encode_checks.checked_starts(start, recipe, len(targets), size)
     columns = recipes.broadcast(recipe, len(targets))
     per_image = [jax.tree.map(lambda x, i=i: x[i], columns) for i in range(len(targets))]
     jobs = (
@@ -118,10 +118,12 @@ def run(
     """Inverts jobs, any number of them, and yields what became of each in their order.
 
     encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
-    `jax.tree_util.Partial`), its arrays are arguments of the compiled program; a plain function is
-    compiled in, and its identity decides whether a second call compiles again. If it has a method
-    `prepared`, as a `Tap` has, what that returns is used: what depends on the weights alone is
-    then worked out once, and not in every step.
+    `jax.tree_util.Partial`, an Equinox module), its arrays are arguments of the compiled program,
+    and whatever else it holds belongs to the program; a plain function is compiled in, and its
+    identity decides whether a second call compiles again. If it has a method `prepared`, as a `Tap`
+    has, what that returns is used: what depends on the weights alone is then worked out once, and
+    not in every step. The caller's configuration of JAX holds in it, but for `jax_debug_nans` and
+    `jax_debug_infs`: what is not finite ends with a status.
     recipe: its static choices hold for all jobs; its numbers for those without a recipe of their
     own.
     space: the images' size and colours; a `Tap` carries its own, and where nothing is said it is
@@ -135,6 +137,9 @@ def run(
     turn comes. With another number of slots, or in another slot, it is the same but for rounding,
     which hundreds of steps can make visible in single pixels. A job that stops being finite is
     begun once more, in the same slot, from another start.
+
+    Raises InputError where `encode` returns anything but one array of floating numbers, and for a
+    job whose target, start, recipe or index cannot be used, once those before it have been yielded.
     """
     space = space or _space(encode)
     mesh = mesh or _local_mesh()
@@ -142,14 +147,18 @@ def run(
     slots = slots or default_slots(devices)
     if slots % devices:
         raise InputError(f"{slots} slots do not divide over {devices} devices")
+    encode_checks.check_key(key)
+    expected = encode_checks.descriptor_shape(encode, space)
+    checked = encode_checks.CheckedJobs(jobs, expected, space, recipe)
     at_work = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
-    queues = JobQueues(jobs, slots)
+    queues = JobQueues(checked, slots)
     waiting: dict[int, Finished] = {}
     given = 0
     while True:
         room = max(_MOST_WAITING, 4 * slots) - (queues.taken - given)
         at_work.fill(queues.next_jobs(at_work.free, room))
         if len(at_work.free) == slots:
+            checked.refuse()
             return
         ended, steps = at_work.advance()
         if progress:
@@ -166,35 +175,3 @@ def _local_mesh() -> Mesh:
 
 def _space(encode: Encode) -> Preprocessing:
     return getattr(encode, "preprocessing", CUSTOMARY)
-
-
-def _check_targets(encode: Encode, targets: np.ndarray, space: Preprocessing) -> None:
-    image = jax.ShapeDtypeStruct((space.size, space.size, 3), jnp.float32)
-    expected = jax.eval_shape(encode, image).shape
-    if targets.ndim < 1 or targets.shape[0] == 0:
-        raise InputError("there are no targets to invert")
-    if targets.shape[1:] != expected:
-        raise InputError(
-            f"targets have shape {list(targets.shape)}; this encoder's descriptors need "
-            f"[N, {', '.join(map(str, expected))}]"
-        )
-    bad = np.flatnonzero(~np.isfinite(targets).reshape(len(targets), -1).all(1))
-    if bad.size:
-        raise InputError(f"targets {bad[:10].tolist()} hold values that are not finite")
-
-
-def _checked_starts(
-    start: Array | np.ndarray | None, recipe: Recipe, count: int, space: Preprocessing
-) -> np.ndarray | list[None]:
-    """[N, H, W, 3], or N times None."""
-    if (recipe.start == "image") != (start is not None):
-        wanted = "begins with images: give start" if start is None else "begins with noise alone"
-        raise InputError(f"recipe {recipe.name!r} {wanted}")
-    if start is None:
-        return [None] * count
-    if start.shape != (count, space.size, space.size, 3) or not np.isfinite(start).all():
-        raise InputError(
-            f"start must be finite, [{count}, {space.size}, {space.size}, 3]; received "
-            f"{list(start.shape)}"
-        )
-    return np.asarray(start, np.float32)

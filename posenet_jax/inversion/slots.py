@@ -18,6 +18,7 @@ from posenet_jax.inversion import recipes, slot_programs
 from posenet_jax.inversion.descent import Best, Encode, Status
 from posenet_jax.inversion.job_queues import Finished, Job
 from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.inversion.traced_functions import as_argument
 
 Array = jax.Array
 
@@ -36,7 +37,7 @@ class Slots:
         mesh: Mesh,
     ) -> None:
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._encode = jax.device_put(_prepared(encode), NamedSharding(mesh, PartitionSpec()))
+        self._encode = jax.device_put(as_argument(encode), NamedSharding(mesh, PartitionSpec()))
         self._recipe, self._key = recipe, key
         self._begin = functools.partial(slot_programs.begin, space=space, mesh=mesh)
         self._advance = functools.partial(slot_programs.advance, mesh=mesh, chunk=chunk)
@@ -152,14 +153,3 @@ def _finished(
         Status(int(status[slot])),
         starts,
     )
-
-
-def _prepared(encode: Encode) -> Any:
-    """What `jit` takes as an argument: a pytree as it is, a function wrapped.
-
-    A `Tap`, or whatever else has a method `prepared`, as that makes it: quick to call many times.
-    """
-    if hasattr(encode, "prepared"):
-        return encode.prepared()
-    plain = jax.tree_util.all_leaves([encode])
-    return jax.tree_util.Partial(encode) if plain else encode
