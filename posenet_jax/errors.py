@@ -32,6 +32,12 @@ class Collapsed(RuntimeError):
     """A training that can no longer come to anything; what was good before that is kept."""
 
 
+def one_line(error: BaseException, length: int = 300) -> str:
+    """The error's message on one line, cut where it is long: another library's may be anything."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
 def shown(path: str | Path) -> str:
     """The path as text that can be printed, also when its bytes are not valid UTF-8."""
     return os.fsencode(path).decode("utf-8", "replace")

@@ -5,7 +5,9 @@ A decoder belongs to one layer of one encoder, and remembers which: a file holds
 metadata, the encoder's fingerprint and preprocessing. Images are [N, H, W, 3] in network space.
 """
 
+import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from posenet_jax import numerics
 from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.encoders.weights import PRETRAINED
-from posenet_jax.errors import InputError
+from posenet_jax.errors import InputError, one_line, shown
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io.run_files import brief, parsed_json
 from posenet_jax.io.tensors import checked_tree, fingerprint, read_tensors, write_tensors
 
 Array = jax.Array
@@ -145,7 +148,14 @@ def decoder_for(encoder: Encoder, layer: str, name_or_path: str | Path | None = 
 
 def save_decoder(path: str | Path, decoder: Decoder, dtype: str = "float16") -> None:
     """Writes parameters, statistics and metadata as safetensors, whole or not at all."""
-    network = next(name for name, kind in NETWORKS.items() if kind is type(decoder.module))
+    kind = type(decoder.module)
+    network = next((name for name, own in NETWORKS.items() if own is kind), None)
+    # Where the axis of a training's devices was named, nothing else depends on it.
+    if network is None or NETWORKS[network]() != decoder.module.clone(axis_name=None):
+        raise InputError(
+            f"a decoder of {kind.__name__} is not written: load_decoder makes "
+            f"{', '.join(NETWORKS)} alone, as they are by default"
+        )
     metadata = {
         "network": network,
         "descriptor_shape": json.dumps(decoder.descriptor_shape),
@@ -176,15 +186,15 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
     tensors, metadata = read_tensors(path)
     try:
         module = NETWORKS[metadata["network"]]()
-        shape = tuple(int(side) for side in json.loads(metadata["descriptor_shape"]))
-        space = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
-        scale = jnp.asarray(float(metadata["descriptor_scale"]), jnp.float32)
-        noise = int(metadata.get("noise", "0"))
+        shape = _descriptor_shape(metadata)
+        noise = parsed_json(metadata.get("noise", "0"), range(2**31), "noise")
+        scale = _scale(metadata)
+        space = Preprocessing.from_json(parsed_json(metadata["preprocessing"]))
         origin = [metadata[key] for key in ("layer", "encoder", "encoder_fingerprint")]
+        expected = _variable_shapes(module, (*shape[:-1], shape[-1] + noise))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} has unusable metadata for a decoder: {error!r}") from error
-    read = jax.ShapeDtypeStruct((*shape[:-1], shape[-1] + noise), jnp.float32)
-    expected = jax.eval_shape(module.init, jax.random.key(0), read)
+        reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+        raise InputError(f"{shown(path)} has unusable metadata for a decoder: {reason}") from error
     return Decoder(
         variables=checked_tree(path, tensors, expected),
         descriptor_scale=scale,
@@ -197,3 +207,27 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
         noise=noise,
         name=path.stem,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _variable_shapes(module: Mirror, read: tuple[int, ...]) -> Any:
+    array = jax.ShapeDtypeStruct(read, jnp.float32)
+    return jax.eval_shape(module.init, jax.random.key(0), array)
+
+
+def _descriptor_shape(metadata: Mapping[str, str]) -> tuple[int, ...]:
+    """Of a vector, or of a 6×6 feature map."""
+    sides = [range(1, 2**31)]
+    shape = parsed_json(metadata["descriptor_shape"], sides, "descriptor_shape")
+    if len(shape) != 1 and (len(shape) != 3 or shape[:2] != [6, 6]):
+        raise ValueError(f"descriptor_shape must be [F] or [6, 6, C], not {brief(shape)}")
+    return tuple(shape)
+
+
+def _scale(metadata: Mapping[str, str]) -> Array:
+    scale = float(metadata["descriptor_scale"])
+    with np.errstate(over="ignore", under="ignore"):
+        single = np.float32(scale)
+    if not 0.0 < single < np.inf:
+        raise ValueError(f"descriptor_scale must be a positive number, not {scale}")
+    return jnp.asarray(single)

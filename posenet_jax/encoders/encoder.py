@@ -4,6 +4,7 @@
 `describe` applies one to many images.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -14,11 +15,14 @@ from flax import struct
 
 from posenet_jax import numerics
 from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads
-from posenet_jax.errors import InputError
+from posenet_jax.errors import InputError, one_line
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.tensors import fingerprint
 
 Array = jax.Array
+
+# Pixels: a file that says more is damaged, and layers are laid out pixel by pixel.
+LARGEST_SIDE = 8192
 
 
 @struct.dataclass(eq=False)
@@ -106,6 +110,22 @@ def init_params(module: nn.Module, key: Array, size: int = 100) -> tuple[Any, An
         return variables["params"], head_variables["params"]
 
     return init(key)
+
+
+@functools.lru_cache(maxsize=64)
+def parameter_shapes(module: nn.Module, size: int) -> tuple[Any, Any]:
+    """What `init_params` gives, as shapes. Raises InputError for images too small for the network,
+    or of more than `LARGEST_SIDE` pixels a side.
+    """
+    kind = type(module).__name__
+    if size > LARGEST_SIDE:
+        raise InputError(f"images of {size} pixels a side are more than the {LARGEST_SIDE} allowed")
+    try:
+        return jax.eval_shape(lambda: init_params(module, jax.random.key(0), size))
+    except Exception as error:  # each layer fails in its own way on what is left of the image
+        raise InputError(
+            f"a {kind} cannot read images of {size}×{size} pixels ({one_line(error)})"
+        ) from error
 
 
 _BATCH = 16  # fixed, so that few images do not wait for many or for another program

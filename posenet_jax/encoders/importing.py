@@ -7,8 +7,10 @@ groups divide the outputs in the same order: nothing but axes moves.
 """
 
 import importlib.util
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
+from posenet_jax.encoders.encoder import parameter_shapes
 from posenet_jax.encoders.imagenet import AlexNet, SqueezeNet
 from posenet_jax.errors import InputError
 from posenet_jax.io.array_pickle import read_arrays
@@ -46,6 +49,10 @@ _TORCHVISION: dict[type[nn.Module], dict[str, str]] = {
     },
 }
 
+# What PyTorch's wrappers call the network inside them: parallel, compiled, sharded, recomputed.
+_WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+_MOST_SHARED = 8  # parts; no network lies deeper in another
+
 _RGB_STD = (0.229, 0.224, 0.225)  # torchvision's, of values 0-1
 
 
@@ -59,7 +66,8 @@ def from_torch(
     """Parameters of `module` from a PyTorch `state_dict` of the same network, as NumPy arrays.
 
     Names are torchvision's for AlexNet and SqueezeNet (`features.0.weight`, …), and those of this
-    package for the others: `conv1.weight`, `conv1.bias`, …, `fc5.bias`.
+    package for the others: `conv1.weight`, `conv1.bias`, …, `fc5.bias`; see `unwrapped` for what
+    may stand before them.
     size: of the module's images, pixels. origin: what messages begin with.
     Raises InputError, naming the array, where one is missing, unknown, of another shape or not
     finite.
@@ -68,7 +76,26 @@ def from_torch(
     layers = _layers(module, size)
     prefixes = {layer: theirs.get(layer, layer.replace("/", ".")) for layer in layers}
     names = {layer: (f"{prefix}.weight", f"{prefix}.bias") for layer, prefix in prefixes.items()}
-    return _converted(origin, tensors, names, layers, "OIHW")
+    bare = unwrapped(tensors, frozenset(itertools.chain(*names.values())))
+    given = {bare[name]: array for name, array in tensors.items()}
+    return _converted(origin, given, names, layers, "OIHW")
+
+
+def unwrapped(names: Iterable[str], known: Set[str]) -> dict[str, str]:
+    """Each name of a `state_dict` without what wrappers of the network have put before its own.
+
+    Those are PyTorch's own, wherever they stand (`module.` of DataParallel, `_orig_mod.` of
+    compilation), and any first parts that all names share (`model.`, `backbone.`): as many as leave
+    the most names among the known ones, and none where that helps nothing.
+    """
+    parts = {name: [part for part in name.split(".") if part not in _WRAPPERS] for name in names}
+    if len(set(map(tuple, parts.values()))) < len(parts):  # two parameters would become one
+        parts = {name: name.split(".") for name in parts}
+    shared = os.path.commonprefix([own[:-1] for own in parts.values()])[:_MOST_SHARED]
+    cuts = [
+        {name: ".".join(own[cut:]) for name, own in parts.items()} for cut in range(len(shared) + 1)
+    ]
+    return max(cuts, key=lambda bare: len(known.intersection(bare.values())))
 
 
 def from_caffe(
@@ -101,9 +128,7 @@ def from_caffe(
 
 def _layers(module: nn.Module, size: int) -> dict[str, Shape]:
     """The shape of each layer's kernel, by its name with slashes."""
-    image = jax.ShapeDtypeStruct((size, size, 3), jnp.float32)
-    expected: Any = jax.eval_shape(module.init, jax.random.key(0), image)
-    flat = traverse_util.flatten_dict(expected["params"], sep="/")
+    flat = traverse_util.flatten_dict(parameter_shapes(module, size)[0], sep="/")
     return {
         name.removesuffix("/kernel"): array.shape
         for name, array in flat.items()
@@ -161,11 +186,12 @@ def _channels_last(weights: np.ndarray, channels: int) -> np.ndarray:
 
 def recognise(names: Iterable[str]) -> type[nn.Module] | None:
     """torchvision's network with most of these `state_dict` names; None where none has any."""
-    given = set(names)
-    common = {
-        kind: sum(f"{prefix}.weight" in given for prefix in prefixes.values()) / len(prefixes)
+    known = {
+        kind: frozenset(f"{prefix}.weight" for prefix in prefixes.values())
         for kind, prefixes in _TORCHVISION.items()
     }
+    given = frozenset(unwrapped(names, frozenset().union(*known.values())).values())
+    common = {kind: len(own & given) / len(own) for kind, own in known.items()}
     best = max(common, key=lambda kind: common[kind])
     return best if common[best] else None
 

@@ -6,7 +6,9 @@ they predict. Files are read without pickle; every shape is checked. A `state_di
 AlexNet or SqueezeNet 1.1, saved as safetensors, is known by its names.
 """
 
+import dataclasses
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from flax import linen as nn
 
 from posenet_jax import numerics
 from posenet_jax.encoders import imagenet, importing
-from posenet_jax.encoders.encoder import Encoder, init_params
+from posenet_jax.encoders.encoder import Encoder, init_params, parameter_shapes
 from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.encoders.streetnet import ARCHITECTURES
-from posenet_jax.errors import InputError
+from posenet_jax.errors import InputError, one_line, shown
 from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
-from posenet_jax.io.tensors import checked_tree, read_tensors, write_tensors
+from posenet_jax.io.run_files import brief, parsed_json
+from posenet_jax.io.tensors import check_tree, checked_tree, named, read_tensors, write_tensors
 
 Array = jax.Array
 
@@ -43,6 +46,7 @@ def random_encoder(
     """
     module = _architecture(architecture)()
     space = preprocessing or _image_space(architecture)
+    parameter_shapes(module, space.size)  # refuses images that are too small for it
     params, _ = init_params(module, numerics.seed_key(seed), space.size)
     return _headless(params, module, space, f"{architecture}-random-{seed}")
 
@@ -63,21 +67,61 @@ def _architecture(name: str) -> type[nn.Module]:
 
 
 def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> None:
-    """Writes parameters, heads and metadata as safetensors, whole or not at all."""
+    """Writes parameters, heads and metadata as safetensors, whole or not at all.
+
+    Raises InputError for an encoder that `load_encoder` could not make again from the file.
+    """
     tree = dict(encoder.params)
     if encoder.head_params is not None:
         tree["heads"] = encoder.head_params
-    architecture = next(k for k, v in ENCODERS.items() if v is type(encoder.module))
+    metadata = _metadata(encoder)
+    wanted = _wanted(encoder.module, encoder.preprocessing.size, encoder.head_params is not None)
+    check_tree(f"encoder {encoder.name!r}, not written", tree, wanted)
+    write_tensors(path, tree, metadata, dtype)
+
+
+def _metadata(encoder: Encoder) -> dict[str, str]:
+    """Of which `_assemble` makes the network again; InputError where it would be another."""
+    module, kind = encoder.module, type(encoder.module)
+    architecture = next((name for name, own in ENCODERS.items() if own is kind), None)
+    if architecture is None:
+        raise InputError(
+            f"a {kind.__name__} is not written: load_encoder makes {', '.join(ENCODERS)} alone, so "
+            "keep the parameters of another network by Orbax or flax.serialization"
+        )
     metadata = {
         "architecture": architecture,
         "preprocessing": json.dumps(encoder.preprocessing.to_json(), sort_keys=True),
     }
     if architecture in ARCHITECTURES:
-        metadata["descriptor_size"] = str(encoder.module.descriptor_size)
+        metadata["descriptor_size"] = str(module.descriptor_size)
+    again = _module(metadata)
+    if again != module:
+        fields = [field.name for field in dataclasses.fields(module)]
+        other = [name for name in fields if getattr(again, name) != getattr(module, name)]
+        given = ", ".join(f"{name}={brief(getattr(module, name))}" for name in other)
+        raise InputError(
+            f"a {kind.__name__} with {given} is not written: a file says its descriptor_size alone"
+        )
     if encoder.pose_scale is not None:
         scale = {k: np.asarray(v).tolist() for k, v in vars(encoder.pose_scale).items()}
         metadata["pose_scale"] = json.dumps(scale)
-    write_tensors(path, tree, metadata, dtype)
+    return metadata
+
+
+def _module(metadata: Mapping[str, str]) -> nn.Module:
+    architecture = metadata["architecture"]
+    kind = _architecture(architecture)
+    if architecture not in ARCHITECTURES:
+        return kind()
+    size = parsed_json(metadata["descriptor_size"], range(1, 2**31), "descriptor_size")
+    return kind(descriptor_size=size)
+
+
+def _wanted(module: nn.Module, size: int, has_heads: bool) -> dict[str, Any]:
+    """The shapes of what a file holds."""
+    params, heads = parameter_shapes(module, size)
+    return {**params, "heads": heads} if has_heads and heads is not None else dict(params)
 
 
 def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
@@ -138,19 +182,15 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
     if metadata.get("architecture") not in imagenet.ARCHITECTURES:
         needed.add("descriptor_size")
     if missing := needed - set(metadata):
-        raise InputError(f"{path} lacks the metadata {', '.join(sorted(missing))}")
+        raise InputError(_lacking(path, missing, tensors))
+    has_heads = any(name.startswith("heads/") for name in tensors)
     try:
-        kind, options = _architecture(metadata["architecture"]), {}
-        if "descriptor_size" in needed:
-            options["descriptor_size"] = int(metadata["descriptor_size"])
-        module = kind(**options)
-        preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
+        module = _module(metadata)
+        preprocessing = Preprocessing.from_json(parsed_json(metadata["preprocessing"]))
         scale = _pose_scale(metadata)
+        wanted = _wanted(module, preprocessing.size, has_heads)
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} has unusable metadata: {error}") from error
-    expected = jax.eval_shape(lambda: init_params(module, jax.random.key(0), preprocessing.size))
-    has_heads = expected[1] is not None and any(name.startswith("heads/") for name in tensors)
-    wanted = {**expected[0], "heads": expected[1]} if has_heads else dict(expected[0])
+        raise InputError(f"{shown(path)} has unusable metadata: {one_line(error)}") from error
     tree = checked_tree(path, tensors, wanted)
     return Encoder(
         head_params=tree.pop("heads", None),
@@ -162,8 +202,26 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
     )
 
 
-def _pose_scale(metadata: dict[str, str]) -> PoseScale | None:
+def _lacking(path: Path, missing: set[str], tensors: Iterable[str]) -> str:
+    """What is said of a file that is not an encoder's, or no longer is."""
+    names = ", ".join(map(named, sorted(tensors)[:3]))
+    holds = f"it holds {names}, ..." if names else "it holds no arrays"
+    return (
+        f"{shown(path)} lacks the metadata {', '.join(sorted(missing))} of an encoder that "
+        f"save_encoder wrote, and is no state_dict of torchvision's AlexNet or SqueezeNet ({holds})"
+    )
+
+
+_POSE_SCALE = {"mean": [float], "std": [float]}
+
+
+def _pose_scale(metadata: Mapping[str, str]) -> PoseScale | None:
     if "pose_scale" not in metadata:
         return None
-    record = json.loads(metadata["pose_scale"])
-    return PoseScale(**{k: jnp.asarray(v, jnp.float32) for k, v in record.items()})
+    record = parsed_json(metadata["pose_scale"], _POSE_SCALE, "pose_scale")
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        mean, std = (np.array(record[name], float).astype(np.float32) for name in ("mean", "std"))
+    fits = mean.shape == std.shape == (6,) and np.isfinite([mean, std]).all() and (std > 0).all()
+    if not fits:
+        raise ValueError(f"pose_scale must have six means and deviations, not {brief(record)}")
+    return PoseScale(mean=jnp.asarray(mean), std=jnp.asarray(std))

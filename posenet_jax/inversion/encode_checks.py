@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.errors import TracerArrayConversionError
 
-from posenet_jax.errors import InputError
+from posenet_jax.errors import InputError, one_line
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion.job_queues import Job
 from posenet_jax.inversion.recipes import Recipe
@@ -54,12 +54,6 @@ def descriptor_shape(phi: Any, space: Preprocessing) -> Shape:
 
 def _kind(value: Any) -> str:
     return type(value).__name__
-
-
-def one_line(error: BaseException, length: int = 300) -> str:
-    """The error's message on one line, cut where it is long."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _container(found: Any) -> str:

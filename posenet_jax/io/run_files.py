@@ -82,6 +82,20 @@ def _parsed(content: bytes) -> Any:
     return value
 
 
+def parsed_json(text: str, schema: Any = object, name: str = "") -> Any:
+    """The value of a JSON text that another file holds, as strictly as `read_json`.
+
+    Raises ValueError, also where it is not of the schema; `name` is what it calls the value.
+    """
+    try:
+        value = _parsed(text.encode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if fault := schema_fault(value, schema, name):
+        raise ValueError(fault)
+    return value
+
+
 def checksummed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON object with a checksum of itself, by which `read_json` notices a damaged digit."""
     return {**content, _CHECKSUM: checksum(content)}

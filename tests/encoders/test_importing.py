@@ -98,6 +98,59 @@ def test_alexnets_first_dense_layer_reads_channels_last():
     np.testing.assert_array_equal(params["fc8"]["bias"], given["classifier.6.bias"])
 
 
+WRAPPED = {
+    "DataParallel": "module.{}",
+    "torch.compile": "_orig_mod.{}",
+    "both": "_orig_mod.module.{}",
+    "Lightning": "model.{}",
+    "a backbone of another": "net.backbone.{}",
+}
+
+
+@pytest.mark.parametrize("form", WRAPPED.values(), ids=WRAPPED)
+def test_what_wrappers_put_before_all_names_is_left_out(tmp_path, form):
+    given = state_dict(SQUEEZENET)
+    expected = importing.from_torch(SqueezeNet(), given)
+    wrapped = {form.format(name): array for name, array in given.items()}
+    found = importing.from_torch(SqueezeNet(), wrapped)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    path = tmp_path / "wrapped.safetensors"
+    save_file(wrapped, path)
+    assert isinstance(load_encoder(path).module, SqueezeNet)
+
+
+def test_features_alone_may_be_parallel():
+    """As PyTorch's ImageNet example saves an AlexNet: `features.module.0.weight`."""
+    given = {"features.3.squeeze.weight": 1, "classifier.1.bias": 2}
+    inside = [name.replace("features.", "features.module.") for name in given]
+    assert list(importing.unwrapped(inside, set(given)).values()) == list(given)
+
+
+def test_names_without_a_wrapper_stay():
+    """Also where all share their beginning, or would become the same without a part of theirs."""
+    alone = ["features.0.weight", "features.0.bias"]
+    assert importing.unwrapped(alone, set(alone)) == {name: name for name in alone}
+    twice = ["a.weight", "module.a.weight"]
+    assert importing.unwrapped(twice, {"a.weight"}) == {name: name for name in twice}
+    ours = [f"encoder.{name}" for name in ("conv1.weight", "conv1.bias")]
+    known = {"conv1.weight", "conv1.bias"}
+    assert set(importing.unwrapped(ours, known).values()) == known
+    deep = ".".join(["a"] * 10_000)
+    assert importing.unwrapped([deep], known) == {deep: deep}
+    assert importing.unwrapped([], known) == {}
+
+
+def test_pytorchs_own_wrappers(torch):
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 4))
+    for wrapped in (
+        torch.nn.DataParallel(net),
+        torch.compile(net),
+        torch.nn.ModuleDict({"m": net}),
+    ):
+        names = importing.unwrapped(wrapped.state_dict(), set(net.state_dict()))
+        assert list(names.values()) == list(net.state_dict())
+
+
 @pytest.mark.parametrize("name", ["features.0.weight", "features.7.expand3x3.bias"])
 def test_what_is_wrong_in_a_file_is_named(tmp_path, name):
     path = tmp_path / "theirs.safetensors"

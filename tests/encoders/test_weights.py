@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from safetensors.numpy import load_file, save_file
 
 from posenet_jax.encoders import weights
@@ -15,7 +16,7 @@ from posenet_jax.encoders.encoder import Encoder, init_params
 from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.encoders.streetnet import Compact, StreetNet
 from posenet_jax.encoders.weights import load_encoder, random_encoder, save_encoder
-from posenet_jax.errors import InputError
+from posenet_jax.errors import InputError, OutputError
 from posenet_jax.images.preprocessing import Preprocessing
 
 SPACE = Preprocessing(means=(92.5, 101.25, 118.0), channel_order="RGB", size=101)
@@ -201,10 +202,89 @@ def test_a_failed_write_leaves_what_stood_there(saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError):
+    with pytest.raises(OutputError):
         save_encoder(saved, trained(), "float32")
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+
+
+# Networks that no file can bring back -----------------------------------------------------------
+
+
+class Foreign(nn.Module):
+    """Not ours, with taps as ours have them."""
+
+    taps = ("conv1",)
+
+    @nn.compact
+    def __call__(self, images):
+        return {"conv1": nn.Conv(4, (5, 5), name="conv1")(images)}
+
+
+class Derived(Compact):
+    """Ours but for what it computes: the file would say compact."""
+
+    def __call__(self, images):
+        return super().__call__(2.0 * images)
+
+
+def written(tmp_path, encoder, dtype="float16") -> str:
+    """The sentence with which it is not written."""
+    with pytest.raises(InputError) as caught:
+        save_encoder(tmp_path / "own.safetensors", encoder, dtype)
+    assert list(tmp_path.iterdir()) == []
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Foreign, Derived])
+def test_a_network_of_anothers_is_used_but_not_written(tmp_path, kind):
+    module = kind()
+    params, _ = init_params(module, jax.random.key(0), SPACE.size)
+    encoder = Encoder(params, None, None, module, SPACE, "own")
+    image = jnp.ones((SPACE.size, SPACE.size, 3))
+    assert np.isfinite(encoder.tap("conv1")(image)).all()
+    message = written(tmp_path, encoder)
+    assert f"a {kind.__name__} is not written: load_encoder makes streetnet, compact" in message
+    assert "Orbax or flax.serialization" in message
+
+
+def test_a_network_with_options_that_no_file_holds_is_not_written(tmp_path):
+    module = StreetNet(descriptor_size=64, lrn_alpha=0.4)
+    encoder = trained().replace(module=module, head_params=None, pose_scale=None)
+    assert "a StreetNet with lrn_alpha=0.4 is not written" in written(tmp_path, encoder)
+
+
+def test_parameters_of_other_images_or_another_network_are_not_written(tmp_path):
+    smaller = trained().replace(preprocessing=Preprocessing(means=(1.0, 2.0, 3.0), size=64))
+    assert "'trained', not written: fc5/kernel has shape" in written(tmp_path, smaller)
+    tiny = trained().replace(preprocessing=Preprocessing(means=(1.0, 2.0, 3.0), size=8))
+    assert "a Compact cannot read images of 8×8 pixels" in written(tmp_path, tiny)
+    params = {name: value for name, value in trained().params.items() if name != "conv2"}
+    assert "conv2/bias is missing" in written(tmp_path, trained().replace(params=params))
+
+
+def test_weights_are_written_as_floating_numbers(tmp_path):
+    assert "float16 or float32" in written(tmp_path, trained(), "int8")
+
+
+def test_what_is_written_with_any_size_is_read_again(tmp_path):
+    """A random encoder's parameters are those of its images."""
+    space = Preprocessing(means=(1.0, 2.0, 3.0), size=64)
+    encoder = random_encoder("compact", preprocessing=space)
+    assert encoder.tap("fc5")(jnp.zeros((64, 64, 3))).shape == (512,)
+    save_encoder(tmp_path / "small.safetensors", encoder, "float32")
+    assert load_encoder(tmp_path / "small.safetensors").fingerprint == encoder.fingerprint
+    with pytest.raises(InputError, match="cannot read images of 8×8 pixels"):
+        random_encoder("compact", preprocessing=dataclasses.replace(space, size=8))
+
+
+def test_a_file_of_neither_kind_says_what_it_holds(tmp_path):
+    path = tmp_path / "vit.safetensors"
+    save_file({f"blocks.{n}.attn": np.zeros(1, np.float32) for n in range(5)}, path)
+    message = refusal(path)
+    assert "lacks the metadata architecture, descriptor_size, preprocessing" in message
+    assert "(it holds blocks.0.attn, blocks.1.attn, blocks.2.attn, ...)" in message
 
 
 # Taps ------------------------------------------------------------------------------------------
