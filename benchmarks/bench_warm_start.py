@@ -21,7 +21,7 @@ from posenet_jax.data.sources import FolderImages
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders.encoder import Encoder, describe
 from posenet_jax.encoders.weights import load_encoder
-from posenet_jax.evaluation import reconstructions
+from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.images.image_list import list_images
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.recipes import Recipe
@@ -58,8 +58,9 @@ def measure(
     figures["relative_loss"] = float(np.median(found.relative_loss))
     pictures = np.asarray(space.to_image(found.image))
     judge = load_encoder("judge").tap("fc5")
-    measures = reconstructions.picture_measures(tap, targets, pictures, originals, judge)
-    for name in ("luminance_correlation", "judge_relative_loss", "spectral_deviation"):
+    names = ("luminance_correlation", "judge_relative_loss", "spectral_deviation")
+    measures = measured(Context(tap, targets, pictures, originals, judge), names)
+    for name in names:
         figures[name] = float(np.median(measures[name]))
     return figures
 

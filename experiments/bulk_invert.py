@@ -13,13 +13,11 @@ the run could not be made.
 """
 
 import array
-import collections
 import dataclasses
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 from tqdm import tqdm
 
@@ -30,6 +28,7 @@ from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
+from posenet_jax.evaluation import measures, results_table
 from posenet_jax.inversion.recipes import RECIPES
 from posenet_jax.io import files, provenance
 from posenet_jax.io.run_files import read_csv
@@ -93,18 +92,13 @@ def _judge() -> Encoder:
 
 
 def _summarise(table: Path) -> None:
-    """Medians of what results.csv holds."""
-    columns: dict[str, array.array] = collections.defaultdict(lambda: array.array("d"))
-    for row in read_csv(table, remedy="remove it and run the same command again"):
-        for name in row.cells:
-            if name.split("_")[-1] in _SHOWN:
-                columns[name].append(row.number(name))
-    print("median, and the value that 99 % do not exceed:")
-    for name, column in columns.items():
-        print(f"  {name:28}{np.nanmedian(column):8.4f}{np.nanpercentile(column, 99):8.4f}")
-
-
-_SHOWN = ("loss", "correlation", "deviation")
+    """Prints the measures that results.csv holds, beside the controls."""
+    names = "relative_loss", *measures.columns()
+    values: dict[str, array.array] = {name: array.array("d") for name in names}
+    for row in read_csv(table, names, remedy="remove it and run the same command again"):
+        for name, column in values.items():
+            column.append(row.number(name))
+    print(*results_table.summary(values), sep="\n")
 
 
 def main() -> int:

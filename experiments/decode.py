@@ -34,13 +34,14 @@ from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder, describe
 from posenet_jax.errors import InputError
-from posenet_jax.evaluation import image_sets, reconstructions
+from posenet_jax.evaluation import image_sets, results_table
+from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.images import contact_sheet
 from posenet_jax.inversion import recipes
 from posenet_jax.io import files, provenance
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.metrics import bootstrap_summary, kernel_distance
-from posenet_jax.reconstruction import reconstruct
+from posenet_jax.reconstruction import Reconstruction, figures, reconstruct
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
@@ -83,7 +84,7 @@ def _decoders(encoder: Encoder) -> list[decoding.Decoder]:
     return found
 
 
-def _inverted(encoder: Encoder, originals: np.ndarray) -> np.ndarray:
+def _inverted(encoder: Encoder, originals: np.ndarray) -> Reconstruction:
     recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
     work = len(originals) * recipe.steps
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
@@ -94,7 +95,7 @@ def _inverted(encoder: Encoder, originals: np.ndarray) -> np.ndarray:
             key=jax.random.key(_SEED.value),
             recipe=recipe,
             progress=bar.update,
-        ).image
+        )
 
 
 def main() -> int:
@@ -102,7 +103,9 @@ def main() -> int:
     encoder = weights.load_encoder(_ENCODER.value)
     decoders = _decoders(encoder)
     tap, space = encoder.tap(_LAYER.value), encoder.preprocessing
-    found = images.read_some(images.listed(_IMAGES.value, _OUT.value, _LIMIT.value), space)
+    listed = images.listed(_IMAGES.value, _OUT.value, _LIMIT.value)
+    found = images.read_some(listed, space)
+    positions = images.positions(listed, found)
     out = OutputFolder(_OUT.value, "decode", _files(decoders, found.names))
     originals = np.stack(found.images)
     targets = describe(tap, originals, space)
@@ -110,6 +113,7 @@ def main() -> int:
     pictures: dict[str, np.ndarray] = {}
     summary: dict[str, Any] = {}
     drawn: dict[str, np.ndarray] = {}
+    told: dict[str, list[dict[str, Any]]] = {}  # what an inversion says of itself
     for decoder in decoders:
         count = _DRAWS.value if decoder.noise else 1
         keys = jax.random.split(jax.random.key(_SEED.value), count)
@@ -119,21 +123,26 @@ def main() -> int:
             summary[decoder.name] = image_sets.draw_measures(draws, originals)
             drawn[decoder.name] = draws
     if _COMPARE.value:
-        pictures["inversion"], summary["inversion"] = _inverted(encoder, originals), {}
-    rows, psnr = [], {}
+        inverted = _inverted(encoder, originals)
+        pictures["inversion"], summary["inversion"] = inverted.image, {}
+        told["inversion"] = figures(inverted)
+    rows, psnr, nothing = [], {}, [{}] * len(originals)
+    near, far = (judge.tap("fc5"), judge.tap("conv4")) if judge else (None, None)
     for method, made in pictures.items():
-        measures = reconstructions.all_measures(
-            encoder, tap, targets, made, originals, judge.tap("fc5") if judge else None
-        )
+        measures = measured(Context(tap, targets, made, originals, near, encoder))
         psnr[method] = [f"{value:.1f} dB" for value in measures["psnr"][: _GRID.value]]
         summary[method] |= {name: bootstrap_summary(values) for name, values in measures.items()}
-        summary[method] |= image_sets.set_measures(
-            made, originals, judge.tap("conv4") if judge else None
-        )
+        summary[method] |= image_sets.set_measures(made, originals, far)
         rows += [
-            {"image": name, "layer": _LAYER.value, "method": method}
-            | {measure: values[row].item() for measure, values in measures.items()}
-            for row, name in enumerate(found.names)
+            results_table.line(
+                position=position,
+                image=listed.name(position),
+                layer=_LAYER.value,
+                method=method,
+                figures=told.get(method, nothing)[row]
+                | {name: values[row].item() for name, values in measures.items()},
+            )
+            for row, position in enumerate(positions)
         ]
     if judge and len(originals) > 3:
         known = image_sets.features(judge.tap("conv4"), originals)

@@ -10,6 +10,7 @@ Exit code: 0; 1 if some images could not be read or written (they are named, the
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
+from posenet_jax.evaluation import results_table
 from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.inversion.descent import Status
 from posenet_jax.inversion.recipes import RECIPES, Recipe
@@ -55,11 +57,22 @@ _SLOTS = flags.DEFINE_integer(
 )
 
 
-def _load_images(encoder: Encoder) -> tuple[np.ndarray, list[str], int]:
-    """(uint8 [N, H, W, 3], names, how many could not be read)."""
+class _Images(NamedTuple):
+    """N images that could be read."""
+
+    pixels: np.ndarray  # [N, H, W, 3] uint8 RGB
+    names: list[str]  # of their pictures
+    positions: list[int]  # in the list of files
+    paths: list[str]  # below the folder: names in results.csv
+    left_out: int
+
+
+def _load_images(encoder: Encoder) -> _Images:
     files = images.listed(_IMAGES.value, _OUT.value, _LIMIT.value)
     found = images.read_some(files, encoder.preprocessing)
-    return np.stack(found.images), found.names, len(found.failures)
+    positions = images.positions(files, found)
+    paths = [files.name(position) for position in positions]
+    return _Images(np.stack(found.images), found.names, positions, paths, len(found.failures))
 
 
 def _decoders(encoder: Encoder, recipe: Recipe) -> dict[str, decoding.Decoder | None]:
@@ -94,27 +107,27 @@ def _picture(name: str, layer: str) -> str:
     return f"images/{name}.{layer}.png" if len(_LAYERS.value) > 1 else f"images/{name}.png"
 
 
-def _write(out: OutputFolder, originals, names, layers, record: dict) -> str:
+def _write(out: OutputFolder, originals: _Images, layers, record: dict) -> str:
     """Writes table and record first, for their room, and names them last, when all is there."""
     out.begin()
     rows = [
         row
         for layer, made in layers.items()
         for row in reconstruction.table(
-            made, names, layer=layer, recipe=_RECIPE.value, seed=_SEED.value
+            made, originals.paths, layer=layer, positions=originals.positions
         )
     ]
     write_csv(out.held("results.csv"), rows)
     out.write_record(run_record(flags.FLAGS.flag_values_dict(), record))
     for layer, made in layers.items():
-        for name, picture in zip(names, made.image, strict=True):
+        for name, picture in zip(originals.names, made.image, strict=True):
             with out.spared():
                 write_png(out.path / _picture(name, layer), picture)
     labels = {
         layer: [f"{value:.3f}" for value in made.result.relative_loss]
         for layer, made in layers.items()
     }
-    columns = {"original": originals} | {layer: made.image for layer, made in layers.items()}
+    columns = {"original": originals.pixels} | {layer: made.image for layer, made in layers.items()}
     title = f"{_ENCODER.value}, {_RECIPE.value}: relative loss under each reconstruction"
     with out.spared():
         image_grid(out.path / "grid.png", columns, cell_labels=labels, title=title)
@@ -122,16 +135,13 @@ def _write(out: OutputFolder, originals, names, layers, record: dict) -> str:
 
 
 def _summarise(layers: dict[str, reconstruction.Reconstruction]) -> None:
-    """Medians of both axes, each beside what a wrong image of the same run scores."""
-    print("layer images  relative loss (other image)  luminance correlation (other image); medians")
+    """Prints what became of the inversions, and their measures beside the controls."""
     for layer, made in layers.items():
-        loss, seen = made.result.relative_loss, made.luminance_correlation
-        fidelity = f"{np.median(loss):.4f}, worst {np.max(loss):.4f} "
-        fidelity += f"({np.median(made.other_relative_loss):.3f})"
-        visibility = f"{np.median(seen):.3f} ({np.median(made.other_luminance_correlation):.3f})"
         counts = {s.sentence: int(np.sum(made.result.status == s)) for s in Status}
         status = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        print(f"{layer:6}{len(loss):7}  {fidelity:29}{visibility:16}{status}")
+        print(f"{layer}, {len(made.image)} images: {status}")
+        values = {"relative_loss": made.result.relative_loss} | made.measures
+        print(*results_table.summary(values), sep="\n")
 
 
 def main() -> int:
@@ -145,15 +155,19 @@ def main() -> int:
             raise InputError(f"--steps must be at least 1, received {_STEPS.value}")
         recipe = dataclasses.replace(recipe, steps=_STEPS.value)
     decoders = _decoders(encoder, recipe)
-    originals, names, failures = _load_images(encoder)
-    pictures = [_picture(name, layer) for layer in decoders for name in names]
+    originals = _load_images(encoder)
+    pictures = [_picture(name, layer) for layer in decoders for name in originals.names]
     out = OutputFolder(_OUT.value, "invert", ["grid.png", "results.csv", *pictures])
-    layers = _reconstruct_layers(encoder, originals, recipe, decoders)
-    record = {"encoder": encoder.name, "weights": encoder.fingerprint, "images_left_out": failures}
-    missing = _write(out, originals, names, layers, record)
+    layers = _reconstruct_layers(encoder, originals.pixels, recipe, decoders)
+    record = {
+        "encoder": encoder.name,
+        "weights": encoder.fingerprint,
+        "images_left_out": originals.left_out,
+    }
+    missing = _write(out, originals, layers, record)
     _summarise(layers)
     print(f"wrote {out.path}/grid.png, results.csv, run.json and images/{missing}")
-    return 1 if failures or out.failures else 0
+    return 1 if originals.left_out or out.failures else 0
 
 
 if __name__ == "__main__":

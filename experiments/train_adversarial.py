@@ -23,7 +23,7 @@ from posenet_jax.encoders.encoder import Tap
 from posenet_jax.errors import Collapsed
 from posenet_jax.evaluation import decoder_evaluation, image_sets
 from posenet_jax.evaluation.decoder_evaluation import ImageSet
-from posenet_jax.evaluation.reconstructions import picture_measures
+from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.report.decoder_plots import health_figure
 from posenet_jax.training import decoder_training
 from posenet_jax.training.adversarial import Game
@@ -107,9 +107,8 @@ def main() -> int:
     def figures(decoder: decoding.Decoder, images: ImageSet) -> dict[str, float]:
         draws = np.stack([decoder_evaluation.pictures(decoder, images, draw) for draw in (0, 1)])
         pictures = draws[0]
-        found = picture_measures(
-            data.tap, images.descriptors, pictures, images.images, judge.tap("fc5")
-        )
+        context = Context(data.tap, images.descriptors, pictures, images.images, judge.tap("fc5"))
+        found = measured(context, ("picture_relative_loss", "judge_relative_loss"))
         return {
             "relative_loss": float(found["picture_relative_loss"].mean()),
             "judge_relative_loss": float(found["judge_relative_loss"].mean()),

@@ -12,7 +12,8 @@ from flax import struct
 
 from posenet_jax.decoders.decoding import Decoder, decode
 from posenet_jax.encoders.encoder import Encoder, describe
-from posenet_jax.evaluation.reconstructions import picture_measures
+from posenet_jax.evaluation import results_table
+from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.inversion import engine
 from posenet_jax.inversion.descent import Status
 from posenet_jax.inversion.recipes import Recipe
@@ -22,17 +23,17 @@ Array = jax.Array
 
 @struct.dataclass
 class Reconstruction:
-    """One entry an image."""
+    """One entry an image. Each measure is an attribute too: `reconstruction.luminance_rank`."""
 
     image: np.ndarray  # [N, H, W, 3] uint8 RGB
     result: engine.Result
-    picture_relative_loss: np.ndarray  # [N] eq. 3 of the uint8 picture, encoded anew
-    luminance_correlation: np.ndarray  # [N] with its own original
-    luminance_rank: np.ndarray  # [N] of its original among all, by that correlation; 1 is best
-    other_relative_loss: np.ndarray  # [N] control: its target against the other images', mean
-    spectral_deviation: np.ndarray  # [N] of the picture, octaves: 0 would be 1/f²
-    original_spectral_deviation: np.ndarray  # [N] control: of its original
-    other_luminance_correlation: np.ndarray  # [N] control: with the other originals, mean
+    measures: dict[str, np.ndarray]  # [N] each, of `evaluation.measures`, controls among them
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        try:
+            return self.__dict__["measures"][name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
 
 
 def reconstruct(
@@ -63,9 +64,25 @@ def reconstruct(
         progress=progress,
     )
     pictures = np.asarray(space.to_image(result.image))
-    return Reconstruction(
-        image=pictures, result=result, **picture_measures(tap, targets, pictures, originals)
-    )
+    context = Context(tap, targets, pictures, originals, encoder=encoder)
+    return Reconstruction(image=pictures, result=result, measures=measured(context))
+
+
+def figures(reconstruction: Reconstruction) -> list[dict[str, Any]]:
+    """Returns numbers and status of each image, by the columns of results.csv."""
+    result = reconstruction.result
+    return [
+        {
+            "steps": int(result.steps[i]),
+            "starts": int(result.starts[i]),
+            "status": Status(int(result.status[i])).sentence,
+            "loss": float(result.loss[i]),
+            "relative_loss": float(result.relative_loss[i]),
+            "descriptor_error": float(result.descriptor_error[i]),
+        }
+        | {name: values[i].item() for name, values in reconstruction.measures.items()}
+        for i in range(len(reconstruction.image))
+    ]
 
 
 def table(
@@ -73,28 +90,14 @@ def table(
     names: Sequence[str],
     *,
     layer: str,
-    recipe: str,
-    seed: int,
+    positions: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row an image for results.csv."""
-    result = reconstruction.result
+    """Returns a line of results.csv for each image.
+
+    positions: of the images in the list that they were read from; None: none was left out.
+    """
+    numbers = range(len(names)) if positions is None else positions
     return [
-        {
-            "image": name,
-            "layer": layer,
-            "recipe": recipe,
-            "seed": seed,
-            "steps": int(result.steps[i]),
-            "status": Status(int(result.status[i])).sentence,
-            "relative_loss": float(result.relative_loss[i]),
-            "descriptor_error": float(result.descriptor_error[i]),
-            "picture_relative_loss": float(reconstruction.picture_relative_loss[i]),
-            "luminance_correlation": float(reconstruction.luminance_correlation[i]),
-            "luminance_rank": int(reconstruction.luminance_rank[i]),
-            "other_relative_loss": float(reconstruction.other_relative_loss[i]),
-            "other_luminance_correlation": float(reconstruction.other_luminance_correlation[i]),
-            "spectral_deviation": float(reconstruction.spectral_deviation[i]),
-            "original_spectral_deviation": float(reconstruction.original_spectral_deviation[i]),
-        }
-        for i, name in enumerate(names)
+        results_table.line(position=position, image=name, layer=layer, figures=found)
+        for position, name, found in zip(numbers, names, figures(reconstruction), strict=True)
     ]

@@ -21,7 +21,7 @@ from posenet_jax.decoders.decoding import Decoder
 from posenet_jax.decoders.networks import Mirror
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder, describe
-from posenet_jax.evaluation import reconstructions
+from posenet_jax.evaluation import measures
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.slots import Job
@@ -161,9 +161,8 @@ def reconstructed(_):
     made = reconstruction.reconstruct(encoder(), "fc5", IMAGES, key=key(), recipe=recipe)
     tap = encoder().tap("fc5")
     seen = describe(tap, IMAGES, SPACE)
-    same = reconstructions.all_measures(
-        encoder(), tap, seen, IMAGES, IMAGES, judge
-    )  # infinite PSNR
+    context = measures.Context(tap, seen, IMAGES, IMAGES, judge, encoder())
+    same = measures.measured(context)  # infinite PSNR
     return {**vars(made), "result": vars(made.result)}, same
 
 

@@ -62,6 +62,12 @@ def read_some(files: ImageList, space: Preprocessing) -> image_files.ImageSet:
     return found
 
 
+def positions(files: ImageList, found: image_files.ImageSet) -> list[int]:
+    """Returns where in the list each image stands that could be read."""
+    numbers = {name: i for i, name in enumerate(image_files.unique_names(list(files)))}
+    return [numbers[name] for name in found.names]
+
+
 def facade_atlases(
     facades: str | None, key: jax.Array, mesh: Mesh, output: str
 ) -> tuple[scenes.Atlas, scenes.Atlas, list[ImageError]]:

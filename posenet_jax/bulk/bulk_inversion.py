@@ -30,6 +30,7 @@ from posenet_jax.data.traces import TracedSource
 from posenet_jax.decoders.decoding import Decoder, decode
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
+from posenet_jax.evaluation import results_table
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.job_queues import Finished, Job
 from posenet_jax.inversion.recipes import Recipe
@@ -152,7 +153,9 @@ def invert_all(
         else:
             described = cast(Descriptors, source)
             batches = inversion_batches.extracted(described, plan, pending)
-        write = functools.partial(_write_shard, shards, plan, tap, judge_tap, config, traced)
+        write = functools.partial(
+            _write_shard, shards, plan, encoder, tap, judge_tap, config, traced
+        )
         new = 0
         with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
             writing: Future[None] | None = None
@@ -283,6 +286,7 @@ def _pending(
 def _write_shard(
     folder: ShardFolder,
     plan: ShardPlan,
+    encoder: Encoder,
     tap: Tap,
     judge: Tap | None,
     config: BulkConfig,
@@ -290,19 +294,22 @@ def _write_shard(
     shard: _Shard,
 ) -> None:
     """Measures a shard's inversions and writes them, its record last."""
-    images = measured_images(tap, judge, shard.entries, shard.made) if shard.entries else []
+    images: list[InvertedImage] = []
+    if shard.entries:
+        images = measured_images(encoder, tap, judge, shard.entries, shard.made)
     if config.pictures:
         _remove_pictures(folder, plan, shard, config.restarts)
         for name, content in itertools.chain(*map(reconstruction_shards.picture_files, images)):
             folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
     traces = source.take(plan.positions(shard.number)) if source else None
-    _write_images(folder, plan, shard.number, images, shard.left_out, traces)
+    _write_images(folder, plan, shard.number, tap.layer, images, shard.left_out, traces)
 
 
 def _write_images(
     folder: ShardFolder,
     plan: ShardPlan,
     number: int,
+    layer: str,
     images: list[InvertedImage],
     left_out: list[Failure],
     traces: np.ndarray | None = None,
@@ -311,14 +318,28 @@ def _write_images(
     file = shard_file(number, plan.shards)
     facts: dict[str, Any] = {"left_out": left_out}
     if images:
-        rows = reconstruction_shards.table_rows(images)
-        table = files.csv_text(rows).encode()
+        table = files.csv_text(_table_rows(layer, images)).encode()
         folder.write_file(table_file(file), functools.partial(Path.write_bytes, data=table))
         first = images[0].figures[0]
         facts["table_sha256"] = file_sha256(folder.path / table_file(file))
         facts["figures"] = {name: type(value).__name__ for name, value in first.items()}
     write = functools.partial(reconstruction_shards.write_shard, images=images)
     folder.write_shard(file, write, len(images), facts, traces)
+
+
+def _table_rows(layer: str, images: Iterable[InvertedImage]) -> list[dict[str, Any]]:
+    """Returns a line of results.csv for each image and restart."""
+    return [
+        results_table.line(
+            position=image.position,
+            image=image.name,
+            layer=layer,
+            restart=restart,
+            figures=figures,
+        )
+        for image in images
+        for restart, figures in enumerate(image.figures)
+    ]
 
 
 def _remove_pictures(folder: ShardFolder, plan: ShardPlan, shard: _Shard, restarts: int) -> None:
@@ -342,13 +363,29 @@ def _finish(folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new:
     if not pending:
         tables = [folder.path / table_file(record["file"]) for record in filled]
         folder.write_file(
-            "results.csv", functools.partial(reconstruction_shards.join_tables, tables)
+            "results.csv",
+            functools.partial(
+                reconstruction_shards.join_tables,
+                tables,
+                columns=results_table.header(),
+                absent={"layer": identity["layer"]},
+            ),
         )
         size = identity["preprocessing"]["size"]
-        features = reconstruction_shards.features(size, identity["restarts"], filled[0]["figures"])
+        features = reconstruction_shards.features(size, identity["restarts"], _common(filled))
         reconstruction_shards.write_tfds_metadata(folder.path, records, features)
         folder.write_manifest(identity | {"inverted": inverted, "left_out": left_out}, records)
     return Summary(plan.images, inverted, len(left_out), not pending, new)
+
+
+def _common(records: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Returns the figures, and their types, that all shards have: of measures added since, none."""
+    first, *others = (record["figures"] for record in records)
+    return {
+        name: kind
+        for name, kind in first.items()
+        if all(figures.get(name) == kind for figures in others)
+    }
 
 
 def _identity(

@@ -1,20 +1,24 @@
-"""What became of the images of a bulk inversion: their pictures, and how near these come."""
+"""Pictures and figures of the images of a bulk inversion."""
 
 from typing import Any
 
 import numpy as np
 
 from posenet_jax.bulk.inversion_batches import Entry
-from posenet_jax.encoders.encoder import Tap
-from posenet_jax.evaluation import reconstructions
+from posenet_jax.encoders.encoder import Encoder, Tap
+from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.inversion.job_queues import Finished
 from posenet_jax.shards.reconstruction_shards import InvertedImage
 
 
 def measured_images(
-    tap: Tap, judge: Tap | None, entries: list[Entry], made: list[list[Finished]]
+    encoder: Encoder,
+    tap: Tap,
+    judge: Tap | None,
+    entries: list[Entry],
+    made: list[list[Finished]],
 ) -> list[InvertedImage]:
-    """Each entry's pictures and figures; `made` has its inversions, one a restart."""
+    """Returns each entry's pictures and figures. made: its inversions, one a restart."""
     restarts = len(made[0])
     iterates = np.stack([[one.image for one in results] for results in made])  # [n, R, H, W, 3]
     pictures = np.asarray(tap.preprocessing.to_image(iterates))
@@ -22,8 +26,8 @@ def measured_images(
     seen = [entry.original for entry in entries if entry.original is not None]
     originals = np.stack(seen) if seen else None
     # Restart by restart: so are the others, with which each is compared, other images.
-    measured = [
-        reconstructions.picture_measures(tap, targets, pictures[:, restart], originals, judge)
+    found = [
+        measured(Context(tap, targets, pictures[:, restart], originals, judge, encoder))
         for restart in range(restarts)
     ]
     return [
@@ -33,7 +37,7 @@ def measured_images(
             pictures[row],
             [
                 _figures(made[row][restart])
-                | {name: values[row].item() for name, values in measured[restart].items()}
+                | {name: values[row].item() for name, values in found[restart].items()}
                 for restart in range(restarts)
             ],
         )

@@ -40,6 +40,7 @@ class Result:
     descriptor_error: np.ndarray  # [N] ‖φ - φ0‖ / ‖φ0‖
     steps: np.ndarray  # [N] int32
     status: np.ndarray  # [N] int32, a Status
+    starts: np.ndarray  # [N] int32, 2 where the first was not finite
 
 
 def default_chunk() -> int:
@@ -99,7 +100,7 @@ def invert(
     finished = list(done)
     names = [field.name for field in dataclasses.fields(Result)]
     found = {name: np.stack([getattr(one, name) for one in finished]) for name in names}
-    whole = {name: found[name].astype(np.int32) for name in ("steps", "status")}
+    whole = {name: found[name].astype(np.int32) for name in ("steps", "status", "starts")}
     return Result(**found | whole)
 
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from posenet_jax import metrics
 from posenet_jax.analysis import sensitivity as profile
 from posenet_jax.analysis import surgery as operating
 from posenet_jax.encoders.encoder import Encoder, describe
-from posenet_jax.evaluation import decoder_evaluation, reconstructions
+from posenet_jax.evaluation import decoder_evaluation, measures
 from posenet_jax.images import contact_sheet
 from posenet_jax.inversion import recipes
 from posenet_jax.inversion.recipes import Recipe
@@ -125,21 +124,10 @@ def _measures(
 ) -> dict[str, np.ndarray]:
     tap = encoder.tap(layer)
     targets = describe(tap, originals, encoder.preprocessing)
-    found = reconstructions.all_measures(
-        encoder, tap, targets, pictures, originals, judge.tap("fc5")
-    )
+    context = measures.Context(tap, targets, pictures, originals, judge.tap("fc5"), encoder)
+    found = measures.measured(context)
     found["relative_loss"] = found["picture_relative_loss"]
-    found["chance_rank"] = np.full(len(originals), (len(originals) + 1) / 2)
-    found["other_psnr"] = _other_psnr(pictures, originals)
     return found
-
-
-def _other_psnr(pictures: np.ndarray, originals: np.ndarray) -> np.ndarray:
-    """[N] of each picture with the next original; NaN where there is no other."""
-    if len(pictures) == 1:
-        return np.full(1, np.nan)
-    others = jnp.asarray(np.roll(originals, -1, axis=0))
-    return np.asarray(jax.vmap(metrics.psnr)(jnp.asarray(pictures), others))
 
 
 def samples(out: Path, images: np.ndarray) -> Section:

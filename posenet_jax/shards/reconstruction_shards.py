@@ -5,6 +5,7 @@ tables/, a CSV file with a line for each of the image's R restarts.
 `tfds.builder_from_directory(FOLDER).as_data_source("images")` gives the examples.
 """
 
+import csv
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,10 +16,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from posenet_jax.io.files import png
+from posenet_jax.io.run_files import read_csv
 from posenet_jax.shards import record_files
 
 _DATASET, _SPLIT = "inversions", "images"
 _TABLES = "tables"
+_AGAIN = "remove it and run the same command again"
 _LONGEST_NAME = 200  # bytes
 
 
@@ -98,24 +101,30 @@ def write_tfds_metadata(
     record_files.write_metadata(folder, _DATASET, _SPLIT, features, shards, description)
 
 
-def table_rows(images: Iterable[InvertedImage]) -> list[dict[str, Any]]:
-    """A line for each image and restart."""
-    return [
-        {"position": image.position, "image": image.name, "restart": restart, **figures}
-        for image in images
-        for restart, figures in enumerate(image.figures)
-    ]
+def join_tables(
+    tables: Iterable[Path],
+    path: Path,
+    *,
+    columns: Sequence[str],
+    absent: Mapping[str, str],
+) -> None:
+    """Writes the lines of several tables under one header, with few of them in memory.
 
-
-def join_tables(tables: Iterable[Path], path: Path) -> None:
-    """Writes the lines of several tables under one header, with few of them in memory."""
-    with open(path, "wb") as joined:
-        for number, table in enumerate(tables):
-            with open(table, "rb") as file:
-                header = file.readline()
-                if not number:
-                    joined.write(header)
-                shutil.copyfileobj(file, joined)
+    A table of an earlier version, whose columns are others, is rewritten: cells of columns that it
+    lacks are those of `absent`, or empty. Raises InputError where one is no table.
+    """
+    with open(path, "w", encoding="utf-8", newline="") as joined:
+        lines = csv.writer(joined, lineterminator="\n")
+        lines.writerow(columns)
+        for table in tables:
+            with open(table, encoding="utf-8", newline="") as file:
+                same = next(csv.reader([file.readline()]), None) == list(columns)
+                if same:
+                    shutil.copyfileobj(file, joined)
+            if not same:
+                for row in read_csv(table, remedy=_AGAIN):
+                    cells = {**absent, **row.cells}
+                    lines.writerow([cells.get(name, "") for name in columns])
 
 
 def picture_files(image: InvertedImage) -> Iterator[tuple[str, bytes]]:

@@ -16,7 +16,7 @@ from posenet_jax.bulk.search import STAGES, Range
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import describe
-from posenet_jax.evaluation import reconstructions
+from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.inversion import engine, recipes
 
 
@@ -138,9 +138,7 @@ def test_a_trial_is_an_inversion_with_its_own_recipe(photographs, tmp_path):
         done = engine.run(tap, jobs, key=jax.random.key(0), recipe=recipe, slots=4)
         iterates = np.stack([one.image for one in done])
         pictures = np.asarray(space.to_image(iterates))
-        found = reconstructions.picture_measures(
-            tap, targets, pictures, originals, judge.tap("fc5")
-        )
+        found = measured(Context(tap, targets, pictures, originals, judge.tap("fc5")))
         for name in ("picture_relative_loss", "judge_relative_loss", "spectral_deviation"):
             # Rounding of targets in another batch, which Adam makes larger in a few steps.
             expected = pytest.approx(found[name].mean(), rel=0.05)

@@ -133,7 +133,7 @@ def test_decodes_with_every_measure(images, trained, tmp_path):
     run = _run("decode", *flags)
     assert run.returncode == 1 and "bad.jpg" in run.stderr
     rows = _table(tmp_path / "results.csv")
-    assert [row["image"] for row in rows] == [str(number) for number in range(COUNT)]
+    assert [row["image"] for row in rows] == [f"{number}.jpg" for number in range(COUNT)]
     written = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert written == set(json.loads((tmp_path / "run.json").read_text())["files"])
     summary = json.loads((tmp_path / "metrics.json").read_text())["methods"]["decoder"]

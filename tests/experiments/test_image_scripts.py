@@ -55,7 +55,7 @@ def test_a_second_run_does_not_invert_the_pictures_of_the_first(folder):
     before = (out / "results.csv").read_bytes()
     second = script_process.run("invert", *flags)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert [row["image"] for row in rows(out / "results.csv")] == ["a", "b"]
+    assert [row["image"] for row in rows(out / "results.csv")] == ["a.png", "more/b.jfif"]
     assert (out / "results.csv").read_bytes() == before
     assert first.stderr.count("left out") == 1 and KINDS in first.stderr
     assert f"left out 3 images in the output folder {out}" in second.stderr

@@ -1,0 +1,162 @@
+"""Measures of pictures against SciPy, the heads asked one by one, and the registry."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
+from scipy.special import expit
+
+from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import describe
+from posenet_jax.evaluation import measures, results_table
+from posenet_jax.evaluation.measures import Context
+
+COUNT = 5
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return weights.load_encoder("compact")
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Originals; pictures like them but for the last, which is like the first original."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(40, 216, (COUNT, 5, 5, 3))
+    originals = np.kron(coarse, np.ones((1, 20, 20, 1))).astype(np.uint8)
+    pictures = originals[[0, 1, 2, 3, 0]].astype(int) + rng.integers(-9, 10, originals.shape)
+    return originals, pictures.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def found(encoder, images):
+    originals, pictures = images
+    tap = encoder.tap("conv4")
+    targets = describe(tap, originals, encoder.preprocessing)
+    return measures.measured(Context(tap, targets, pictures, originals, encoder=encoder))
+
+
+def _flat(encoder, layer, images):
+    seen = describe(encoder.tap(layer), images, encoder.preprocessing)
+    return seen.reshape((COUNT, -1)).astype(np.float64)
+
+
+def test_ranks_are_those_of_scipys_distances(found, encoder, images):
+    originals, pictures = images
+    distances = cdist(_flat(encoder, "conv4", pictures), _flat(encoder, "conv4", originals))
+    ranks = [1 + np.sum(np.delete(row, i) < row[i]) for i, row in enumerate(distances)]
+    np.testing.assert_array_equal(found["descriptor_rank"], ranks)
+    np.testing.assert_array_equal(found["recall_at_1"], np.array(ranks) == 1)
+    assert found["recall_at_1"].tolist() == [1, 1, 1, 1, 0]
+
+
+def test_heads_are_asked_about_picture_and_original(found, encoder, images):
+    originals, pictures = (_flat(encoder, "fc5", x).astype(np.float32) for x in images)
+    scale = encoder.pose_scale
+
+    def pose(first, second):
+        said = np.asarray(encoder.heads(first, second).pose, np.float64)
+        yaw, pitch, roll = (said * np.asarray(scale.std) + np.asarray(scale.mean))[:3]
+        return Rotation.from_euler("YXZ", [yaw, pitch, roll])
+
+    for i in range(COUNT):
+        following = originals[(i + 1) % COUNT]
+        truth = pose(originals[i], following)
+        for name, first in (("", pictures[i]), ("other_", originals[(i + 2) % COUNT])):
+            angle = np.degrees((truth.inv() * pose(first, following)).magnitude())
+            assert found[f"{name}pose_disagreement"][i] == pytest.approx(angle, abs=0.05)
+        for name, second in (("", pictures[i]), ("other_", pictures[(i + 1) % COUNT])):
+            logit = float(encoder.heads(originals[i], second).match)
+            assert found[f"{name}match_probability"][i] == pytest.approx(expit(logit), abs=1e-3)
+
+
+def test_pixels_are_compared_as_they_are(found, images):
+    originals, pictures = (x.astype(np.float64) / 255.0 for x in images)
+    error = np.square(originals - pictures).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(found["mean_squared_error"], error, rtol=1e-4)
+    np.testing.assert_allclose(found["psnr"], -10 * np.log10(error), rtol=1e-4)
+
+
+def test_an_encoder_without_heads_is_asked_nothing(images):
+    originals, pictures = images
+    bare = weights.random_encoder("compact")
+    tap = bare.tap("fc5")
+    targets = describe(tap, originals, bare.preprocessing)
+    measured = measures.measured(Context(tap, targets, pictures, originals, encoder=bare))
+    assert not [name for name in measured if "pose" in name or "match" in name]
+
+
+def test_a_tie_counts_against_a_rank():
+    scores = np.random.default_rng(0).integers(0, 4, (40, 40)).astype(float)
+    expected = [stats.rankdata(-row, method="max")[i] for i, row in enumerate(scores)]
+    np.testing.assert_array_equal(measures.ranks(scores), expected)
+    assert measures.ranks(np.array([[np.nan, 1.0], [np.nan, 1.0]])).tolist() == [2, 2]
+
+
+def test_a_picture_without_contrast_comes_last(encoder, images):
+    originals, pictures = images
+    pictures = pictures.copy()
+    pictures[2] = 90
+    tap = encoder.tap("conv4")
+    targets = describe(tap, originals, encoder.preprocessing)
+    context = Context(tap, targets, pictures, originals)
+    found = measures.measured(context, ["luminance_correlation", "luminance_rank"])
+    assert found["luminance_correlation"][2] == 0 and found["luminance_rank"][2] == COUNT
+    rows = np.asarray(context.correlations)
+    expected = [stats.rankdata(-row, method="max")[i] for i, row in enumerate(rows)]
+    np.testing.assert_array_equal(found["luminance_rank"], expected)
+    # A tied rank is the worst of the group's, so that chance is no better than it.
+    assert np.all(found["chance_rank"] == (1 + COUNT) / 2)
+
+
+def test_images_are_encoded_once_for_all_measures(encoder, images, monkeypatch):
+    originals, pictures = images
+    tap = encoder.tap("fc5")
+    targets = describe(tap, originals, encoder.preprocessing)
+    asked = []
+
+    def counted(tap, images, space):
+        asked.append(tap.layer)
+        return describe(tap, images, space)
+
+    monkeypatch.setattr(measures, "describe", counted)
+    found = measures.measured(Context(tap, targets, pictures, originals, encoder=encoder))
+    assert asked == ["fc5", "fc5"] and list(found) == [
+        name for name in measures.columns() if "judge" not in name
+    ]
+
+
+def test_measures_without_what_they_need_are_left_out(encoder, images):
+    originals, pictures = images
+    tap = encoder.tap("conv4")
+    targets = describe(tap, originals, encoder.preprocessing)
+    found = measures.measured(Context(tap, targets, pictures, judge=tap, encoder=encoder))
+    wanted = [m.name for m in measures.MEASURES if not m.needs]
+    assert [name for name in found if not name.startswith(("other", "chance"))] == wanted
+    assert set(found) <= set(measures.columns())
+
+
+def test_a_line_has_every_column_and_nothing_else():
+    found = results_table.line(position=3, image="a", layer="fc5", figures={"psnr": 2.0})
+    assert list(found) == results_table.header() and found["ssim"] is None
+    assert (found["position"], found["restart"], found["psnr"]) == (3, 0, 2.0)
+    decoded = results_table.line(position=0, image="a", layer="fc5", figures={}, method="m")
+    assert list(decoded) == results_table.header(method=True)
+    assert [name for name in decoded if name != "method"] == results_table.header()
+
+
+def test_a_summary_is_of_medians_and_of_the_worst():
+    numbers = np.arange(201.0)
+    columns = {"relative_loss": numbers, "psnr": numbers, "other_psnr": np.full(201, np.inf)}
+    _, loss, psnr = results_table.summary(columns | {"ssim": np.full(201, np.nan)})
+    assert loss.split() == ["relative", "loss,", "iterate", "100.0000", "198.0000"]
+    assert psnr.split() == ["PSNR,", "dB", "100.0000", "2.0000", "inf"]
+
+
+def test_the_page_of_columns_is_the_registrys():
+    page = (Path(__file__).parents[2] / "docs/guide/results.md").read_text(encoding="utf-8")
+    assert results_table.markdown() in page
