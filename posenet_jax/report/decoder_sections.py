@@ -24,8 +24,8 @@ from posenet_jax.evaluation.decoder_evaluation import ImageSet
 from posenet_jax.images import contact_sheet
 from posenet_jax.io import files
 from posenet_jax.report import decoder_plots
-from posenet_jax.report.page import Section, Text
-from posenet_jax.report.sections import LAYERS, SHOWN, picture
+from posenet_jax.report.inversion_sections import LAYERS, SHOWN
+from posenet_jax.report.page import Section, Text, picture
 from posenet_jax.training import decoder_training
 from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
 
