@@ -167,7 +167,7 @@ def _all(picture: Array, original: Array, vanishing: Array, sky: Array) -> dict[
 
 
 @jax.jit
-def _mapped(pictures, originals, vanishing, sky):
+def _mapped(pictures: Array, originals: Array, vanishing: Array, sky: Array) -> dict[str, Array]:
     return jax.lax.map(lambda row: _all(*row), (pictures, originals, vanishing, sky))
 
 
