@@ -21,7 +21,7 @@ Array = jax.Array
 
 
 def sensitivity(out: Path, measured: profile.Measured, layer: str = "fc5") -> Section:
-    """What moves the layers: a figure of all, and a table of one."""
+    """Displacements of the layers under single changes: a plot of all, and a table of one layer."""
     rows = profile.table(measured.displacements)
     files.write_csv(out / "sensitivity.csv", rows)
     path = out / "sensitivity.png"
@@ -48,7 +48,7 @@ def sensitivity(out: Path, measured: profile.Measured, layer: str = "fc5") -> Se
 def surgery(
     out: Path, encoder: Encoder, images: operating.Images, fitted: np.ndarray, key: Array
 ) -> Section:
-    """What can be taken from fc5 descriptors. fitted: others [M, F]."""
+    """Loss under operations on fc5 descriptors. fitted: other descriptors [M, F]."""
     operated = list(operating.operations(key, images.descriptor, fitted))
     rows = operating.table(encoder, images, operated)
     files.write_csv(out / "surgery.csv", rows)

@@ -39,7 +39,7 @@ _MEASURES = {
     "pose_disagreement": "other_pose_disagreement",
     "match_probability": "other_match_probability",
 }
-# Of Table 1 and 2 of the report, as printed.
+# Tables 1 and 2 of the paper, as printed.
 _TABLE_1 = {
     "learning rate": ("26.60", "learning_rate"),
     "β₁": ("0.90", "beta1"),
@@ -61,7 +61,7 @@ _TABLE_2 = (
 class Inverted(NamedTuple):
     """A set of images inverted from one layer of one encoder, or what stands in their place."""
 
-    images: str  # what they are of
+    images: str  # name of the set
     encoder: str
     layer: str
     originals: np.ndarray
@@ -96,8 +96,8 @@ def floors(
     *,
     judge: Encoder,
 ) -> list[Inverted]:
-    """What knowing less scores: the mean of other images [M, H, W, 3], and that of them whose
-    descriptor is nearest.
+    """Baselines without inversion: the mean of other images [M, H, W, 3], and the nearest of them
+    by descriptor.
     """
     asked, others = (
         decoder_evaluation.described(encoder.tap(layer), x, []) for x in (originals, known)

@@ -1,7 +1,7 @@
 """Training of a decoder: images through the frozen encoder, back, and compared; state and step.
 
 B images a batch, laid over the devices of a mesh with the one axis `AXIS`. The loss is the mean
-squared error of all values, 1 = the full range from black to white (report, section 3.2), or that
+squared error of all values, 1 = the full range from black to white (paper, section 3.2), or that
 against a discriminator (`AdversarialConfig`).
 """
 
@@ -25,7 +25,7 @@ from posenet_jax.training.adversarial import AdversarialConfig, DiscriminatorSta
 
 Array = jax.Array
 
-AXIS = "images"  # of the mesh
+AXIS = "images"  # axis of the mesh
 _DROP = 0.1
 
 
