@@ -8,7 +8,7 @@ error of the mean over --draws of the noise (1 = from black to white) + --descri
 ‖φ - φ0‖² / ‖φ0‖² + --feature_weight × the same at other taps, and in a --comparator, of the means +
 --adversarial_weight × hinge loss of a discriminator that sees the descriptor too.
 
-Writes what train_decoder writes, and to metrics.csv the health of the game: the discriminator's
+Writes what train_decoder writes, and to metrics.csv the health of the training: the discriminator's
 accuracy on real and made images, both gradients' norms, its loss, loss_ratio (its cross-entropy by
 the generator's; 2 at a draw). Stops with a sentence when one side has won. health.png shows it.
 """
@@ -26,13 +26,13 @@ from posenet_jax.evaluation.decoder_evaluation import ImageSet
 from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.report.decoder_plots import health_figure
 from posenet_jax.training import decoder_training
-from posenet_jax.training.adversarial import Game
+from posenet_jax.training.adversarial import AdversarialConfig
 from posenet_jax.training.collapse import collapse
 from posenet_jax.training.training_loop import read_metrics
 
 flags.set_default(decoder_run.LEARNING_RATE, 2e-4)
 flags.set_default(decoder_run.NETWORK, "sharp")
-_DEFAULT = Game()
+_DEFAULT = AdversarialConfig()
 _DECODER = flags.DEFINE_string(
     "decoder",
     None,
@@ -49,7 +49,9 @@ _COMPARATOR = flags.DEFINE_string(
     None,
     "ENCODER/LAYER whose features are compared besides, such as squeezenet/fire5.",
 )
-_ADVERSARIAL = flags.DEFINE_float("adversarial_weight", _DEFAULT.adversarial, "Of the game.")
+_ADVERSARIAL = flags.DEFINE_float(
+    "adversarial_weight", _DEFAULT.adversarial, "Weight of the adversarial loss."
+)
 _NOISE = flags.DEFINE_integer(
     "noise", _DEFAULT.noise, "Numbers drawn beside a descriptor.", lower_bound=1
 )
@@ -57,18 +59,20 @@ _DRAWS = flags.DEFINE_integer(
     "draws", _DEFAULT.draws, "Images made of each descriptor a step.", lower_bound=1
 )
 _PACE = flags.DEFINE_float(
-    "pace", _DEFAULT.pace, "The discriminator's learning rate, as a multiple of --learning_rate."
+    "pace",
+    _DEFAULT.discriminator_lr_scale,
+    "The discriminator's learning rate, as a multiple of --learning_rate.",
 )
 _PAUSE = flags.DEFINE_float(
     "pause",
-    _DEFAULT.pause,
+    _DEFAULT.discriminator_pause_below,
     "The discriminator waits while loss_ratio is below this (Dosovitskiy & Brox: 0.1); 0: never.",
     lower_bound=0.0,
 )
 
 
-def _game() -> Game:
-    return Game(
+def _adversarial() -> AdversarialConfig:
+    return AdversarialConfig(
         image=_IMAGE.value,
         descriptor=_DESCRIPTOR.value,
         features=_FEATURES.value,
@@ -76,8 +80,8 @@ def _game() -> Game:
         noise=_NOISE.value,
         draws=_DRAWS.value,
         layers=tuple(_TAPS.value),
-        pace=_PACE.value,
-        pause=_PAUSE.value,
+        discriminator_lr_scale=_PACE.value,
+        discriminator_pause_below=_PAUSE.value,
     )
 
 
@@ -90,11 +94,11 @@ def _comparator() -> Tap | None:
 
 def main() -> int:
     """Trains, or resumes, and writes the generator with its figures; returns the exit code."""
-    game = _game()
+    adversarial = _adversarial()
     config = decoder_training.DecoderConfig(
-        network=decoder_run.NETWORK.value, drops=decoder_run.drops(), game=game
+        network=decoder_run.NETWORK.value, drops=decoder_run.drops(), adversarial=adversarial
     )
-    data = decoder_inputs.load(decoder_run.WORKDIR.value, (game.draws, game.noise))
+    data = decoder_inputs.load(decoder_run.WORKDIR.value, (adversarial.draws, adversarial.noise))
     layer = decoder_inputs.LAYER.value
     shape = decoding.descriptor_shape(data.encoder, layer)
     first = decoder_training.init_state(config, shape, decoder_inputs.SEED.value)

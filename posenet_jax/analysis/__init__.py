@@ -1,1 +1,1 @@
-"""What descriptors keep and what moves them: the report's claims as numbers."""
+"""Measures of what descriptors keep and what moves them: the paper's claims as numbers."""

@@ -1,4 +1,4 @@
-"""The report's claims as rows of a table: a number, its interval, its controls, a verdict.
+"""The paper's claims as rows of a table: a number, its interval, its controls, a verdict.
 
 An image's value is a measure of its reconstruction (`structure`). Two controls: the same picture
 against another image (what anything scores), and the reconstruction from the same architecture
@@ -74,7 +74,9 @@ def _columns(named: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def verdict(kept: bool, above: tuple[float, float], untrained: tuple[float, float]) -> str:
-    """Of intervals of the differences: to a wrong image, and to the untrained network."""
+    """Returns the verdict, from intervals of the differences to a wrong image and to the untrained
+    network.
+    """
     if not np.isfinite([*above, *untrained]).all():
         return "undecided"
     if kept:

@@ -41,7 +41,7 @@ class SceneSet(NamedTuple):
         return len(self.images)
 
     def take(self, rows: slice) -> "SceneSet":
-        """Some of them."""
+        """Returns the scenes of these rows."""
         return jax.tree.map(lambda column: column[rows], self)
 
 
@@ -142,7 +142,7 @@ class Network(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What pictures keep: rows of claims, and the measures [N] of single images by name."""
+    """Rows of claims, and the measures [N] of single images by name."""
 
     rows: list[dict[str, Any]]
     trained: Mapping[str, np.ndarray]

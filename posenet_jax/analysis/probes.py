@@ -40,7 +40,7 @@ def ridge(features: np.ndarray, targets: np.ndarray, strength: float) -> np.ndar
 def _predicted(
     known: np.ndarray, wanted: np.ndarray, asked: np.ndarray, strength: float
 ) -> np.ndarray:
-    """Of features [M, F], by a probe of [N, F] and [N, K]."""
+    """Predictions for features [M, F], by a probe of [N, F] and [N, K]."""
     mean, spread = known.mean(axis=0), known.std(axis=0)
     spread = np.where(spread > 1e-9 * spread.max(), spread, np.inf)  # silent units say nothing
     weights = ridge((known - mean) / spread, wanted - wanted.mean(axis=0), strength * len(known))

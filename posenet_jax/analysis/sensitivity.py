@@ -42,7 +42,7 @@ AMOUNTS = interventions.AMOUNTS | {OTHER: "the next scene, with a photograph of 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Displacements:
-    """Of one encoder, host arrays."""
+    """Displacements of one encoder, host arrays."""
 
     encoder: str
     values: dict[str, dict[str, np.ndarray]]  # layer -> intervention -> [N]
@@ -57,7 +57,7 @@ class Displacements:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measured:
-    """Of all encoders, on the same images."""
+    """Displacements of all encoders, on the same images."""
 
     displacements: list[Displacements]
     pictures: dict[str, np.ndarray]  # intervention -> uint8 [n, H, W, 3] of the first scenes

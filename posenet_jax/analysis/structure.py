@@ -1,6 +1,6 @@
-"""What a reconstruction keeps of its original: colour, edges by direction, skyline, texture.
+"""Measures of a reconstruction beside its original: colour, edges by direction, skyline, texture.
 
-The report's claims (section 5.2), made by eye there, as one number an image. All measures compare
+The paper's claims (section 5.2), made by eye there, as one number an image. All measures compare
 a picture with an original pixel by pixel, so that a wrong image can stand in as the control.
 Pictures and originals are uint8 RGB [H, W, 3]; unbatched but for `measures`. A vanishing point is
 homogeneous pixel coordinates (x, y, w), as `scenes.vanishing_points` gives them: those at infinity
@@ -24,7 +24,7 @@ CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _COARSE = 4.0  # pixels, the blur of luminance correlation
 _EDGE = 1.0  # pixels, of the grey values that gradients are taken of
 _NEAR = 2.0  # pixels, how far an edge may lie from where it was
-_TOLERANCE = np.radians(15.0)  # of an edge's direction; a sixth of all directions
+_TOLERANCE = np.radians(15.0)  # deviation of an edge's direction; a sixth of all directions
 _BAND = 12  # rows above and below the sky's outline
 _DIRECTIONS = ("vanishing", "vertical", "across")
 
@@ -93,8 +93,9 @@ def edge_energies(image: Array, vanishing: Array) -> dict[str, Array]:
 
 
 def edge_measures(picture: Array, original: Array, vanishing: Array) -> dict[str, Array]:
-    """Of each direction, `NAME_edges`: correlation of where its energy lies, and `NAME_share`: the
-    part of the picture's gradient energy that it has (a sixth for each of the first two by chance).
+    """Returns, for each direction, `NAME_edges`: correlation of where its energy lies, and
+    `NAME_share`: its fraction of the picture's gradient energy (a sixth for each of the first two
+    by chance).
     """
     found: dict[str, Array] = {}
     made, wanted = (edge_energies(image, vanishing) for image in (picture, original))
@@ -167,7 +168,7 @@ def _all(picture: Array, original: Array, vanishing: Array, sky: Array) -> dict[
 
 
 @jax.jit
-def _mapped(pictures, originals, vanishing, sky):
+def _mapped(pictures: Array, originals: Array, vanishing: Array, sky: Array) -> dict[str, Array]:
     return jax.lax.map(lambda row: _all(*row), (pictures, originals, vanishing, sky))
 
 

@@ -71,7 +71,7 @@ class Images(NamedTuple):
 
 
 class Operated(NamedTuple):
-    """What an operation left."""
+    """Descriptors after an operation."""
 
     operation: str
     amount: float | None  # see AMOUNTS
@@ -166,7 +166,7 @@ def mask(
 
 
 def fit_components(fitted: np.ndarray) -> Components:
-    """Of M descriptors [M, F], by the eigenvectors of their covariance; R = min(M - 1, F)."""
+    """Fits to M descriptors [M, F], by the eigenvectors of their covariance; R = min(M - 1, F)."""
     mean = fitted.mean(axis=0, dtype=np.float64)
     away = fitted - mean
     variance, axes = np.linalg.eigh(away.T @ away / (len(fitted) - 1))

@@ -20,9 +20,9 @@ from posenet_jax.numerics import own_dtypes
 
 Array = jax.Array
 
-_NEAR = np.sin(np.radians(3.0))  # of the angle between an edge and the line to its point
+_NEAR = np.sin(np.radians(3.0))  # sine of the angle between an edge and the line to its point
 _ASTRAY = 0.1  # an edge that runs toward no point, beside one that does exactly
-_EDGES = 2000  # of each image, the strongest
+_EDGES = 2000  # number used of each image, the strongest
 _FIELDS = (44.0, 56.0, 71.0)  # degrees across
 _HEADINGS = np.arange(0.0, 90.0, 2.0)  # after 90° the axes change places
 _PITCHES = np.arange(-16.0, 16.1, 4.0)

@@ -84,7 +84,7 @@ def value_range(space: Preprocessing) -> float:
 
 
 def descriptor_shape(encoder: Encoder, layer: str) -> tuple[int, ...]:
-    """Of a tap that a decoder can be made for. Raises InputError for others."""
+    """Shape of a tap's descriptor. Raises InputError for taps that no decoder can be made for."""
     tap, size = encoder.tap(layer), encoder.preprocessing.size
     if size != SIDE:
         raise InputError(

@@ -1,6 +1,6 @@
 """The up-convolutional decoders: networks from a descriptor to an image.
 
-`Mirror` is streetnet upside down, `Deep` the same with further 256-channel convolutions (report,
+`Mirror` is streetnet upside down, `Deep` the same with further 256-channel convolutions (paper,
 sections 3.2 and 5.3). A ReLU, then batch normalisation, follows every layer but the last. Input:
 fc5 [..., F], or conv4 [..., 6, 6, C]. Output: [..., 100, 100, 3], an image in the encoder's space,
 1 = its full range of values.

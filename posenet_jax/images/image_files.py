@@ -55,7 +55,7 @@ _TURNS = {
 
 
 class ImageSet(NamedTuple):
-    """What could be read of a list of files.
+    """Images that could be read of a list of files, and the errors of the others.
 
     images: uint8 [size, size, 3] each, in the order of the files.
     names: a unique name for each image, for naming results after it.
@@ -288,7 +288,7 @@ def _unidentified(file: str | Path | bytes, path: str | Path) -> ImageError:
 
 
 def _unreadable(path: str | Path, error: Exception) -> ImageError:
-    """What a failure of the file system, or else of a decoder, means to a person."""
+    """Explains a failure of the file system, or else of a decoder, in plain words."""
     if isinstance(error, OSError) and error.strerror:
         return _failure(path, f"cannot be opened ({error.strerror})", "check the path")
     reason = " ".join(str(error).split()) or type(error).__name__

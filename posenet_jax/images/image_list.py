@@ -47,7 +47,7 @@ class LeftOut(NamedTuple):
     excluded: Mapping[str, int]
 
     def sentences(self) -> list[str]:
-        """What to tell a person: nothing, one or several sentences."""
+        """Returns messages for the user: none, one or several sentences."""
         told = []
         if self.kinds:
             ordered = sorted(self.kinds.items(), key=lambda item: (-item[1], item[0]))

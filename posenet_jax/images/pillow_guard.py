@@ -32,7 +32,7 @@ _FILTERS: list[Any] = [
 
 
 class _Process:
-    """What is different for the whole process while a file is read."""
+    """Settings of the whole process while a file is read."""
 
     readers = 0
     large_readers = 0  # those that Pillow's limit would stop

@@ -1,4 +1,4 @@
-"""Which TIFF files Pillow reads right, and what it leaves undone in some of them.
+"""Selection of the TIFF files that Pillow reads right, and the work it leaves undone in some.
 
 TIFF leaves open how many bits a sample has and whether they are signed, whether 0 is black, and
 where the planes lie. Pillow takes several combinations for others, and the picture comes out
@@ -56,7 +56,7 @@ _PLANES_WITH_ALPHA = {(_RGB, 8), (_RGB, 16)}
 # FillOrder 2: the bits of a byte from the last to the first. Uncompressed, there are fewer.
 _RAW_REVERSED = {(kind, bits) for kind in (0, 1) for bits in (1, 2, 4)} | {(1, 8), (2, 8), (3, 8)}
 _REVERSED = _RAW_REVERSED | {(_WHITE_IS_ZERO, 8)} | {(_PALETTE, bits) for bits in (1, 2, 4)}
-_MOST_SAMPLES = 6  # of a pixel
+_MOST_SAMPLES = 6  # per pixel
 _MOST_TAGS = 65535  # in BigTIFF the count has 64 bits
 # Tags read here: their absence has a meaning.
 _DECISIVE = {254, 258, 259, 262, 266, 277, 284, 322, 323, 330, 332, 336, 338, 339, 529, 530, 532}
@@ -70,9 +70,9 @@ class Layout(NamedTuple):
     """How the samples of a file's first page are stored."""
 
     photometric: int
-    bits: int  # of a sample
-    samples: int  # of a pixel
-    extra: tuple[int, ...]  # what each sample beyond the colour is
+    bits: int  # per sample
+    samples: int  # per pixel
+    extra: tuple[int, ...]  # meaning of each sample beyond the colour
     compression: int
     separate: bool  # a plane for each sample
     reversed: bool  # the bits of each byte
@@ -155,7 +155,7 @@ def _layout(tags: Mapping[int, Any], *, big_endian: bool) -> Layout:
 
 
 def _problem(layout: Layout, tags: TiffImagePlugin.ImageFileDirectory_v2) -> str | None:
-    """What stands against reading a file; None if nothing does."""
+    """Reason not to read a file; None if there is none."""
     if layout.photometric == -1:
         return "a TIFF that does not say what its values mean"
     if layout.photometric in _LAB:

@@ -80,8 +80,8 @@ class OutputFolder:
         """Writes run.json, held until the end: the record, and what files are this run's."""
         write_json(self.held(RECORD), {**record, **self._notes()})
 
-    def finish(self, report: Callable[[str], None]) -> str:
-        """Brings what is held to its place. `report` is told of each file done without.
+    def finish(self, on_failure: Callable[[str], None]) -> str:
+        """Moves held files to their places. on_failure: called with a sentence for each failure.
 
         Returns ", but for N of them" and what to do, or nothing where all were written.
         """
@@ -91,7 +91,7 @@ class OutputFolder:
         (self.path / _UNFINISHED).unlink()
         self._unlock()
         for failure in self.failures:
-            report(f"not written: {failure.path} ({failure.reason})")
+            on_failure(f"not written: {failure.path} ({failure.reason})")
         if not self.failures:
             return ""
         return f", but for {len(self.failures)} of them: {self.failures[-1].advice}"
@@ -160,7 +160,7 @@ def prepare_workdir(folder: str | Path) -> Path:
 
 
 def _read(notes: Path) -> dict[str, Any] | None:
-    """What a run noted; None where there is nothing."""
+    """Returns a run's notes; None where there are none."""
     try:
         found = json.loads(notes.read_bytes())
     except FileNotFoundError:
@@ -183,7 +183,7 @@ def _locked(folder: Path) -> int:
         os.close(descriptor)
         problem = f"another run is at work in {shown(folder)}"
         raise InputError(f"{problem}; wait for its end or choose another folder") from error
-    except OSError:  # of a file system without locks
+    except OSError:  # a file system without locks
         pass
     return descriptor
 

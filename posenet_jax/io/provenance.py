@@ -1,4 +1,4 @@
-"""What a run was: its flags, the versions, the device and the commit it ran with."""
+"""Records of runs: flags, versions, the device and the commit that a run used."""
 
 import importlib.metadata
 import os
@@ -16,7 +16,7 @@ _RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "posenet_jax")
 
 
 def run_record(flags: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a run was: its flags, the versions and the device it ran on, its commit, and `extra`.
+    """Returns a run's flags, the versions and the device it ran on, its commit, and `extra`.
 
     Holds no host name; the home folder in any path is written `~`.
     """

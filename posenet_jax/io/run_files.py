@@ -108,7 +108,7 @@ def checksum(content: Mapping[str, Any]) -> str:
 
 
 def schema_fault(value: Any, schema: Any, name: str = "") -> str | None:
-    """What is wrong with a JSON value, by its place in the file; None where it is of the schema."""
+    """Describes the fault of a JSON value, by its place in the file; None where there is none."""
     if isinstance(schema, list):
         if not isinstance(value, list):
             return _wrong(name, value, "a list")
@@ -268,7 +268,7 @@ def _header_fault(header: Sequence[str], columns: Sequence[str]) -> str | None:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Of a file's content, in hexadecimal digits. Raises OSError."""
+    """Digest of a file's content, in hexadecimal digits. Raises OSError."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -39,9 +39,9 @@ def written(path: Path, beside: Path, *, durable: bool = False, advice: str = ""
 
 
 def refusal(error: BaseException) -> OSError | None:
-    """What the operating system said, if it is what a library's error is about.
+    """Returns the operating system's error behind a library's, None where there is none.
 
-    Those of other languages quote it and give no number.
+    Libraries in other languages quote its text and give no number.
     """
     while not isinstance(error, OSError) or error.errno is None:
         for number in (*_FULL, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO):
@@ -63,5 +63,5 @@ def not_written(path: Path, error: OSError, advice: str = "") -> OutputError:
 
 
 def remedy(error: OSError) -> str:
-    """What a person can do where the operating system refused."""
+    """Advice on what to do where the operating system refused."""
     return "make room there" if error.errno in _FULL else "make it possible"

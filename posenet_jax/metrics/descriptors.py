@@ -11,7 +11,7 @@ Array = jax.Array
 
 
 def relative_loss(descriptor: Array, target: Array) -> Array:
-    """Eq. 3 of the report: ‖φ - φ0‖ / (‖φ‖ + ‖φ0‖), in [0, 1]; 0 where both are zero."""
+    """Eq. 3 of the paper: ‖φ - φ0‖ / (‖φ‖ + ‖φ0‖), in [0, 1]; 0 where both are zero."""
     difference = jnp.linalg.norm((descriptor - target).ravel())
     total = jnp.linalg.norm(descriptor.ravel()) + jnp.linalg.norm(target.ravel())
     return jnp.where(total > 0, difference / jnp.where(total > 0, total, 1.0), 0.0)

@@ -68,7 +68,7 @@ def luminance_correlation(image: Array, original: Array, sigma: float = 4.0) -> 
 
 
 def mean_squared_error(image: Array, original: Array) -> Array:
-    """Of all values of two uint8 images, 1 = from black to white."""
+    """Mean over all values of two uint8 images, 1 = from black to white."""
     difference = image.astype(jnp.float32) - original.astype(jnp.float32)
     return jnp.mean(jnp.square(difference / 255.0))
 

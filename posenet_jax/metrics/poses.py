@@ -38,7 +38,7 @@ def _degrees(angle: Array) -> np.ndarray:
 
 @jax.jit
 def _rotation_angles(poses: Array, truth: Array) -> Array:
-    def error(pose, true_pose):
+    def error(pose: Array, true_pose: Array) -> Array:
         return geometry.rotation_angle(
             geometry.rotation_from_yaw_pitch_roll(pose[:3]),
             geometry.rotation_from_yaw_pitch_roll(true_pose[:3]),

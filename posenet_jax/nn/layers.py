@@ -63,7 +63,7 @@ def _window_slices(x: Array, beyond: float, axis: int, window: int, stride: int)
 
 def _max_pool_forward(x: Array, window: int, stride: int) -> tuple[Array, tuple[Array, Array]]:
     best, place = _pooled(x, window, stride)
-    # Of no bytes: tells the gradient x's height and width.
+    # Takes no memory: tells the gradient x's height and width.
     return best, (place, jnp.zeros((*x.shape[-3:-1], 0), x.dtype))
 
 

@@ -142,7 +142,7 @@ def _rows_convolved(
     products = jnp.einsum("a...c,acf->a...f", tiles, values)
     y = jnp.stack(_combined(interpolation, list(products)), -3)
     y = y.reshape((*x.shape[:-3], down * _ROWS, wide, -1))[..., :high, :, :]
-    # Of no bytes: tells the gradient x's shape.
+    # Takes no memory: tells the gradient x's shape.
     return y, (tiles, values, jnp.zeros((*x.shape[-3:], 0), x.dtype))
 
 

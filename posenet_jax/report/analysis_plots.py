@@ -1,4 +1,4 @@
-"""Figures of what a descriptor is moved by, and of what can be taken from it."""
+"""Plots of sensitivity, surgery and retention."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,12 +76,12 @@ def _profile(axes: Any, rows: Rows, measure: str, colour: str, control: bool) ->
 
 
 def _values(rows: Rows, column: str) -> list[str]:
-    """What a column holds, each once, in order."""
+    """Returns the distinct values of a column, in order."""
     return list(dict.fromkeys(row[column] for row in rows))
 
 
 def _columns(rows: Rows, measure: str) -> list[np.ndarray]:
-    """Of a measure, its value and both ends of its interval."""
+    """Returns a measure's values and both ends of their intervals."""
     names = (measure, f"{measure}_low", f"{measure}_high")
     return [np.array([row[name] for row in rows], float) for name in names]
 

@@ -22,7 +22,7 @@ _TRIPLES = {
 
 
 def claims_section(rows: Sequence[Mapping[str, Any]]) -> Section:
-    """Claims of the report, a row each, of any columns; value, low and high become one."""
+    """Claims of the paper, a row each, of any columns; value, low and high become one."""
     title = "Claims"
     if not rows:
         text = (
@@ -48,7 +48,7 @@ def _merged(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _interval(texts: Sequence[Any]) -> str:
-    """Of three numbers, or texts that may be numbers."""
+    """Returns one text for a value and its interval, given as numbers or as texts."""
     try:
         value, low, high = (float(text) for text in texts)
     except (TypeError, ValueError):

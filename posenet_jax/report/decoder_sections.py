@@ -1,4 +1,4 @@
-"""The report's page on decoders: its Figures 6, 7 and 8, remade.
+"""Sections of the report's page on decoders: Figures 6, 7 and 8 of the paper, remade.
 
 Figures 6 and 8 are of a decoder trained here, for some hundred batches of the page's own streets;
 Figure 7 is of those that are bundled, trained at length and on photographs too.
@@ -24,8 +24,8 @@ from posenet_jax.evaluation.decoder_evaluation import ImageSet
 from posenet_jax.images import contact_sheet
 from posenet_jax.io import files
 from posenet_jax.report import decoder_plots
-from posenet_jax.report.page import Section, Text
-from posenet_jax.report.sections import LAYERS, SHOWN, picture
+from posenet_jax.report.inversion_sections import LAYERS, SHOWN
+from posenet_jax.report.page import Section, Text, picture
 from posenet_jax.training import decoder_training
 from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
 
@@ -33,7 +33,7 @@ Array = jax.Array
 
 LEARNED = 8  # images that are learned by heart
 _RATE = 2e-3
-_LAST = 0.8  # of the batches, after which the learning rate drops
+_LAST = 0.8  # fraction of the batches after which the learning rate drops
 _LOOKS = 20  # along the training, at other images
 
 
@@ -47,7 +47,7 @@ def learned_by_heart(
     seed: int,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Decoder, list[dict[str, Any]]]:
-    """A decoder of fc5 trained on the same few images at every step, and its losses by step.
+    """Trains a decoder of fc5 on the same few images at every step; returns it and its losses.
 
     others: looked at now and then, never trained on. drop: step after which the learning rate is
     divided by ten. progress: called with the steps done.

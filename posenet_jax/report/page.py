@@ -1,14 +1,16 @@
-"""A page of sections, figures and tables as one HTML text that needs nothing beside it.
+"""A page of sections, plots and tables as one HTML text that needs nothing beside it.
 
-Pure: values in, text out; pictures are PNG bytes, embedded. Every text is escaped here, so that
-callers pass plain ones.
+Values in, text out; pictures are PNG bytes, embedded. Every text is escaped here, so that callers
+pass plain ones.
 """
 
 import base64
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -82,8 +84,9 @@ def page(title: str, introduction: Sequence[str], sections: Sequence[Section]) -
     """The whole HTML document. Raises ValueError for a picture that is no PNG."""
     body = [f"<h1>{escape(title)}</h1>"]
     body += [f"<p>{escape(text)}</p>" for text in introduction]
-    body.append(_contents(sections))
-    body += [_section(number, section) for number, section in enumerate(sections, 1)]
+    anchors = _anchors([section.title for section in sections])
+    body.append(_contents(sections, anchors))
+    body += [_section(*pair) for pair in zip(sections, anchors, strict=True)]
     head = (
         '<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -112,17 +115,35 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{shown(value)} [{shown(low)}, {shown(high)}]"
 
 
-def _contents(sections: Sequence[Section]) -> str:
+def picture(path: Path, caption: str) -> Picture:
+    """A PNG file as part of a section."""
+    return Picture(path.read_bytes(), caption)
+
+
+def _anchors(titles: Sequence[str]) -> list[str]:
+    """Ids of sections, from their titles alone, so that none depends on what stands before it.
+
+    Only a title that occurs again is numbered.
+    """
+    anchors: list[str] = []
+    for title in titles:
+        name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
+        again = sum(one == name or one.startswith(f"{name}--") for one in anchors)
+        anchors.append(f"{name}--{again + 1}" if again else name)
+    return anchors
+
+
+def _contents(sections: Sequence[Section], anchors: Sequence[str]) -> str:
     items = "\n".join(
-        f'<li><a href="#s{number}">{escape(section.title)}</a></li>'
-        for number, section in enumerate(sections, 1)
+        f'<li><a href="#{anchor}">{escape(section.title)}</a></li>'
+        for section, anchor in zip(sections, anchors, strict=True)
     )
     return f"<nav>\n<ul>\n{items}\n</ul>\n</nav>"
 
 
-def _section(number: int, section: Section) -> str:
+def _section(section: Section, anchor: str) -> str:
     parts = "\n".join(_part(part) for part in section.parts)
-    heading = f'<h2 id="s{number}">{escape(section.title)}</h2>'
+    heading = f'<h2 id="{anchor}">{escape(section.title)}</h2>'
     return f"<section>\n{heading}\n{parts}\n</section>"
 
 
@@ -131,10 +152,10 @@ def _part(part: Part) -> str:
         return f"<p>{escape(part.text)}</p>"
     if isinstance(part, Code):
         return f"<pre>{escape(chr(10).join(part.lines))}</pre>"
-    return _picture(part) if isinstance(part, Picture) else _table(part)
+    return _figure(part) if isinstance(part, Picture) else _table(part)
 
 
-def _picture(picture: Picture) -> str:
+def _figure(picture: Picture) -> str:
     if not picture.png.startswith(_PNG):
         raise ValueError(f"a picture must be a PNG file's bytes; received {picture.png[:8]!r}")
     source = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"

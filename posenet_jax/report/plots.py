@@ -1,7 +1,7 @@
-"""Figures of matplotlib that touch none of its state, and need no display."""
+"""Matplotlib figures made without its global state or a display."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from posenet_jax.io.files import write_atomically
 
@@ -24,7 +24,7 @@ def save_figure(path: str | Path, figure: "Figure") -> None:
     """Writes a PNG, whole or not at all."""
 
     # Without the version in the file, the same numbers give the same bytes for longer.
-    def write(file):
+    def write(file: BinaryIO) -> None:
         figure.savefig(file, dpi=150, format="png", metadata={"Software": None})
 
     write_atomically(path, write)

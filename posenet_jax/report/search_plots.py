@@ -89,7 +89,7 @@ def parallel_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.nda
 
 
 def _shown(name: str, columns: Mapping[str, Any]) -> Any:
-    """What is drawn of a column: of numbers near one, their distance from it."""
+    """Returns a column as drawn: numbers near one as their distance from it."""
     return 1.0 - columns[name] if name.startswith("beta") else columns[name]
 
 

@@ -18,11 +18,11 @@ class LoadedBatch(NamedTuple):
     """A batch of images as they came."""
 
     shard: int
-    last: bool  # of its shard
-    positions: range  # of its images
+    last: bool  # whether it is the last of its shard
+    positions: range  # numbers of its images in the source
     images: np.ndarray  # [B, size, size, 3] uint8; zero where there is none
     good: np.ndarray  # [B] bool
-    names: list[str]  # of the good ones
+    names: list[str]  # names of the images that could be read
     failures: list[Failure]
 
 

@@ -91,7 +91,10 @@ def write_shard(path: Path, shard: Shard, file_format: str) -> None:
 def write_tfds_metadata(
     folder: Path, shards: Sequence[Mapping[str, Any]], shape: Sequence[int], dtype: str
 ) -> None:
-    """What makes a folder of ArrayRecord shards a TFDS data set. shards: their records."""
+    """Writes the metadata that makes a folder of ArrayRecord shards a TFDS data set.
+
+    shards: their records.
+    """
     features, description = _features(shape, dtype), "Descriptors of images."
     record_files.write_metadata(folder, _DATASET, _SPLIT, features, shards, description)
 
@@ -194,7 +197,7 @@ def whole_shards(reader: Reader) -> Iterator[Shard]:
 
 
 class _ShardReader:
-    """What both formats have in common: a shard is compared with the manifest before it is read."""
+    """Base of both formats: a shard is compared with the manifest before it is read."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         """Raises InputError for a shard that is not there or not of the size it had."""
@@ -227,7 +230,7 @@ class _ShardReader:
                 raise _damaged(file, f"descriptors {descriptors.dtype} {list(descriptors.shape)}")
         except InputError:
             raise
-        except Exception as error:  # what the formats' libraries raise has no common kind
+        except Exception as error:  # the formats' libraries raise errors of no common kind
             raise _damaged(file, error) from error
         return Shard(names, descriptors)
 

@@ -95,7 +95,7 @@ class ShardFolder:
     def agreed(
         self, wanted: dict[str, Any], default_sizes: dict[str, int], mesh: Mesh
     ) -> tuple[dict[str, Any], ShardPlan]:
-        """What is made here: what the folder says, else what is wanted, written down.
+        """Returns the folder's own description and plan; in a new folder, writes the wanted ones.
 
         Sizes that are 0 are those of the folder, else the default ones. What an older version did
         not write down is not compared. Raises InputError, naming the first difference, where
@@ -126,7 +126,7 @@ class ShardFolder:
         return found, plan_of(found).check(mesh.size)
 
     def identity(self) -> dict[str, Any] | None:
-        """What the folder says of itself; None where nothing has been made in it."""
+        """Returns the folder's description of itself; None where nothing has been made in it."""
         path = self.path / f"{self.kind}.json"
         if os.path.lexists(path):
             plan = dict.fromkeys(ShardPlan._fields, COUNT)
@@ -225,7 +225,7 @@ class ShardFolder:
         return [number for number in files if number not in done], done
 
     def record(self, file: str) -> dict[str, Any] | None:
-        """Of a shard that is done, else None; None too where its file is not what was written."""
+        """Record of a finished shard; None where it is not finished or its file has changed."""
         try:
             record = read_json(self.path / _record(file), SHARD | {"left_out": LEFT_OUT})
             whole = (self.path / file).stat().st_size == record["bytes"]

@@ -1,15 +1,15 @@
-"""How a run over many images is cut into shards, its files, and batches, its programs' inputs."""
+"""Division of a run over many images into shards (files) and batches (inputs of a program)."""
 
 from typing import NamedTuple
 
 from posenet_jax.errors import InputError
 
 Failure = dict[str, str]
-"""Of an image left out: its `name` and, a sentence, the `reason`."""
+"""Record of an image left out: its `name` and, a sentence, the `reason`."""
 
 
 class ShardPlan(NamedTuple):
-    """Which images go together: shards are dealt out to processes, batches are of one shape."""
+    """Grouping of images: shards are dealt out to processes, batches are of one shape."""
 
     images: int
     batch_size: int

@@ -43,7 +43,7 @@ def shard_file(number: int, count: int) -> str:
 
 
 def table_file(file: str) -> str:
-    """Of the table that belongs to a shard's file."""
+    """Name of the table that belongs to a shard's file."""
     return f"{_TABLES}/{file}.csv"
 
 
@@ -96,7 +96,7 @@ def features(size: int, restarts: int, figures: Mapping[str, str]) -> tfds.featu
 def write_tfds_metadata(
     folder: Path, shards: Sequence[Mapping[str, Any]], features: tfds.features.FeaturesDict
 ) -> None:
-    """What makes the folder a TFDS data set. shards: their records."""
+    """Writes the metadata that makes the folder a TFDS data set. shards: their records."""
     description = "Inversions of images' descriptors."
     record_files.write_metadata(folder, _DATASET, _SPLIT, features, shards, description)
 

@@ -1,4 +1,4 @@
-"""The game of adversarial training: what generator and discriminator are trained on.
+"""Adversarial training: the losses of generator and discriminator, and their configuration.
 
 After Dosovitskiy & Brox (2016): an image loss, a loss in the features of a comparator, here the
 encoder itself and, where one is given, another network, and an adversarial loss. With noise beside
@@ -7,7 +7,7 @@ descriptor allows, and no single one has to be the original. What is compared pi
 therefore the mean over draws (Ohayon et al. 2021); only the descriptor, which all of them share, is
 compared image by image.
 
-S draws of B images each, made [S, B, H, W, 3] and wanted [B, H, W, 3], 1 = the full range;
+S draws of B images each, made [S, B, H, W, 3], and originals [B, H, W, 3], 1 = the full range;
 `conditions` [B, ...] are descriptors as the networks read them.
 """
 
@@ -29,13 +29,14 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Game:
-    """Weights of the generator's losses, and how the two sides move.
+class AdversarialConfig:
+    """Weights of the generator's losses, and the discriminator's schedule.
 
     noise: numbers drawn beside a descriptor; draws: images made of each. layers: taps compared
-    besides the descriptor. pace: the discriminator's learning rate as a multiple of the
-    generator's. pause: the discriminator waits while its loss is below so many of the generator's
-    adversarial loss, both as cross-entropies (Dosovitskiy & Brox: 0.1; 0: never).
+    besides the descriptor. discriminator_lr_scale: the discriminator's learning rate as a multiple
+    of the generator's. discriminator_pause_below: it is not updated while its loss is below this
+    fraction of the generator's adversarial loss, both as cross-entropies (Dosovitskiy & Brox: 0.1;
+    0: never).
     """
 
     image: float = 10.0
@@ -45,8 +46,8 @@ class Game:
     noise: int = 64
     draws: int = 2
     layers: tuple[str, ...] = ("conv2", "conv4")
-    pace: float = 2.0
-    pause: float = 0.0
+    discriminator_lr_scale: float = 2.0
+    discriminator_pause_below: float = 0.0
     beta1: float = 0.5
 
     def __post_init__(self) -> None:
@@ -56,24 +57,24 @@ class Game:
 
 
 @struct.dataclass
-class Opponent:
-    """The discriminator's state."""
+class DiscriminatorState:
+    """The discriminator's weights and its optimiser's state."""
 
     variables: Any  # {"params": …, "batch_stats": …}
     opt_state: optax.OptState
 
 
-def init_opponent(
+def init_discriminator(
     optimizer: optax.GradientTransformation, shape: tuple[int, ...], side: int, key: Array
-) -> Opponent:
-    """Of descriptors [*shape] and images [side, side, 3]."""
+) -> DiscriminatorState:
+    """Random weights, for descriptors [*shape] and images [side, side, 3]."""
     image, descriptor = jnp.zeros((side, side, 3)), jnp.zeros(shape)
     variables = dict(jax.jit(Discriminator().init)(key, image, descriptor))
-    return Opponent(variables, optimizer.init(variables["params"]))
+    return DiscriminatorState(variables, optimizer.init(variables["params"]))
 
 
 def with_noise(conditions: Array, noise: Array) -> Array:
-    """[S·B, ..., F + Z] of [B, ..., F] and [B, S, Z]: every draw's input."""
+    """Inputs [S·B, ..., F + Z] of all draws, from descriptors [B, ..., F] and noise [B, S, Z]."""
     rows = jnp.moveaxis(noise, 1, 0)
     between = (1,) * (conditions.ndim - 2)
     rows = rows.reshape((*rows.shape[:2], *between, rows.shape[-1]))
@@ -86,8 +87,8 @@ def with_noise(conditions: Array, noise: Array) -> Array:
 def mean_error(made: Array, wanted: Array) -> Array:
     """Squared error of the mean over all draws there could be; without bias, of S of them.
 
-    The square of S draws' own mean would count a share 1/S of their variance as error; products of
-    two different draws' errors do not.
+    The square of S draws' own mean would count a fraction 1/S of their variance as error; products
+    of two different draws' errors do not.
     """
     count = len(made)
     difference = made - wanted[None]
@@ -103,21 +104,21 @@ def generator_loss(
     wanted: Array,
     truth: dict[str, Array],
     conditions: Array,
-    opponent: Opponent,
+    discriminator: DiscriminatorState,
     tap: Tap,
-    game: Game,
+    config: AdversarialConfig,
     comparator: Tap | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """(weighted sum, its parts). truth: the encoder's taps of the images wanted.
+    """Returns (weighted sum, its parts). truth: the encoder's taps of the originals.
 
-    comparator: a layer of another network, whose features are compared as those of `game.layers`.
+    comparator: a layer of another network, whose features are compared as those of `config.layers`.
     """
     inside = made * value_range(tap.preprocessing)
     seen: Any = tap.module.apply({"params": tap.params}, inside)
     off = seen[tap.layer] - truth[tap.layer][None]
     axes = tuple(range(2, off.ndim))
     squares = jnp.sum(jnp.square(truth[tap.layer]), axis=tuple(a - 1 for a in axes))
-    compared = [(seen[layer], truth[layer]) for layer in game.layers]
+    compared = [(seen[layer], truth[layer]) for layer in config.layers]
     if comparator:
         original = wanted * value_range(tap.preprocessing)
         features, right = (
@@ -135,18 +136,18 @@ def generator_loss(
             ),
             jnp.zeros(()),
         ),
-        "adversarial_loss": -jnp.mean(_logits(opponent.variables, made, conditions)),
+        "adversarial_loss": -jnp.mean(_logits(discriminator.variables, made, conditions)),
     }
-    weights = (game.image, game.descriptor, game.features, game.adversarial)
+    weights = (config.image, config.descriptor, config.features, config.adversarial)
     weighted = zip(weights, parts.values(), strict=True)
     return sum((weight * part for weight, part in weighted), jnp.zeros(())), parts
 
 
 def discriminator_loss(
-    params: Any, opponent: Opponent, made: Array, wanted: Array, conditions: Array
+    params: Any, discriminator: DiscriminatorState, made: Array, wanted: Array, conditions: Array
 ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
-    """Hinge loss; (power iterations' state, health of the game)."""
-    variables = {**opponent.variables, "params": params}
+    """Returns the hinge loss and (state of the power iterations, metrics of its accuracy)."""
+    variables = {**discriminator.variables, "params": params}
     both = jnp.concatenate([wanted[None], made])
     shown = jnp.broadcast_to(conditions, (len(both), *conditions.shape))
     logits: Any
@@ -171,19 +172,19 @@ def _logits(variables: Any, made: Array, conditions: Array) -> Array:
     return logits
 
 
-def moved(
-    opponent: Opponent,
+def updated(
+    discriminator: DiscriminatorState,
     updates: Any,
     opt_state: optax.OptState,
     stats: Any,
     loss_ratio: Array,
-    game: Game,
-) -> Opponent:
-    """After updates at the generator's rate, or as it was while the discriminator pauses."""
-    updates = jax.tree.map(lambda update: game.pace * update, updates)
-    params = optax.apply_updates(opponent.variables["params"], updates)
-    after = Opponent({"params": params, "batch_stats": stats}, opt_state)
-    if not game.pause:
+    config: AdversarialConfig,
+) -> DiscriminatorState:
+    """The discriminator after updates at the generator's rate, or as it was while it pauses."""
+    updates = jax.tree.map(lambda update: config.discriminator_lr_scale * update, updates)
+    params = optax.apply_updates(discriminator.variables["params"], updates)
+    after = DiscriminatorState({"params": params, "batch_stats": stats}, opt_state)
+    if not config.discriminator_pause_below:
         return after
-    waits = loss_ratio < game.pause
-    return jax.tree.map(lambda old, new: jnp.where(waits, old, new), opponent, after)
+    waits = loss_ratio < config.discriminator_pause_below
+    return jax.tree.map(lambda old, new: jnp.where(waits, old, new), discriminator, after)

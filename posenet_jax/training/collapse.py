@@ -1,17 +1,17 @@
-"""When an adversarial training can no longer come to anything, said from its log."""
+"""Detection of collapsed adversarial trainings, from their log."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-LINES = 20  # of the log, looked back on
+LINES = 20  # number of lines of the log looked back on
 _WON = 0.99
 _CHANCE = 1.98
 _SAME = 0.25
 
 
 def collapse(log: Mapping[str, np.ndarray]) -> str | None:
-    """A plain sentence; None while there is hope.
+    """Returns a sentence that says how the training collapsed; None while it has not.
 
     log: columns of metrics.csv, NaN where a cell is empty. The discriminator has won where it has
     known real from made almost always, and lost where its hinge loss has been that of saying

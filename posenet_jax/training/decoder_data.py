@@ -94,7 +94,7 @@ class DecoderBatches:
 
 
 def photograph_transform(space: Preprocessing, smallest_crop: float) -> Transform:
-    """What the stream does: to the encoder's size, or larger where crops are cut."""
+    """Returns the stream's transform: to the encoder's size, or larger where crops are cut."""
     if smallest_crop >= 1.0:
         return images(space)
     return images(dataclasses.replace(space, size=int(_LARGER * space.size)))

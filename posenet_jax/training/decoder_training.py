@@ -1,8 +1,8 @@
 """Training of a decoder: images through the frozen encoder, back, and compared; state and step.
 
 B images a batch, laid over the devices of a mesh with the one axis `AXIS`. The loss is the mean
-squared error of all values, 1 = the full range from black to white (report, section 3.2), or that
-of a `Game` against a discriminator.
+squared error of all values, 1 = the full range from black to white (paper, section 3.2), or that
+against a discriminator (`AdversarialConfig`).
 """
 
 import dataclasses
@@ -21,28 +21,28 @@ from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.training import adversarial
-from posenet_jax.training.adversarial import Game, Opponent
+from posenet_jax.training.adversarial import AdversarialConfig, DiscriminatorState
 
 Array = jax.Array
 
-AXIS = "images"  # of the mesh
+AXIS = "images"  # axis of the mesh
 _DROP = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """What decides the program of a step, besides the batch's shape.
+    """Static configuration: with the batch's shape it decides the program of a step.
 
-    drops: steps after which the learning rate is divided by ten. plateau: instead, divide it
-    whenever the training loss, averaged over so many steps, has not fallen by a thousandth for
-    three such averages; 0: not. game: adversarial training; None: the squared error alone.
+    drops: steps after which the learning rate is divided by ten. plateau: instead, average the
+    training loss over this many steps, and after three averages without an improvement of 0.1 %
+    divide the learning rate by ten; 0: off. adversarial: None trains on the squared error alone.
     """
 
     network: str = "mirror"
     drops: tuple[int, ...] = ()
     plateau: int = 0
     ema_decay: float = 0.999
-    game: Game | None = None
+    adversarial: AdversarialConfig | None = None
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
@@ -59,7 +59,7 @@ class DecoderState:
     variables: Any  # {"params": …, "batch_stats": …}
     average: Any  # the same, exponentially averaged over steps
     opt_state: optax.OptState
-    opponent: Opponent | None = None
+    opponent: DiscriminatorState | None = None  # named as in checkpoints on disk
 
 
 @struct.dataclass
@@ -68,7 +68,7 @@ class DecoderBatch:
 
     images: tuple[Array, ...]
     descriptors: Array | None = None  # encoded from the images where there are none
-    noise: Array | None = None  # [B, draws, Z] of a game
+    noise: Array | None = None  # [B, draws, Z] in adversarial training
 
 
 def _network(config: DecoderConfig) -> Mirror:
@@ -76,26 +76,26 @@ def _network(config: DecoderConfig) -> Mirror:
 
 
 def _optimizer(config: DecoderConfig) -> optax.GradientTransformationExtraArgs:
-    """Adam, and the learning rate's share of its first value."""
-    share: optax.GradientTransformation
+    """Adam, and a schedule of the learning rate as a fraction of its first value."""
+    schedule: optax.GradientTransformation
     if config.plateau:
-        share = optax.contrib.reduce_on_plateau(
+        schedule = optax.contrib.reduce_on_plateau(
             factor=_DROP, patience=3, rtol=1e-3, accumulation_size=config.plateau
         )
     else:
         drops = dict.fromkeys(config.drops, _DROP)
-        share = optax.scale_by_schedule(optax.piecewise_constant_schedule(1.0, drops))
-    adam = optax.scale_by_adam(b1=config.game.beta1 if config.game else 0.9)
-    return optax.with_extra_args_support(optax.chain(adam, share))
+        schedule = optax.scale_by_schedule(optax.piecewise_constant_schedule(1.0, drops))
+    adam = optax.scale_by_adam(b1=config.adversarial.beta1 if config.adversarial else 0.9)
+    return optax.with_extra_args_support(optax.chain(adam, schedule))
 
 
 def init_state(config: DecoderConfig, shape: tuple[int, ...], seed: int | Array) -> DecoderState:
     """The state before the first step; the seed decides the weights. shape: of a descriptor."""
-    key, game, opponent = numerics.seed_key(seed), config.game, None
+    key, opponent = numerics.seed_key(seed), None
     read = shape
-    if game:
-        read = (*shape[:-1], shape[-1] + game.noise)
-        opponent = adversarial.init_opponent(
+    if config.adversarial:
+        read = (*shape[:-1], shape[-1] + config.adversarial.noise)
+        opponent = adversarial.init_discriminator(
             _optimizer(config), shape, SIDE, jax.random.fold_in(key, 1)
         )
     variables = dict(jax.jit(NETWORKS[config.network]().init)(key, jnp.zeros(read)))
@@ -120,15 +120,22 @@ def train_step(
     config: DecoderConfig,
     mesh: Mesh,
 ) -> tuple[DecoderState, dict[str, Array]]:
-    """One step of Adam, and of the discriminator's in a game: both from the same state.
+    """One step of Adam; in adversarial training the discriminator's too, from the same state.
 
     The learning rate is an argument: trials of a search share the program. Each device encodes and
     decodes its own images; what normalises the batch, and the gradients, are means over devices.
-    comparator: of a game, as in `adversarial.generator_loss`.
+    comparator: in adversarial training, as in `adversarial.generator_loss`.
     """
-    module, game = _network(config), config.game
+    module, settings = _network(config), config.adversarial
 
-    def on_device(variables, opponent, batch: DecoderBatch, tap: Tap, descriptor_scale, other):
+    def on_device(
+        variables: Any,
+        opponent: DiscriminatorState | None,
+        batch: DecoderBatch,
+        tap: Tap,
+        descriptor_scale: Array,
+        other: Tap | None,
+    ) -> tuple[Any, ...]:
         images = jnp.concatenate(batch.images)
         inside = tap.preprocessing.to_network(images)
         truth: Any = tap.module.apply({"params": tap.params}, inside)
@@ -136,33 +143,36 @@ def train_step(
         conditions = descriptors / descriptor_scale
         wanted = inside / value_range(tap.preprocessing)
 
-        def decoded(params):
+        def decoded(params: Any) -> tuple[Array, Any]:
             read = conditions
-            if game and batch.noise is not None:
+            if settings and batch.noise is not None:
                 read = adversarial.with_noise(conditions, batch.noise)
             made, changed = module.apply(
                 {**variables, "params": params}, read, train=True, mutable=["batch_stats"]
             )
             return made.reshape((-1, *wanted.shape)), changed["batch_stats"]
 
-        def objective(made):
-            if game:
+        def objective(made: Array) -> tuple[Array, dict[str, Array]]:
+            if settings:
+                assert opponent is not None
                 return adversarial.generator_loss(
-                    made, wanted, truth, conditions, opponent, tap, game, other
+                    made, wanted, truth, conditions, opponent, tap, settings, other
                 )
             return adversarial.mean_error(made, wanted), {}
 
         made, pull, stats = jax.vjp(decoded, variables["params"], has_aux=True)
         (value, figures), slope = jax.value_and_grad(objective, has_aux=True)(made)
         gradients, against = pull(slope)[0], None
-        if game:
+        bounds = None
+        if settings:
+            assert opponent is not None
             differentiate = jax.grad(adversarial.discriminator_loss, has_aux=True)
             against, (bounds, health) = differentiate(
                 opponent.variables["params"], opponent, made, wanted, conditions
             )
             figures = figures | health
         means = jax.lax.pmean((value, figures, gradients, against), AXIS)
-        return *means, stats, bounds if game else None
+        return *means, stats, bounds
 
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
     value, figures, gradients, against, stats, bounds = jax.shard_map(
@@ -173,7 +183,9 @@ def train_step(
         check_vma=False,
     )(state.variables, state.opponent, batch, tap, descriptor_scale, comparator)
 
-    def updates(gradients, opt_state, params):
+    def updates(
+        gradients: Any, opt_state: optax.OptState, params: Any
+    ) -> tuple[Any, optax.OptState]:
         found, after = _optimizer(config).update(gradients, opt_state, params, value=value)
         return jax.tree.map(lambda update: -learning_rate * update, found), after
 
@@ -184,11 +196,12 @@ def train_step(
     decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
     average = optax.incremental_update(variables, state.average, 1.0 - decay)
     metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradients), **figures}
-    if game and opponent:
+    if settings:
+        assert opponent is not None
         metrics["discriminator_gradient_norm"] = optax.tree.norm(against)
         moves, memory = updates(against, opponent.opt_state, opponent.variables["params"])
         ratio = figures["loss_ratio"]
-        opponent = adversarial.moved(opponent, moves, memory, bounds, ratio, game)
+        opponent = adversarial.updated(opponent, moves, memory, bounds, ratio, settings)
     return DecoderState(state.step + 1, variables, average, opt_state, opponent), metrics
 
 
@@ -210,7 +223,7 @@ def trained_decoder(
         encoder=encoder.name,
         encoder_fingerprint=encoder.fingerprint,
         preprocessing=encoder.preprocessing,
-        noise=config.game.noise if config.game else 0,
+        noise=config.adversarial.noise if config.adversarial else 0,
         name=name,
     )
 

@@ -13,7 +13,7 @@ from posenet_jax.decoders.networks import SIDE
 Array = jax.Array
 
 _BLOCK = 5
-_GRID = SIDE // _BLOCK // 4  # of the logits
+_GRID = SIDE // _BLOCK // 4  # cells a side of the logits
 
 
 class Discriminator(nn.Module):

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from flax import struct
 from jax.sharding import Mesh, PartitionSpec
 
@@ -55,7 +56,7 @@ class TrainConfig:
     active_share: float = 0.5
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             names = ", ".join(ARCHITECTURES)
             raise InputError(f"no architecture {self.architecture!r}; there are {names}")
@@ -81,7 +82,7 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def training_module(config: TrainConfig):
+def training_module(config: TrainConfig) -> nn.Module:
     """The encoder in training units (see Gauge above)."""
     if config.architecture == "streetnet":
         return StreetNet(config.descriptor_size, lrn_alpha=StreetNet.lrn_alpha * GAIN**2)
@@ -208,7 +209,9 @@ def train_step(
     gradients passes between devices.
     """
 
-    def on_device(params, batches, scale):
+    def on_device(
+        params: Any, batches: tuple[Pairs, ...], scale: PoseScale
+    ) -> tuple[Any, dict[str, Array]]:
         (_, metrics), gradients = jax.value_and_grad(_loss, has_aux=True)(
             params, batches, scale, config, space
         )
@@ -236,10 +239,10 @@ def in_image_units(
 ) -> Encoder:
     """The trained encoder in 0-255 units, heads included (see Gauge above)."""
 
-    def enlarge(path, value):
+    def enlarge(path: tuple[Any, ...], value: Array) -> Array:
         return value * GAIN if path[-1].key == "bias" else value
 
-    def shrink_inputs(path, value):
+    def shrink_inputs(path: tuple[Any, ...], value: Array) -> Array:
         reads_descriptor = path[0].key in ("common_fc", "normal") and path[-1].key == "kernel"
         return value / GAIN if reads_descriptor else value
 

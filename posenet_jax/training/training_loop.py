@@ -86,7 +86,7 @@ def restore_latest(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any
 
 
 def _readable(manager: ocp.CheckpointManager, step: int, read: Callable[[], Any]) -> Any:
-    """What `read` returns. Raises InputError: what Orbax raises on damaged files is anything."""
+    """Returns the result of `read`. Raises InputError for any error of Orbax's."""
     try:
         return read()
     except Exception as error:

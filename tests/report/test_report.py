@@ -4,16 +4,22 @@ import base64
 import csv
 import io
 import json
+import re
 from html.parser import HTMLParser
 
+import jax
 import numpy as np
 import pytest
 import script_process
+from absl import flags
+from absl.testing import flagsaver
 from PIL import Image
 
+from experiments import report
 from posenet_jax import metrics
+from posenet_jax.errors import InputError
 from posenet_jax.io.files import png
-from posenet_jax.report import closing_sections, page, sections
+from posenet_jax.report import closing_sections, contents, inversion_sections, material, page
 
 _EVIL = "<script>alert('&')</script>"
 _VOID = {"meta", "img", "br"}
@@ -89,10 +95,108 @@ def test_the_median_lies_in_its_interval():
 
 
 def test_hyper_parameters_are_written(tmp_path):
-    section = sections.hyperparameters(tmp_path, sections.recipes.CALIBRATED)
+    section = inversion_sections.hyperparameters(tmp_path, inversion_sections.recipes.CALIBRATED)
     rows = section.parts[0].rows
     assert rows[0]["printed"] == "26.60" and rows[0]["recipe paper"] == "26.6"
     assert {p.name for p in tmp_path.iterdir()} == {"table_1_inversion.csv", "table_2_decoder.csv"}
+
+
+_RECORD = {
+    **{"weights": {}, "versions": {}, "backend": "cpu", "device_kind": "cpu", "devices": 1},
+    **{"flags": {"seed": 0}, "command": "python -m experiments.report"},
+}
+_CLAIM = {"claim": "colour is lost", "value": "0.5", "low": "0.25", "high": "0.75"}
+# Sections that need neither scenes nor inversions.
+_CHEAP = {"hyperparameters", "claims", "record"}
+
+
+def material_of(out, **fields):
+    """Material whose networks are never asked for."""
+    out.mkdir()
+    given = {"options": material.ReportOptions(seed=7), "encoders": (), "judge": None}
+    given |= {"claims_given": [_CLAIM], "record": _RECORD}
+    return material.Material(out=out, **(given | fields))
+
+
+def noise_section(name):
+    """A section of random pixels, drawn with the section's own key."""
+
+    def make(of):
+        pixels = np.asarray(jax.random.randint(of.key_of(name), (4, 4, 3), 0, 256), np.uint8)
+        (of.out / f"{name}.png").write_bytes(png(pixels))
+        return [page.Section(f"Noise {name}", [page.picture(of.out / f"{name}.png", name)])]
+
+    return contents.SectionMaker(name, make, (f"{name}.png",))
+
+
+def cheap_sections():
+    return tuple(maker for maker in contents.SECTIONS if maker.name in _CHEAP)
+
+
+def test_a_section_added_from_outside_is_in_the_page(tmp_path, monkeypatch):
+    """One entry of SECTIONS: the page lists it, its file is written and stands in the record."""
+    mine = noise_section("mine")
+    monkeypatch.setattr(contents, "SECTIONS", (*cheap_sections(), mine))
+    out = tmp_path / "out"
+    with flagsaver.flagsaver():
+        flags.FLAGS(["report", f"--out={out}"])
+        monkeypatch.setattr(report, "_claims", lambda: [_CLAIM])
+        assert report.main() == 0
+    text = (out / "report.html").read_text()
+    assert '<li><a href="#noise-mine">Noise mine</a></li>' in text
+    assert '<h2 id="noise-mine">' in text and len(read(text).sources) == 1
+    assert "mine.png" in json.loads((out / "run.json").read_text())["files"]
+    assert (out / "mine.png").exists()
+
+
+def test_leaving_a_section_out_changes_no_byte_of_the_others(tmp_path):
+    first, second, third = map(noise_section, ("first", "second", "third"))
+    every = (first, *cheap_sections(), second, third)
+    whole = material_of(tmp_path / "whole")
+    page_of_all = contents.html(every, whole)
+    for left_out in every:
+        fewer = material_of(tmp_path / left_out.name)
+        makers = [maker for maker in every if maker is not left_out]
+        text = contents.html(makers, fewer)
+        others = sections_of(page_of_all)
+        title = next(iter(set(others) - set(sections_of(text))))
+        assert {k: v for k, v in others.items() if k != title} == sections_of(text)
+        for path in fewer.out.iterdir():
+            assert path.read_bytes() == (whole.out / path.name).read_bytes()
+
+
+def sections_of(text):
+    """{title: source} of a page's sections."""
+    found = re.findall(r"<section>.*?</section>", text, re.DOTALL)
+    return {re.search(r"<h2 [^>]*>(.*?)</h2>", one)[1]: one for one in found}
+
+
+def test_keys_go_by_name(tmp_path):
+    """Keys that the published pictures were drawn with, by number; every other by its name."""
+    of = material_of(tmp_path / "out")
+    names = "atlas", "scenes", "inversions", "decoders", "sensitivity", "surgery", "known scenes"
+    data = [jax.random.key_data(of.key_of(name)).tolist() for name in (*names, "mine", "yours")]
+    published = jax.random.key_data(jax.random.split(jax.random.key(7), 7)).tolist()
+    assert data[:7] == published
+    assert len({tuple(one) for one in data}) == len(data)
+
+
+def test_a_file_that_a_section_did_not_name_is_refused(tmp_path):
+    maker = noise_section("mine")._replace(files=())
+    with pytest.raises(ValueError, match="mine.png"):
+        contents.html([maker], material_of(tmp_path / "out"))
+
+
+def test_sections_of_the_same_title_have_anchors_of_their_own():
+    section = page.Section("Twice", [])
+    text = page.page("t", [], [section, page.Section("!", []), section])
+    assert re.findall(r'id="(.*?)"', text) == ["twice", "section", "twice--2"]
+
+
+@pytest.mark.parametrize(("option", "word"), [({"batch": 3}, "even"), ({"kinds": ("sea",)}, "sea")])
+def test_wrong_options_are_one_sentence(option, word):
+    with pytest.raises(InputError, match=word):
+        material.ReportOptions(**option)
 
 
 @pytest.mark.parametrize("claims", ["", "a,b\n1\n"])

@@ -1,4 +1,4 @@
-"""The game against a discriminator: its losses, its step, its end, and how pictures are judged."""
+"""Training against a discriminator: its losses, its step, its end, and how pictures are judged."""
 
 import dataclasses
 
@@ -13,14 +13,14 @@ from posenet_jax.decoders import decoding
 from posenet_jax.encoders.weights import random_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.training import adversarial, decoder_training
-from posenet_jax.training.adversarial import Game
+from posenet_jax.training.adversarial import AdversarialConfig
 from posenet_jax.training.collapse import LINES, collapse
 from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
 from posenet_jax.training.discriminator import Discriminator
 
 BATCH, NOISE, SCALE = 4, 3, 20.0
-GAME = Game(noise=NOISE, layers=("conv2",))
-CONFIG = DecoderConfig(network="sharp", game=GAME)
+ADVERSARIAL = AdversarialConfig(noise=NOISE, layers=("conv2",))
+CONFIG = DecoderConfig(network="sharp", adversarial=ADVERSARIAL)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,9 @@ def test_every_draw_reads_its_noise_beside_its_images_descriptor():
 
 def test_the_losses_are_those_of_their_formulas(encoder, batch):
     tap, space = encoder.tap("fc5"), encoder.preprocessing
-    opponent = adversarial.init_opponent(optax.identity(), _shape(encoder), 100, jax.random.key(3))
+    opponent = adversarial.init_discriminator(
+        optax.identity(), _shape(encoder), 100, jax.random.key(3)
+    )
     wanted = space.to_network(batch.images[0]) / 255.0
     made = jnp.clip(
         wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape)), 0
@@ -129,7 +131,7 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     truth, seen = apply(wanted), apply(made)
     conditions = truth["fc5"] / SCALE
     lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
-    loss, parts = lossy(made, wanted, truth, conditions, opponent, tap, GAME)
+    loss, parts = lossy(made, wanted, truth, conditions, opponent, tap, ADVERSARIAL)
     a, b = (np.asarray(x["fc5"], np.float64) for x in (seen, truth))
     ratio = np.linalg.norm(a - b, axis=-1) ** 2 / np.linalg.norm(b, axis=-1) ** 2
     assert float(parts["descriptor_loss"]) == pytest.approx(ratio.mean(), rel=1e-4)
@@ -138,7 +140,7 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     assert float(parts["feature_loss"]) == pytest.approx(product, rel=1e-4)
     other = dataclasses.replace(encoder.preprocessing, means=(9.0, 99.0, 199.0))
     comparator = dataclasses.replace(random_encoder("compact", seed=5), preprocessing=other)
-    both = made, wanted, truth, conditions, opponent, tap, GAME, comparator.tap("conv1")
+    both = made, wanted, truth, conditions, opponent, tap, ADVERSARIAL, comparator.tap("conv1")
     _, more = lossy(*both)
     pixels = batch.images[0].astype(np.float64)[..., ::-1]
     drawn = 255.0 * np.asarray(made, np.float64) + np.asarray(encoder.preprocessing.means)
@@ -177,7 +179,7 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
 # Steps ------------------------------------------------------------------------------------------
 
 
-def test_two_devices_play_the_game_of_one(encoder, batch):
+def test_two_devices_train_as_one(encoder, batch):
     """But for what each normalises and rounds on its own."""
     (one, figures), (two, others) = (_step(encoder, batch, devices=n) for n in (1, 2))
     for name in ("loss", "image_loss", "descriptor_loss", "feature_loss", "gradient_norm"):
@@ -194,7 +196,9 @@ def test_both_sides_move_and_the_discriminator_pauses_when_told(encoder, batch):
     paused, _ = _step(
         encoder,
         batch,
-        dataclasses.replace(CONFIG, game=dataclasses.replace(GAME, pause=1e6)),
+        dataclasses.replace(
+            CONFIG, adversarial=dataclasses.replace(ADVERSARIAL, discriminator_pause_below=1e6)
+        ),
         state=first,
     )
     unmoved = [
@@ -207,7 +211,7 @@ def test_both_sides_move_and_the_discriminator_pauses_when_told(encoder, batch):
         before.variables["params"],
         free.opponent.variables["params"],
     )
-    # Adam's first step is the rate, times the pace, in every weight with a gradient.
+    # Adam's first step is the rate, times its scale, in every weight with a gradient.
     assert max(jax.tree.leaves(went)) == pytest.approx(2e-3, rel=1e-2)
     assert figures["discriminator_gradient_norm"] > 0 and figures["loss_ratio"] > 0
     for a, b in zip(*(jax.tree.leaves(s.variables["params"]) for s in (free, paused)), strict=True):

@@ -1,4 +1,4 @@
-"""The parts of the report's page: its figures and tables, remade, each also written as a file.
+"""Sections of the report's page on inversion: samples, hyper-parameters, pictures and fidelity.
 
 Every function writes PNG and CSV files into a folder and returns the section that shows them.
 Images are uint8 RGB [N, H, W, 3].
@@ -12,8 +12,6 @@ import jax
 import numpy as np
 
 from posenet_jax import metrics
-from posenet_jax.analysis import sensitivity as profile
-from posenet_jax.analysis import surgery as operating
 from posenet_jax.encoders.encoder import Encoder, describe
 from posenet_jax.evaluation import decoder_evaluation, measures
 from posenet_jax.images import contact_sheet
@@ -21,8 +19,7 @@ from posenet_jax.inversion import recipes
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.io import files
 from posenet_jax.reconstruction import reconstruct
-from posenet_jax.report import analysis_plots
-from posenet_jax.report.page import Picture, Section, Table, Text, interval
+from posenet_jax.report.page import Section, Table, Text, interval, picture
 
 Array = jax.Array
 Rows = Sequence[Mapping[str, Any]]
@@ -41,7 +38,7 @@ _MEASURES = {
     "pose_disagreement": "other_pose_disagreement",
     "match_probability": "other_match_probability",
 }
-# Of Table 1 and 2 of the report, as printed.
+# Tables 1 and 2 of the paper, as printed.
 _TABLE_1 = {
     "learning rate": ("26.60", "learning_rate"),
     "β₁": ("0.90", "beta1"),
@@ -63,7 +60,7 @@ _TABLE_2 = (
 class Inverted(NamedTuple):
     """A set of images inverted from one layer of one encoder, or what stands in their place."""
 
-    images: str  # what they are of
+    images: str  # name of the set
     encoder: str
     layer: str
     originals: np.ndarray
@@ -98,8 +95,8 @@ def floors(
     *,
     judge: Encoder,
 ) -> list[Inverted]:
-    """What knowing less scores: the mean of other images [M, H, W, 3], and that of them whose
-    descriptor is nearest.
+    """Baselines without inversion: the mean of other images [M, H, W, 3], and the nearest of them
+    by descriptor.
     """
     asked, others = (
         decoder_evaluation.described(encoder.tap(layer), x, []) for x in (originals, known)
@@ -244,63 +241,3 @@ def fidelity_table(out: Path, made: Sequence[Inverted]) -> Section:
         "high is."
     )
     return Section("Fidelity", [Table(list(lines.values()), caption)])
-
-
-def sensitivity(out: Path, measured: profile.Measured, layer: str = "fc5") -> Section:
-    """What moves the layers: a figure of all, and a table of one."""
-    rows = profile.table(measured.displacements)
-    files.write_csv(out / "sensitivity.csv", rows)
-    path = out / "sensitivity.png"
-    analysis_plots.sensitivity_figure(path, rows)
-    encoder = rows[0]["encoder"]
-    chosen = [row for row in rows if (row["encoder"], row["layer"]) == (encoder, layer)]
-    columns = {
-        "displacement": "mean",
-        "over 10° of yaw": "ratio_to_yaw",
-        "over another scene": "ratio_to_other",
-        "over 10° of yaw, over the control's": "yaw_over_control",
-    }
-    table = [
-        {"change": row["intervention"], "amount": row["amount"]}
-        | {words: _interval_of(row, name) for words, name in columns.items()}
-        for row in chosen
-    ]
-    count = rows[0]["scenes"]
-    caption = f"How far each layer moves when one thing in a street is changed; {count} scenes."
-    words = f"The same of {layer} of {encoder}; intervals of 95 % over scenes."
-    return Section("Sensitivity", [picture(path, caption), Table(table, words)])
-
-
-def surgery(
-    out: Path, encoder: Encoder, images: operating.Images, fitted: np.ndarray, key: Array
-) -> Section:
-    """What can be taken from fc5 descriptors. fitted: others [M, F]."""
-    operated = list(operating.operations(key, images.descriptor, fitted))
-    rows = operating.table(encoder, images, operated)
-    files.write_csv(out / "surgery.csv", rows)
-    path = out / "surgery.png"
-    analysis_plots.surgery_figure(path, rows)
-    chosen = {(operation, amount) for operation, amount, _ in operating.SHOWN}
-    measures = [n for n in ("relative_loss", "pose_disagreement", "rotation_error") if n in rows[0]]
-    table = [
-        {name: row[name] for name in ("operation", "amount", "unit")}
-        | {name.replace("_", " "): _interval_of(row, name) for name in measures}
-        for row in rows
-        if (row["operation"], row["amount"]) in chosen
-    ]
-    caption = (
-        f"What is left of {len(images.descriptor)} streets' descriptors when something is taken "
-        f"from them, fitted on {len(fitted)} others."
-    )
-    words = "Some of the same: means with intervals of 95 % over images; angles in degrees."
-    return Section("Surgery", [picture(path, caption), Table(table, words)])
-
-
-def _interval_of(row: Mapping[str, Any], name: str) -> str:
-    prefix = "" if name == "mean" else f"{name}_"  # as `sensitivity.table` names them
-    return interval(row[name], row[f"{prefix}low"], row[f"{prefix}high"])
-
-
-def picture(path: Path, caption: str) -> Picture:
-    """A PNG file as part of a section."""
-    return Picture(path.read_bytes(), caption)
