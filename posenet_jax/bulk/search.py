@@ -1,7 +1,7 @@
 """Search of hyper-parameters: a bulk inversion of a few images again and again, in as many ways.
 
 A trial is a recipe, with which every image is inverted; all trials go through the same compiled
-step. Trials are ranked by what the pictures are like to two judges that see no original: its
+step. Trials are ranked by two judges of the pictures that see no original: the
 descriptor in another network, and the spectrum of natural images. T trials, n images.
 """
 
@@ -23,7 +23,7 @@ from posenet_jax.io.run_files import read_csv
 
 
 class Range(NamedTuple):
-    """From which numbers are drawn.
+    """Range from which numbers are drawn.
 
     scale: evenly (`linear`), in their logarithm (`log`), in that of one less them (`from_one`).
     """
@@ -159,9 +159,9 @@ def read_measures(results: str | Path, trials: int) -> dict[str, np.ndarray]:
         raise InputError(f"{shown(results)} has {lines}; {remedy}")
     columns = {name: np.array([row.number(name) for row in rows]) for name in MEASURES}
     with np.errstate(over="ignore", invalid="ignore"):
-        found = {name: each.reshape(trials, -1).mean(axis=1) for name, each in columns.items()}
+        means = {name: each.reshape(trials, -1).mean(axis=1) for name, each in columns.items()}
     broken = np.array([row.cells["status"] == "not finite" for row in rows])
-    return found | {"not_finite": broken.reshape(trials, -1).sum(axis=1)}
+    return means | {"not_finite": broken.reshape(trials, -1).sum(axis=1)}
 
 
 def score(measured: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -178,7 +178,7 @@ def score(measured: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def table(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """A line for each trial, the best first."""
+    """Returns a row for each trial, the best first."""
     order = np.argsort(columns["score"], kind="stable")
     return [{name: column[row].item() for name, column in columns.items()} for row in order]
 

@@ -34,8 +34,8 @@ def total_variation(image: Array, beta: float = 1.0) -> Array:
 
 @jax.custom_vjp
 def _total_length(image: Array) -> Array:
-    """Σ √(right² + below² + ε), with a gradient by hand: what XLA makes of it takes twice as long,
-    for it pads an array for every difference.
+    """Σ √(right² + below² + ε), with a gradient by hand: XLA's own is slower, as it pads an
+    array for every difference.
     """
     return _length_forward(image)[0]
 
@@ -54,9 +54,9 @@ def _length_forward(image: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     return jnp.sum(length), (right / length, below / length, image[:0])
 
 
-def _length_gradient(kept: tuple[Array, Array, Array], cotangent: Array) -> tuple[Array]:
-    """Each pixel's share of its own differences, and of its left and its upper neighbour's."""
-    right, below, like_image = kept
+def _length_gradient(residuals: tuple[Array, Array, Array], cotangent: Array) -> tuple[Array]:
+    """Sums each pixel's part in its own differences, and in its left and upper neighbour's."""
+    right, below, like_image = residuals
     _, width, channels = like_image.shape
     before = jnp.pad(right[:, :-channels], ((0, 0), (channels, 0)))
     above = jnp.pad(below[:-1], ((1, 0), (0, 0)))
@@ -68,7 +68,7 @@ _total_length.defvjp(_length_forward, _length_gradient)
 
 
 def sixth_power(image: Array) -> Array:
-    """Σ x⁶, what ‖x‖₆ in eq. 2 must mean (see BUILD_NOTES.md)."""
+    """Σ x⁶, the meaning that ‖x‖₆ in eq. 2 must have (see BUILD_NOTES.md)."""
     square = image * image
     return jnp.sum(square * square * square)
 

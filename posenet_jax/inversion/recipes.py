@@ -52,8 +52,8 @@ class Recipe:
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
     its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
     at a full first step all pixels move alike, and units of a steep encoder may fall silent for
-    good. final_rate: the last step's learning rate as a share of the full one (`cosine`). start:
-    what the first image is, noise or an image given, a decoder's, with noise added.
+    good. final_rate: the last step's learning rate as a fraction of the full one (`cosine`).
+    start: the first image, noise or an image given, a decoder's, with noise added.
     start_deviation: standard deviation of the noise, in grey levels.
 
     Raises ValueError, naming the option and the value received.
@@ -146,7 +146,7 @@ WARM = dataclasses.replace(
     warmup=0,
     steps=120,
 )
-"""Calibrated, but begun with a decoder's image, at a rate that does not wipe it out.
+"""Calibrated, but started from a decoder's image, at a rate that does not wipe it out.
 
 As low a relative loss in less than half the steps. What it shows is no longer the descriptor's
 alone: the decoder adds what it learnt of street photographs.
