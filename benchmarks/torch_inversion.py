@@ -66,7 +66,7 @@ def _priors(images: Tensor, recipe) -> Tensor:
     variation = torch.sqrt(right * right + below * below + 1e-8).sum((1, 2, 3))
     square = images * images
     sixth = (square * square * square).sum((1, 2, 3))
-    return recipe.tv_weight * variation + recipe.l6_weight * sixth
+    return recipe.priors["tv"] * variation + recipe.priors["l6"] * sixth
 
 
 def relative_losses(descriptors: Tensor, targets: Tensor) -> Tensor:

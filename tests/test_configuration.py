@@ -73,7 +73,8 @@ def spaces(_):
 
 
 def inverted(_):
-    own = {"tv_beta": 1.5, "l6_form": "norm", "schedule": "cosine", "patience": 3, "warmup": 3}
+    priors = {"tv": 1e-6, "tv_squared": 1e-6, "l6_norm": 1e-6}
+    own = {"priors": priors, "schedule": "cosine", "patience": 3, "warmup": 3}
     chosen = [
         (recipes.PAPER.replace(steps=4), {}),
         (recipes.PAPER.replace(steps=4, stop_early=True, **own), {"chunk": 3}),

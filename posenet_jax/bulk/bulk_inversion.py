@@ -10,7 +10,6 @@ import collections
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -253,16 +252,6 @@ class _Work:
         yield from ended()
 
 
-def _recipe_record(recipe: Recipe) -> dict[str, Any]:
-    """Its numbers; of arrays, which may be long, a fingerprint."""
-    return {
-        name: hashlib.sha256(np.float32(value).tobytes()).hexdigest()[:16]
-        if np.ndim(value)
-        else value
-        for name, value in dataclasses.asdict(recipe).items()
-    }
-
-
 def _pending(
     folder: ShardFolder, plan: ShardPlan, shards: Iterable[int]
 ) -> tuple[list[int], dict[int, dict[str, Any]]]:
@@ -408,7 +397,7 @@ def _identity(
         "source": source.fingerprint,
         "facades": getattr(source, "facades", None),
         "images": len(source.names if isinstance(source, Descriptors) else source),
-        "recipe": _recipe_record(recipe),
+        "recipe": recipes.record(recipe),
         "restarts": config.restarts,
         "seed": config.seed,
         "pictures": config.pictures,

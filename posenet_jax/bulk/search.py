@@ -1,7 +1,7 @@
 """Search of hyper-parameters: a bulk inversion of a few images again and again, in as many ways.
 
 A trial is a recipe, with which every image is inverted; all trials go through the same compiled
-step. Trials are ranked by what the pictures are like to two judges that see no original: its
+step. Trials are ranked by two judges of the pictures that see no original: the
 descriptor in another network, and the spectrum of natural images. T trials, n images.
 """
 
@@ -17,12 +17,13 @@ from scipy import stats
 
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.errors import InputError, shown
+from posenet_jax.inversion.priors import PRIORS
 from posenet_jax.inversion.recipes import PAPER, Recipe
 from posenet_jax.io.run_files import read_csv
 
 
 class Range(NamedTuple):
-    """From which numbers are drawn.
+    """Range from which numbers are drawn.
 
     scale: evenly (`linear`), in their logarithm (`log`), in that of one less them (`from_one`).
     """
@@ -31,45 +32,56 @@ class Range(NamedTuple):
     high: float
     scale: Literal["linear", "log", "from_one"] = "log"
 
-    def at(self, share: np.ndarray) -> np.ndarray:
-        """The numbers at shares in [0, 1] of the way from low to high."""
+    def at(self, fraction: np.ndarray) -> np.ndarray:
+        """Returns the numbers at fractions in [0, 1] of the way from low to high."""
         if self.scale == "linear":
-            return self.low + (self.high - self.low) * share
+            return self.low + (self.high - self.low) * fraction
         if self.scale == "log":
-            return self.low * (self.high / self.low) ** share
-        return 1.0 - (1.0 - self.low) * ((1.0 - self.high) / (1.0 - self.low)) ** share
+            return self.low * (self.high / self.low) ** fraction
+        return 1.0 - (1.0 - self.low) * ((1.0 - self.high) / (1.0 - self.low)) ** fraction
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One of the report's searches (section 5.2): what is drawn, and the recipe of all the rest."""
+    """One of the report's searches (section 5.2): ranges of draws, and the recipe of all the rest.
+
+    ranges: by a number's column in trials.csv (`columns_of`).
+    """
 
     recipe: Recipe
     ranges: Mapping[str, Range]
     trials: int
 
 
+def columns_of(recipe: Recipe) -> dict[str, Any]:
+    """Returns a recipe's numbers by column: its fields, and `tv_weight` for the weight of tv."""
+    weights = {f"{name}_weight": weight for name, weight in recipe.priors.items()}
+    return vars(recipe) | weights
+
+
+def second_stage(recipe: Recipe, trials: int) -> Stage:
+    """Returns the search of Adam's numbers, the weights of a recipe's priors, and the clipping."""
+    priors = {name: prior for name, prior in PRIORS.items() if name in recipe.priors}
+    # The report gives no ranges. These have Table 1 well inside, and each end does visible harm.
+    ranges = {
+        "learning_rate": Range(0.1, 1e3),
+        "beta1": Range(0.5, 0.99, "from_one"),
+        "beta2": Range(0.9, 0.9999, "from_one"),
+        **{f"{name}_weight": Range(*prior.weights) for name, prior in priors.items()},
+        "clip_percentile": Range(0.0, 50.0, "linear"),
+    }
+    return Stage(recipe, ranges, trials)
+
+
 STAGES = {
     1: Stage(
         dataclasses.replace(
-            PAPER, name="stage_1", beta2=0.999, tv_weight=0.0, l6_weight=0.0, clipping=False
+            PAPER, name="stage_1", beta2=0.999, priors={"tv": 0.0, "l6": 0.0}, clipping=False
         ),
         {"learning_rate": Range(1e-10, 1e4)},
         1500,
     ),
-    # The report gives no ranges. These have Table 1 well inside, and each end does visible harm.
-    2: Stage(
-        dataclasses.replace(PAPER, name="stage_2"),
-        {
-            "learning_rate": Range(0.1, 1e3),
-            "beta1": Range(0.5, 0.99, "from_one"),
-            "beta2": Range(0.9, 0.9999, "from_one"),
-            "tv_weight": Range(1e-9, 1e-1),
-            "l6_weight": Range(1e-20, 1e-11),
-            "clip_percentile": Range(0.0, 50.0, "linear"),
-        },
-        2500,
-    ),
+    2: second_stage(dataclasses.replace(PAPER, name="stage_2"), 2500),
 }
 """Both minimise eq. 2 as printed. Stage 1 has both λ zero, no clipping, and Adam's own β."""
 
@@ -80,19 +92,23 @@ def draw(stage: Stage, trials: int, seed: int) -> dict[str, np.ndarray]:
     Trial 0 is no draw but Table 1's values, to compare with. A trial depends on seed and number
     alone: more trials begin with the same ones.
     """
-    shares = np.random.default_rng(seed).random((trials, len(stage.ranges)))
+    fractions = np.random.default_rng(seed).random((trials, len(stage.ranges)))
+    printed = columns_of(stage.recipe)
     drawn: dict[str, np.ndarray] = {"trial": np.arange(trials + 1)}
-    for (name, numbers), column in zip(stage.ranges.items(), shares.T, strict=True):
-        drawn[name] = np.concatenate([[getattr(stage.recipe, name)], numbers.at(column)])
+    for (name, numbers), column in zip(stage.ranges.items(), fractions.T, strict=True):
+        drawn[name] = np.concatenate([[printed[name]], numbers.at(column)])
     return drawn
 
 
 def recipe_of(
     stage: Stage, drawn: Mapping[str, np.ndarray], images: int, steps: int, patience: int
 ) -> Recipe:
-    """The recipe of a bulk inversion of `RepeatedImages`: arrays [T · n]."""
+    """Returns the recipe of a bulk inversion of `RepeatedImages`: arrays [T · n]."""
     own: dict[str, Any] = {name: np.repeat(drawn[name], images) for name in stage.ranges}
-    return dataclasses.replace(stage.recipe, steps=steps, patience=patience, **own)
+    priors = {
+        name: own.pop(f"{name}_weight", weight) for name, weight in stage.recipe.priors.items()
+    }
+    return dataclasses.replace(stage.recipe, steps=steps, patience=patience, priors=priors, **own)
 
 
 class RepeatedImages:
@@ -109,7 +125,7 @@ class RepeatedImages:
         return len(self._trials) * len(self._images)
 
     def name(self, position: int) -> str:
-        """Of the trial, and of the image."""
+        """Name of the trial, and of its image."""
         trial, image = divmod(position, len(self._images))
         return f"trial-{self._trials[trial]}/{self._images[image].name}"
 
@@ -143,9 +159,9 @@ def read_measures(results: str | Path, trials: int) -> dict[str, np.ndarray]:
         raise InputError(f"{shown(results)} has {lines}; {remedy}")
     columns = {name: np.array([row.number(name) for row in rows]) for name in MEASURES}
     with np.errstate(over="ignore", invalid="ignore"):
-        found = {name: each.reshape(trials, -1).mean(axis=1) for name, each in columns.items()}
+        means = {name: each.reshape(trials, -1).mean(axis=1) for name, each in columns.items()}
     broken = np.array([row.cells["status"] == "not finite" for row in rows])
-    return found | {"not_finite": broken.reshape(trials, -1).sum(axis=1)}
+    return means | {"not_finite": broken.reshape(trials, -1).sum(axis=1)}
 
 
 def score(measured: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -162,7 +178,7 @@ def score(measured: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def table(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """A line for each trial, the best first."""
+    """Returns a row for each trial, the best first."""
     order = np.argsort(columns["score"], kind="stable")
     return [{name: column[row].item() for name, column in columns.items()} for row in order]
 

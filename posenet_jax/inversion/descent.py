@@ -22,7 +22,7 @@ from posenet_jax.inversion.recipes import Recipe
 Array = jax.Array
 Encode = Callable[[Array], Array]
 
-_FALL = 1e-3
+_IMPROVEMENT = 1e-3  # fraction of the loss by which it must fall, or the image stalls
 
 
 class Status(IntEnum):
@@ -48,7 +48,7 @@ class State:
     steps: Array  # [] int32, iterates evaluated
     status: Array  # [] int32, a Status
     best: "Best"
-    mark: Array  # [] the loss when it last fell by more than _FALL of itself
+    reference_loss: Array  # [] the loss when it last fell by more than _IMPROVEMENT of itself
     stalled: Array  # [] int32, steps since then
 
 
@@ -63,7 +63,7 @@ class Best:
 
 
 def init(key: Array, recipe: Recipe, space: Preprocessing, start: Array | None = None) -> State:
-    """The first iterate: noise about `start` [H, W, 3], or about the mean colour."""
+    """Returns the first iterate: noise about `start` [H, W, 3], or about the mean colour."""
     noise = jax.random.normal(key, (space.size, space.size, 3), jnp.float32)
     image = jnp.asarray(recipe.start_deviation, jnp.float32) * noise
     if start is not None:
@@ -81,7 +81,7 @@ def init(key: Array, recipe: Recipe, space: Preprocessing, start: Array | None =
         steps=jnp.zeros((), jnp.int32),
         status=jnp.zeros((), jnp.int32),  # RUNNING
         best=best,
-        mark=jnp.full((), jnp.inf, jnp.float32),
+        reference_loss=jnp.full((), jnp.inf, jnp.float32),
         stalled=jnp.zeros((), jnp.int32),
     )
 
@@ -91,13 +91,13 @@ def _adam(recipe: Recipe) -> optax.GradientTransformation:
 
 
 def learning_rate(steps: Array, recipe: Recipe) -> Array:
-    """The rate of the step after `steps` of them."""
+    """Returns the learning rate of the step after `steps` of them, warm-up and decay included."""
     done = steps.astype(jnp.float32)
     full = recipe.learning_rate * jnp.minimum(1.0, (done + 1) / jnp.maximum(recipe.warmup, 1))
     if recipe.schedule == "constant":
         return full
-    share = jnp.clip(done / recipe.steps, 0.0, 1.0)
-    decay = 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+    progress = jnp.clip(done / recipe.steps, 0.0, 1.0)
+    decay = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
     return full * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
 
 
@@ -139,8 +139,8 @@ def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> Stat
     better = running & finite & (value < state.best.loss)
     best = _select(better, candidate, state.best)
     steps = state.steps + running.astype(jnp.int32)
-    fell = value < (1.0 - _FALL) * state.mark
-    stalled = jnp.where(fell, 0, state.stalled + 1)
+    improved = value < (1.0 - _IMPROVEMENT) * state.reference_loss
+    stalled = jnp.where(improved, 0, state.stalled + 1)
     image, moments = _move(state, gradient, recipe)
     moves = running & finite
     return State(
@@ -149,7 +149,7 @@ def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> Stat
         steps=steps,
         status=jnp.where(running, _status(best, steps, stalled, finite, recipe), state.status),
         best=best,
-        mark=jnp.where(moves & fell, value, state.mark),
+        reference_loss=jnp.where(moves & improved, value, state.reference_loss),
         stalled=jnp.where(moves, stalled, state.stalled),
     )
 

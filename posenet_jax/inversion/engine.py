@@ -44,12 +44,12 @@ class Result:
 
 
 def default_chunk() -> int:
-    """Steps a call. On CPU one: there a loop halves a convolution's speed (jax #12868)."""
+    """Steps that a call makes. On CPU one: a loop slows convolutions down there (jax #12868)."""
     return 1 if jax.default_backend() == "cpu" else 25
 
 
 def default_slots(devices: int) -> int:
-    """On CPU few, for the cache; elsewhere enough to fill the device."""
+    """Slots in all: on CPU few, for the cache; elsewhere enough to fill the devices."""
     return devices * (8 if jax.default_backend() == "cpu" else 256)
 
 
@@ -79,8 +79,8 @@ def invert(
     columns = recipes.broadcast(recipe, len(targets))
     per_image = [jax.tree.map(lambda x, i=i: x[i], columns) for i in range(len(targets))]
     jobs = (
-        Job(i, target, recipe=own, start=begun)
-        for i, (target, own, begun) in enumerate(zip(targets, per_image, starts, strict=True))
+        Job(i, target, recipe=own, start=own_start)
+        for i, (target, own, own_start) in enumerate(zip(targets, per_image, starts, strict=True))
     )
     mesh = mesh or _local_mesh()
     devices = mesh.devices.size
@@ -99,9 +99,9 @@ def invert(
     )
     finished = list(done)
     names = [field.name for field in dataclasses.fields(Result)]
-    found = {name: np.stack([getattr(one, name) for one in finished]) for name in names}
-    whole = {name: found[name].astype(np.int32) for name in ("steps", "status", "starts")}
-    return Result(**found | whole)
+    fields = {name: np.stack([getattr(one, name) for one in finished]) for name in names}
+    whole = {name: fields[name].astype(np.int32) for name in ("steps", "status", "starts")}
+    return Result(**fields | whole)
 
 
 def run(
@@ -116,7 +116,7 @@ def run(
     mesh: Mesh | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Finished]:
-    """Inverts jobs, any number of them, and yields what became of each in their order.
+    """Inverts jobs, any number of them, and yields their results in the jobs' order.
 
     encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
     `jax.tree_util.Partial`, an Equinox module), its arrays are arguments of the compiled program,
@@ -127,7 +127,7 @@ def run(
     `jax_debug_infs`: what is not finite ends with a status.
     recipe: its static choices hold for all jobs; its numbers for those without a recipe of their
     own.
-    space: the images' size and colours; a `Tap` carries its own, and where nothing is said it is
+    space: the images' size and colours; a `Tap` carries its own; by default
     `preprocessing.CUSTOMARY`.
     slots: images at work at once, a multiple of the mesh's devices.
     progress: called with the image·steps done since its last call.
@@ -137,7 +137,7 @@ def run(
     (`job_queues.slot_of`): not on its neighbours, on what else the run inverts, nor on when its
     turn comes. With another number of slots, or in another slot, it is the same but for rounding,
     which hundreds of steps can make visible in single pixels. A job that stops being finite is
-    begun once more, in the same slot, from another start.
+    started once more, in the same slot, from another start.
 
     Raises InputError where `encode` returns anything but one array of floating numbers, and for a
     job whose target, start, recipe or index cannot be used, once those before it have been yielded.
@@ -156,8 +156,8 @@ def run(
     waiting: dict[int, Finished] = {}
     given = 0
     while True:
-        room = max(_MOST_WAITING, 4 * slots) - (queues.taken - given)
-        at_work.fill(queues.next_jobs(at_work.free, room))
+        capacity = max(_MOST_WAITING, 4 * slots) - (queues.taken - given)
+        at_work.fill(queues.next_jobs(at_work.free, capacity))
         if len(at_work.free) == slots:
             checked.refuse()
             return

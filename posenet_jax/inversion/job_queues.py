@@ -1,4 +1,4 @@
-"""Which slot a job is inverted in, and the queues in which jobs wait for theirs.
+"""Assignment of jobs to slots, and the queues in which jobs wait for theirs.
 
 A compiled step may round the rows of its batch differently: a kernel that takes four rows at a time
 does the fifth by other instructions. The same bytes again, after a kill, in another process or with
@@ -23,7 +23,7 @@ class Job:
     index, restart: decide, with the run's key, the noise it starts from. target: [...], the
     descriptor. recipe: hyper-parameters of its own (numbers, no arrays); the run's where None.
     start: [H, W, 3], the image that the noise is added to; the mean colour where None.
-    number: decides the slot (`slot_of`); its place in the iterator where None. A run over some of
+    number: decides the slot (`slot_of`); its order in the iterator where None. A run over some of
     the jobs of a larger one gives each the number that it has there.
     """
 
@@ -37,7 +37,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """What became of a job: its best iterate."""
+    """Result of a job: its best iterate."""
 
     index: int
     restart: int
@@ -69,7 +69,7 @@ class JobQueues:
         self.taken = 0
 
     def next_jobs(self, free: Iterable[int], most: int) -> dict[int, tuple[int, Job]]:
-        """Returns {slot: (place in the iterator, job)} for the free slots that have a job.
+        """Returns {slot: (order in the iterator, job)} for the free slots that have a job.
 
         Takes at most `most` jobs from the iterator, and none once every free slot has its own.
         """
@@ -77,11 +77,11 @@ class JobQueues:
         without = {slot for slot in free if not self._queues[slot]}
         while without and most > 0:
             most -= 1
-            place, job = next(self._jobs, (None, None))
-            if place is None or job is None:
+            order, job = next(self._jobs, (None, None))
+            if order is None or job is None:
                 break
             self.taken += 1
-            slot = slot_of(place if job.number is None else job.number, len(self._queues))
-            self._queues[slot].append((place, job))
+            slot = slot_of(order if job.number is None else job.number, len(self._queues))
+            self._queues[slot].append((order, job))
             without.discard(slot)
         return {slot: self._queues[slot].popleft() for slot in free if self._queues[slot]}

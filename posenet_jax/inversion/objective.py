@@ -1,9 +1,12 @@
-"""What an inversion minimises: eq. 2, or its scale-free form. Unbatched."""
+"""Objective of an inversion: eq. 2, or its scale-free form. Unbatched."""
+
+import functools
+import operator
 
 import jax
 import jax.numpy as jnp
 
-from posenet_jax.inversion.priors import sixth_norm, sixth_power, total_variation
+from posenet_jax.inversion.priors import PRIORS
 from posenet_jax.inversion.recipes import Recipe
 
 Array = jax.Array
@@ -22,11 +25,14 @@ def relative_square(descriptor: Array, target: Array) -> Array:
 def loss(image: Array, descriptor: Array, target: Array, recipe: Recipe) -> Array:
     """Eq. 2, or its scale-free form (see `Recipe`)."""
     if recipe.data_term == "norm":
-        data, priors = distance(descriptor, target), image
-        share = 1.0
+        data, scaled, weight = distance(descriptor, target), image, 1.0
     else:
-        data, priors = relative_square(descriptor, target), image / 127.5
-        share = 1.0 / (image.shape[0] * image.shape[1])
-    sixth = sixth_power if recipe.l6_form == "power" else sixth_norm
-    smoothness = total_variation(priors, recipe.tv_beta)
-    return data + share * (recipe.tv_weight * smoothness + recipe.l6_weight * sixth(priors))
+        data, scaled = relative_square(descriptor, target), image / 127.5
+        weight = 1.0 / (image.shape[0] * image.shape[1])
+    # In the registry's order: rounding must not depend on the order in which a recipe names them.
+    terms = [
+        recipe.priors[name] * prior.penalty(scaled)
+        for name, prior in PRIORS.items()
+        if name in recipe.priors
+    ]
+    return data + weight * functools.reduce(operator.add, terms) if terms else data

@@ -1,8 +1,13 @@
-"""Priors of an inversion: total variation, sixth power. Unbatched: images are [H, W, 3].
+"""Priors of an inversion, by name: total variation, sixth power. Unbatched: images are [H, W, 3].
 
+Adding one takes a line of `PRIORS`; a recipe gives its weight: `Recipe(priors={"tv": 4e-6})`.
 Equation numbers are those of "The Essence of Pose". The squared roots carry an ε: without it the
 gradient is not a number wherever the image is flat.
 """
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +34,8 @@ def total_variation(image: Array, beta: float = 1.0) -> Array:
 
 @jax.custom_vjp
 def _total_length(image: Array) -> Array:
-    """Σ √(right² + below² + ε), with a gradient by hand: what XLA makes of it takes twice as long,
-    for it pads an array for every difference.
+    """Σ √(right² + below² + ε), with a gradient by hand: XLA's own is slower, as it pads an
+    array for every difference.
     """
     return _length_forward(image)[0]
 
@@ -49,9 +54,9 @@ def _length_forward(image: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     return jnp.sum(length), (right / length, below / length, image[:0])
 
 
-def _length_gradient(kept: tuple[Array, Array, Array], cotangent: Array) -> tuple[Array]:
-    """Each pixel's share of its own differences, and of its left and its upper neighbour's."""
-    right, below, like_image = kept
+def _length_gradient(residuals: tuple[Array, Array, Array], cotangent: Array) -> tuple[Array]:
+    """Sums each pixel's part in its own differences, and in its left and upper neighbour's."""
+    right, below, like_image = residuals
     _, width, channels = like_image.shape
     before = jnp.pad(right[:, :-channels], ((0, 0), (channels, 0)))
     above = jnp.pad(below[:-1], ((1, 0), (0, 0)))
@@ -63,7 +68,7 @@ _total_length.defvjp(_length_forward, _length_gradient)
 
 
 def sixth_power(image: Array) -> Array:
-    """Σ x⁶, what ‖x‖₆ in eq. 2 must mean (see BUILD_NOTES.md)."""
+    """Σ x⁶, the meaning that ‖x‖₆ in eq. 2 must have (see BUILD_NOTES.md)."""
     square = image * image
     return jnp.sum(square * square * square)
 
@@ -72,3 +77,22 @@ def sixth_norm(image: Array) -> Array:
     """‖x‖₆, as eq. 2 prints it."""
     largest = jnp.max(jnp.abs(image)) + 1e-12
     return largest * (sixth_power(image / largest) + 1e-30) ** (1.0 / 6.0)
+
+
+class Prior(NamedTuple):
+    """Penalty of an image, which the objective adds to its data term."""
+
+    penalty: Callable[[Array], Array]  # [H, W, 3], mean-subtracted, to []
+    symbol: str  # name of its weight in tables
+    weights: tuple[float, float]  # least and largest weight that a search with eq. 2 draws
+
+
+PRIORS: dict[str, Prior] = {
+    # The report gives no ranges. These have Table 1 well inside, and each end does visible harm.
+    "tv": Prior(total_variation, "λ TV", (1e-9, 1e-1)),
+    "l6": Prior(sixth_power, "λ L6", (1e-20, 1e-11)),
+    # As large a penalty as those above at neighbours 10 grey levels apart, pixels 65 from the mean.
+    "tv_squared": Prior(functools.partial(total_variation, beta=2.0), "λ TV, β = 2", (1e-10, 1e-2)),
+    "l6_norm": Prior(sixth_norm, "λ ‖x‖₆", (1e-6, 1e3)),
+}
+"""Priors by the names that `Recipe.priors` takes; an objective adds them in this order."""

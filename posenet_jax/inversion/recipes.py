@@ -1,4 +1,4 @@
-"""Recipes: what an inversion minimises, and with which steps.
+"""Recipes: the objective of an inversion, and its steps.
 
 A recipe is a pytree. Its numbers are leaves: scalars that every image shares, or arrays [N] that
 give each image its own, in one compiled program. What changes the program is static. Images are in
@@ -6,19 +6,35 @@ mean-subtracted space, 0-255 units.
 """
 
 import dataclasses
-from typing import Any, Literal
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
+import jax
 import numpy as np
 from flax import struct
+from flax.core import FrozenDict
+
+from posenet_jax.inversion.priors import PRIORS
+
+Array = jax.Array
 
 DATA_TERMS = ("norm", "relative_square")
 SCHEDULES = ("constant", "cosine")
-L6_FORMS = ("power", "norm")
 STARTS = ("noise", "image")
 
 
 def _static(default):
     return struct.field(pytree_node=False, default=default)
+
+
+# How to write what were fields of a recipe.
+_NOW_PRIORS = {
+    "tv_weight": '{"tv": …}',
+    "l6_weight": '{"l6": …}',
+    "tv_beta": '{"tv_squared": …} for β = 2',
+    "l6_form": '{"l6_norm": …} for the norm',
+}
 
 
 @struct.dataclass(kw_only=True)
@@ -28,15 +44,16 @@ class Recipe:
     steps: iterates evaluated. patience: so many steps without the loss falling by a thousandth end
     an image; 0: none do.
 
-    tv_weight multiplies eq. 1 as it stands if the data term is `norm`; with `relative_square` it
-    multiplies the mean over pixels of the total variation of x / 127.5, so that neither the
-    encoder's scale nor the image's size matters. The same holds for l6_weight.
+    priors: weights by the names of `priors.PRIORS`; those not named are not computed. A weight
+    multiplies the penalty as it stands if the data term is `norm`; with `relative_square` it
+    multiplies the penalty of x / 127.5 over the number of pixels, so that neither the encoder's
+    scale nor the image's size matters. `{**recipe.priors, "tv": 0.1}` changes one of them.
 
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
     its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
     at a full first step all pixels move alike, and units of a steep encoder may fall silent for
-    good. final_rate: the last step's learning rate as a share of the full one (`cosine`). start:
-    what the first image is, noise or an image given, a decoder's, with noise added.
+    good. final_rate: the last step's learning rate as a fraction of the full one (`cosine`).
+    start: the first image, noise or an image given, a decoder's, with noise added.
     start_deviation: standard deviation of the noise, in grey levels.
 
     Raises ValueError, naming the option and the value received.
@@ -46,8 +63,9 @@ class Recipe:
     beta1: float = 0.90
     beta2: float = 0.99
     epsilon: float = 1e-8
-    tv_weight: float = 4.00e-6
-    l6_weight: float = 1.95e-15
+    priors: Mapping[str, float | Array] = dataclasses.field(
+        default_factory=lambda: FrozenDict(l6=1.95e-15, tv=4.00e-6)
+    )
     clip_percentile: float = 21.40
     warmup: int = 0
     final_rate: float = 1.0
@@ -59,17 +77,19 @@ class Recipe:
     name: str = _static("custom")
     data_term: Literal["norm", "relative_square"] = _static("norm")
     schedule: Literal["constant", "cosine"] = _static("constant")
-    l6_form: Literal["power", "norm"] = _static("power")
     start: Literal["noise", "image"] = _static("noise")
-    tv_beta: float = _static(1.0)
     clipping: bool = _static(True)
     stop_early: bool = _static(False)
+
+    def __new__(cls, **fields: Any) -> Self:
+        for name in fields.keys() & _NOW_PRIORS.keys():
+            raise TypeError(f"{name} is now a prior: write priors={_NOW_PRIORS[name]}")
+        return super().__new__(cls)
 
     def __post_init__(self):
         for field, choices in (
             ("data_term", DATA_TERMS),
             ("schedule", SCHEDULES),
-            ("l6_form", L6_FORMS),
             ("start", STARTS),
         ):
             if getattr(self, field) not in choices:
@@ -79,21 +99,28 @@ class Recipe:
                 )
         if isinstance(self.steps, int | float) and self.steps < 1:
             raise ValueError(f"steps must be at least 1, received {self.steps!r}")
+        if unknown := self.priors.keys() - PRIORS.keys():
+            names = f"{', '.join(PRIORS)}; received {', '.join(map(repr, sorted(unknown)))}"
+            raise ValueError(f"priors must be among {names}")
+        object.__setattr__(self, "priors", FrozenDict(self.priors))
 
 
 PAPER = Recipe(name="paper")
 """Table 1, literally: eq. 2 in pixels, constant rate, clipping."""
 
 PAPER_NO_PRIOR = dataclasses.replace(
-    PAPER, name="paper_no_prior", learning_rate=2.0, tv_weight=0.0, l6_weight=0.0, clipping=False
+    PAPER,
+    name="paper_no_prior",
+    learning_rate=2.0,
+    priors={"tv": 0.0, "l6": 0.0},
+    clipping=False,
 )
 """The report's first search: both λ zero, no clipping; faithful descriptors, pictures of noise."""
 
 CALIBRATED = Recipe(
     name="calibrated",
     learning_rate=40.0,
-    tv_weight=0.03,
-    l6_weight=0.03,
+    priors={"tv": 0.03, "l6": 0.03},
     warmup=10,
     final_rate=0.02,
     start_deviation=2.0,
@@ -115,11 +142,11 @@ WARM = dataclasses.replace(
     start="image",
     start_deviation=0.0,
     learning_rate=8.0,
-    l6_weight=0.1,
+    priors={"tv": 0.03, "l6": 0.1},
     warmup=0,
     steps=120,
 )
-"""Calibrated, but begun with a decoder's image, at a rate that does not wipe it out.
+"""Calibrated, but started from a decoder's image, at a rate that does not wipe it out.
 
 As low a relative loss in less than half the steps. What it shows is no longer the descriptor's
 alone: the decoder adds what it learnt of street photographs.
@@ -129,16 +156,50 @@ RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED,
 
 
 def broadcast(recipe: Recipe, count: int) -> Recipe:
-    """The recipe with every leaf [count], on the host; ValueError names one of another length."""
-    leaves: dict[str, Any] = {}
-    for field, value in recipe.__dict__.items():
-        if not recipe.__dataclass_fields__[field].metadata.get("pytree_node", True):
-            continue
+    """Returns the recipe with every leaf [count], on the host.
+
+    Raises ValueError, naming a leaf of another length.
+    """
+
+    def column(path: tuple[Any, ...], value: float | Array) -> np.ndarray:
         array = np.asarray(value, np.float32)
         if array.ndim > 1 or (array.ndim == 1 and array.shape[0] != count):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise ValueError(
-                f"{field} must be a number or one number an image [{count}], received shape "
+                f"{name} must be a number or one number an image [{count}], received shape "
                 f"{array.shape}"
             )
-        leaves[field] = np.broadcast_to(array, (count,))
-    return dataclasses.replace(recipe, **leaves)
+        return np.broadcast_to(array, (count,))
+
+    return jax.tree_util.tree_map_with_path(column, recipe)
+
+
+_VARIATIONS = {"tv": 1.0, "tv_squared": 2.0}
+_SIXTHS = {"l6": "power", "l6_norm": "norm"}
+
+
+def record(recipe: Recipe) -> dict[str, Any]:
+    """Returns {option: value} for a file; of an array, which may be long, a fingerprint.
+
+    One total variation and one sixth power are written as versions without `priors` wrote them, so
+    that folders of theirs can be resumed: tv_weight, tv_beta, l6_weight, l6_form.
+    """
+    values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    priors = {name: _recorded(weight) for name, weight in values.pop("priors").items()}
+    options = {name: _recorded(value) for name, value in values.items()}
+    variations, sixths = priors.keys() & _VARIATIONS.keys(), priors.keys() & _SIXTHS.keys()
+    if len(priors) != 2 or not variations or not sixths:
+        return options | {"priors": priors}
+    (variation,), (sixth,) = variations, sixths
+    return options | {
+        "tv_weight": priors[variation],
+        "tv_beta": _VARIATIONS[variation],
+        "l6_weight": priors[sixth],
+        "l6_form": _SIXTHS[sixth],
+    }
+
+
+def _recorded(value: Any) -> Any:
+    if not np.ndim(value):
+        return value
+    return hashlib.sha256(np.float32(value).tobytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The engine's two device programs: to begin inversions in slots, and to advance all of them.
+"""Device programs of the engine, two: to begin inversions in slots, and to advance all of them.
 
 S slots, laid over the devices of a mesh; arrays are [S, ...], images [S, H, W, 3] in network space.
 """
@@ -21,7 +21,10 @@ Array = jax.Array
 
 
 def start_key(key: Array, index: Array, restart: Array, starts: Array) -> Array:
-    """Of the noise that a job begins with; restart 0's first start has the index alone."""
+    """Key of a job's initial noise.
+
+    Restart 0, start 1 folds in the index only, so that `invert` and `run` agree.
+    """
     key = jax.random.fold_in(key, index)
     other = jax.random.fold_in(jax.random.fold_in(key, restart), starts)
     return jnp.where((restart == 0) & (starts == 1), key, other)
@@ -39,9 +42,10 @@ def empty(recipe: Recipe, space: Preprocessing, mesh: Mesh, slots: int) -> State
     return jax.device_put(state, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
 
 
-def begun_at_once(slots: int) -> int:
-    """How many of a device's slots a call of `begin` may fill. On CPU one: noise for the others,
-    which goes on as it is, would take a third of a step's time.
+def initialised_at_once(slots: int) -> int:
+    """Returns the number of a device's slots that a call of `begin` fills.
+
+    On CPU one: drawing noise for the slots that keep their state costs a good part of a step.
     """
     return 1 if jax.default_backend() == "cpu" else slots
 
@@ -57,7 +61,7 @@ def begin(
     space: Preprocessing,
     mesh: Mesh,
 ) -> State:
-    """The slots with new jobs in some of them; B jobs, as many for each device.
+    """Returns the slots with new jobs in some of them; B jobs, as many for each device.
 
     numbers: [B, 4], a job's slot on its device (beyond the last: no job), its index, its restart
     and which start this is, from 1. recipe: leaves [S]. images: [B, H, W, 3] to start from.
@@ -87,7 +91,7 @@ def begin(
 def advance(
     state: State, encode: Any, targets: Array, recipe: Recipe, *, mesh: Mesh, chunk: int
 ) -> State:
-    """`chunk` steps of all slots. Each device works on its own, without communication."""
+    """Makes `chunk` steps of all slots. Each device works on its own, without communication."""
     split = PartitionSpec(mesh.axis_names)
 
     def one_step(state, encode, targets, recipe):

@@ -41,7 +41,7 @@ class Slots:
         self._recipe, self._key = recipe, key
         self._begin = functools.partial(slot_programs.begin, space=space, mesh=mesh)
         self._advance = functools.partial(slot_programs.advance, mesh=mesh, chunk=chunk)
-        self._jobs: list[tuple[int, Job, int] | None] = [None] * slots  # (place, job, starts)
+        self._jobs: list[tuple[int, Job, int] | None] = [None] * slots  # (order, job, starts)
         self._steps = np.zeros(slots, np.int64)
         self._rows = jax.tree.map(np.array, recipes.broadcast(recipe, slots))
         self._targets: np.ndarray | None = None
@@ -57,16 +57,16 @@ class Slots:
         return [slot for slot, job in enumerate(self._jobs) if job is None]
 
     def fill(self, new: dict[int, tuple[int, Job]]) -> None:
-        """Begins jobs, each with its place in the order, in the free slots that are named."""
-        self._start({slot: (place, job, 1) for slot, (place, job) in new.items()})
+        """Begins jobs, each with its order in the iterator, in the free slots that are named."""
+        self._start({slot: (order, job, 1) for slot, (order, job) in new.items()})
 
     def _start(self, entries: dict[int, tuple[int, Job, int]]) -> None:
         if not entries:
             return
-        for slot, (place, job, starts) in entries.items():
+        for slot, (order, job, starts) in entries.items():
             if self._targets is None:
                 self._targets = np.zeros((len(self._jobs), *job.target.shape), np.float32)
-            self._jobs[slot] = place, job, starts
+            self._jobs[slot] = order, job, starts
             self._targets[slot] = job.target
             self._steps[slot] = 0
             own = job.recipe or self._recipe
@@ -76,8 +76,8 @@ class Slots:
         rows = jax.tree.map(np.copy, (self._targets, self._rows))
         self._on_device = jax.device_put(rows, self._split)
         for slots in self._calls(list(entries)):
-            numbers, images = self._begun(slots)
-            with numerics.not_finite_allowed():  # nothing is found yet: infinitely far off
+            numbers, images = self._starting(slots)
+            with numerics.not_finite_allowed():  # the best loss so far is infinite
                 self._state = self._begin(
                     self._state, self._key, numbers, self._on_device[1], images
                 )
@@ -89,16 +89,16 @@ class Slots:
         device, else the slot's own. Rows without a slot to begin are None.
         """
         of_device = self._of_device
-        if slot_programs.begun_at_once(of_device) > 1:
-            begun = set(slots)
-            yield [slot if slot in begun else None for slot in range(len(self._jobs))]
+        if slot_programs.initialised_at_once(of_device) > 1:
+            starting = set(slots)
+            yield [slot if slot in starting else None for slot in range(len(self._jobs))]
             return
         firsts = range(0, len(self._jobs), of_device)
         queues = [[slot for slot in slots if 0 <= slot - first < of_device] for first in firsts]
         yield from map(list, itertools.zip_longest(*queues))
 
-    def _begun(self, slots: list[int | None]) -> tuple[Array, Array | None]:
-        """`begin`'s numbers and images."""
+    def _starting(self, slots: list[int | None]) -> tuple[Array, Array | None]:
+        """Returns the numbers [B, 4] and images [B, H, W, 3] that `begin` takes."""
         numbers = np.full((len(slots), 4), self._of_device, np.uint32)
         shape = len(slots), self._size, self._size, 3
         images = np.zeros(shape, np.float32) if self._has_images else None
@@ -112,8 +112,8 @@ class Slots:
         return jax.device_put((numbers, images), self._split)
 
     def advance(self) -> tuple[dict[int, Finished], int]:
-        """A chunk of steps: ({place: what became of a job that ended}, image·steps done)."""
-        with numerics.not_finite_allowed():  # what is not, ends with a status
+        """Makes a chunk of steps: ({order: result of a job that ended}, image·steps done)."""
+        with numerics.not_finite_allowed():  # such an image ends with a status
             self._state = self._advance(self._state, self._encode, *self._on_device)
         status, steps = (np.asarray(x) for x in (self._state.status, self._state.steps))
         at_work = np.array([job is not None for job in self._jobs])
@@ -129,12 +129,12 @@ class Slots:
         best = jax.tree.map(np.asarray, self._state.best)
         ended, again = {}, {}
         for slot in over:
-            place, job, starts = self._jobs[slot]  # type: ignore[misc]
+            order, job, starts = self._jobs[slot]  # type: ignore[misc]
             if status[slot] == Status.NOT_FINITE and starts == 1:
-                again[slot] = place, job, 2
+                again[slot] = order, job, 2
                 continue
             self._jobs[slot] = None
-            ended[place] = _finished(job, slot, best, steps, status, starts)
+            ended[order] = _finished(job, slot, best, steps, status, starts)
         self._start(again)
         return ended, done
 

@@ -16,6 +16,7 @@ from posenet_jax.encoders.encoder import Encoder, describe
 from posenet_jax.evaluation import decoder_evaluation, measures
 from posenet_jax.images import contact_sheet
 from posenet_jax.inversion import recipes
+from posenet_jax.inversion.priors import PRIORS
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.io import files
 from posenet_jax.reconstruction import reconstruct
@@ -44,8 +45,9 @@ _TABLE_1 = {
     "β₁": ("0.90", "beta1"),
     "β₂": ("0.99", "beta2"),
     "ε": ("1e-8", "epsilon"),
-    "λ L6": ("1.95e-15", "l6_weight"),
-    "λ TV": ("4.00e-6", "tv_weight"),
+}
+_TABLE_1_PRIORS = {"l6": "1.95e-15", "tv": "4.00e-6"}
+_TABLE_1_END = {
     "clipping percentile": ("21.40", "clip_percentile"),
     "steps": ("not printed", "steps"),
 }
@@ -140,6 +142,11 @@ def samples(out: Path, images: np.ndarray) -> Section:
 
 def hyperparameters(out: Path, recipe: Recipe) -> Section:
     """Tables 1 and 2, what the report prints beside what is used here."""
+    used = [name for name in PRIORS if name in recipe.priors]
+    weights = {
+        PRIORS[name].symbol: (_TABLE_1_PRIORS.get(name, "not printed"), f"priors.{name}")
+        for name in dict.fromkeys([*_TABLE_1_PRIORS, *used])
+    }
     first = [
         {
             "hyper-parameter": name,
@@ -147,7 +154,7 @@ def hyperparameters(out: Path, recipe: Recipe) -> Section:
             "recipe paper": _number(recipes.PAPER, field),
             "recipe calibrated": _number(recipe, field),
         }
-        for name, (printed, field) in _TABLE_1.items()
+        for name, (printed, field) in (_TABLE_1 | weights | _TABLE_1_END).items()
     ]
     names = ("hyper-parameter", "printed", "bundled decoders")
     second = [dict(zip(names, row, strict=True)) for row in _TABLE_2]
@@ -169,6 +176,8 @@ def hyperparameters(out: Path, recipe: Recipe) -> Section:
 def _number(recipe: Recipe, field: str) -> str:
     if field == "clip_percentile" and not recipe.clipping:
         return "no clipping"
+    if field.startswith("priors."):
+        return f"{recipe.priors.get(field.removeprefix('priors.'), 0.0):g}"
     return f"{getattr(recipe, field):g}"
 
 

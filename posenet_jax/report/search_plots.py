@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullFormatter
 
-from posenet_jax.bulk.search import Range, Stage
+from posenet_jax.bulk.search import Range, Stage, columns_of
 from posenet_jax.report.plots import new_figure, save_figure
 
 _LABELS = {
@@ -37,7 +37,7 @@ def loss_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.ndarray
             dots = axes.scatter(
                 x[order], y[order], s=4, c=columns["score"][order], cmap=_COLOURS, vmin=0, vmax=1
             )
-            axes.axvline(_shown(name, vars(stage.recipe)), color="0.5", lw=0.8, zorder=0)
+            axes.axvline(_shown(name, columns_of(stage.recipe)), color="0.5", lw=0.8, zorder=0)
             axes.plot(x[printed], y[printed], "o", mfc="none", mec="C3", ms=7)
             if numbers.scale != "linear":
                 axes.set_xscale("log")

@@ -376,7 +376,7 @@ def test_pictures_go_with_images_that_can_be_read_no_more(encoder, folder, tmp_p
 
 def test_a_folder_of_another_run_is_refused(encoder, folder, whole):
     before = _content(whole)
-    other = dataclasses.replace(RECIPE, tv_weight=0.5)
+    other = dataclasses.replace(RECIPE, priors={"tv": 0.5, "l6": 0.03})
     for change, named in [
         ({"recipe": other}, "recipe"),
         ({"seed": 1}, "seed 0, not 1"),

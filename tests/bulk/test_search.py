@@ -37,7 +37,7 @@ def test_trials_are_table_1_and_draws_that_do_not_depend_on_their_number(number)
     few, many = search.draw(stage, 5, seed=3), search.draw(stage, 9, seed=3)
     other = search.draw(stage, 5, seed=4)
     for name, numbers in stage.ranges.items():
-        assert few[name][0] == getattr(recipes.PAPER, name)
+        assert few[name][0] == search.columns_of(recipes.PAPER)[name]
         assert numbers.low <= few[name][0] <= numbers.high
         np.testing.assert_array_equal(many[name][:6], few[name])
         assert len(set(few[name])) == 6 and not set(other[name][1:]) & set(few[name])
@@ -47,9 +47,11 @@ def test_the_report_s_trials():
     assert {number: stage.trials for number, stage in STAGES.items()} == {1: 1500, 2: 2500}
     first = STAGES[1]
     assert first.ranges == {"learning_rate": Range(1e-10, 1e4)}
-    assert first.recipe.tv_weight == first.recipe.l6_weight == 0 and not first.recipe.clipping
+    assert first.recipe.priors == {"tv": 0.0, "l6": 0.0} and not first.recipe.clipping
     regularisation = {"tv_weight", "l6_weight", "clip_percentile"}
     assert set(STAGES[2].ranges) == {"learning_rate", "beta1", "beta2"} | regularisation
+    assert STAGES[2].ranges["tv_weight"] == Range(1e-9, 1e-1)
+    assert STAGES[2].ranges["l6_weight"] == Range(1e-20, 1e-11)
 
 
 def test_a_search_goes_through_the_images_trial_by_trial():
@@ -133,6 +135,7 @@ def test_a_trial_is_an_inversion_with_its_own_recipe(photographs, tmp_path):
     drawn = search.draw(STAGES[2], 4, seed=0)
     for trial in range(5):
         own = {name: float(drawn[name][trial]) for name in STAGES[2].ranges}
+        own["priors"] = {prior: own.pop(f"{prior}_weight") for prior in ("tv", "l6")}
         recipe = dataclasses.replace(STAGES[2].recipe, steps=6, **own)
         jobs = [engine.Job(2 * trial + i, target) for i, target in enumerate(targets)]
         done = engine.run(tap, jobs, key=jax.random.key(0), recipe=recipe, slots=4)

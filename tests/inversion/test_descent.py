@@ -32,7 +32,7 @@ def _targets(count=3, seed=1):
 
 def test_first_steps_of_the_paper_recipe_are_pytorchs(torch):
     """Eq. 2, Adam and clipping, five steps, against autograd and torch.optim.Adam."""
-    recipe = recipes.PAPER.replace(tv_weight=1e-3, l6_weight=1e-12)
+    recipe = recipes.PAPER.replace(priors={"tv": 1e-3, "l6": 1e-12})
     target = _targets(1)[0]
     state = descent.init(KEY, recipe, SPACE)
     x = torch.tensor(np.array(state.image), requires_grad=True)

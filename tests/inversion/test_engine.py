@@ -138,9 +138,9 @@ def test_the_second_call_does_not_compile_again():
     _invert(targets, recipe)
     before = slot_programs.advance._cache_size()
     _invert(targets + 0.1, recipe)
-    _invert(targets, recipe.replace(learning_rate=0.01, tv_weight=1.0, steps=5))
+    _invert(targets, recipe.replace(learning_rate=0.01, priors={"l6": 0.2, "tv": 1.0}, steps=5))
     assert slot_programs.advance._cache_size() == before
-    _invert(targets, recipe.replace(tv_beta=2.0))
+    _invert(targets, recipe.replace(priors={"tv_squared": 0.03, "l6": 0.03}))
     assert slot_programs.advance._cache_size() == before + 1
 
 
@@ -168,8 +168,15 @@ def test_wrong_options_are_refused_with_the_value_received():
         recipes.Recipe(data_term="squared")
     with pytest.raises(ValueError, match="-3"):
         recipes.PAPER.replace(steps=-3)
-    with pytest.raises(ValueError, match=r"tv_weight.*\(2,\)"):
-        _invert(_targets(3), recipes.CALIBRATED.replace(tv_weight=jnp.ones(2)))
+    with pytest.raises(ValueError, match="among tv, l6, tv_squared, l6_norm; received 'TV'"):
+        recipes.PAPER.replace(priors={"TV": 1.0})
+    for old in ("tv_weight", "l6_weight", "tv_beta", "l6_form"):
+        with pytest.raises(TypeError, match=f"{old} is now a prior: write priors="):
+            recipes.PAPER.replace(**{old: 1.0})
+    with pytest.raises(ValueError, match="immutable"):
+        recipes.PAPER.priors["tv"] = 1.0
+    with pytest.raises(ValueError, match=r"priors\.tv.*\(2,\)"):
+        _invert(_targets(3), recipes.CALIBRATED.replace(priors={"tv": jnp.ones(2)}))
 
 
 def test_a_tap_knows_its_image_space_and_a_plain_function_gets_the_customary_one():
