@@ -3,19 +3,18 @@
 Unbatched: images are [H, W, 3].
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-Array = jax.Array
+from posenet_jax.inversion.shapes import Count, Image, PixelMap, Scalar, Values
 
 
-def contributions(gradient: Array, image: Array) -> Array:
-    """C = |Σ_c ∇ₓLoss ∘ x|, [H, W]: a linear estimate of each pixel's part in the loss."""
+def contributions(gradient: Image, image: Image) -> PixelMap:
+    """C = |Σ_c ∇ₓLoss ∘ x|: a linear estimate of each pixel's part in the loss."""
     return jnp.abs(jnp.sum(gradient * image, axis=-1))
 
 
-def kth_smallest(values: Array, rank: Array) -> Array:
+def kth_smallest(values: Values, rank: Count | int) -> Scalar:
     """The element of `values` (all ≥ 0) that `rank` others precede, by bisection on a count.
 
     Floats that are not negative are ordered as their bit patterns, so 31 halvings of the integers
@@ -34,7 +33,9 @@ def kth_smallest(values: Array, rank: Array) -> Array:
     return lax.bitcast_convert_type(low, jnp.float32)
 
 
-def clip_small_contributions(image: Array, contribution: Array, percentile: Array | float) -> Array:
+def clip_small_contributions(
+    image: Image, contribution: PixelMap, percentile: Scalar | float
+) -> Image:
     """The image with every pixel zero whose contribution lies below the given percentile.
 
     Strictly below NumPy's linearly interpolated percentile, that is below the order statistic at

@@ -6,7 +6,7 @@ Unbatched: `engine` batches them, places the batch on the devices and drives the
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,10 @@ from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion.clipping import clip_small_contributions, contributions
 from posenet_jax.inversion.objective import loss
 from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.inversion.shapes import Count, Descriptor, Flag, Image, Scalar
 
-Array = jax.Array
-Encode = Callable[[Array], Array]
+Encode = Callable[[Image], Descriptor]
+Tree = TypeVar("Tree")
 
 _IMPROVEMENT = 1e-3  # fraction of the loss by which it must fall, or the image stalls
 
@@ -43,27 +44,27 @@ class Status(IntEnum):
 class State:
     """All that the next step needs, for one image."""
 
-    image: Array  # [H, W, 3], the next iterate
-    moments: Any  # Adam's
-    steps: Array  # [] int32, iterates evaluated
-    status: Array  # [] int32, a Status
+    image: Image  # the next iterate
+    moments: optax.ScaleByAdamState  # [H, W, 3] each
+    steps: Count  # iterates evaluated
+    status: Count  # a Status
     best: "Best"
-    reference_loss: Array  # [] the loss when it last fell by more than _IMPROVEMENT of itself
-    stalled: Array  # [] int32, steps since then
+    reference_loss: Scalar  # the loss when it last fell by more than _IMPROVEMENT of itself
+    stalled: Count  # steps since then
 
 
 @struct.dataclass
 class Best:
     """The iterate with the lowest loss so far."""
 
-    image: Array  # [H, W, 3]
-    loss: Array  # [] the objective
-    relative_loss: Array  # [] eq. 3
-    descriptor_error: Array  # [] ‖φ - φ0‖ / ‖φ0‖
+    image: Image
+    loss: Scalar  # the objective
+    relative_loss: Scalar  # eq. 3
+    descriptor_error: Scalar  # ‖φ - φ0‖ / ‖φ0‖
 
 
-def init(key: Array, recipe: Recipe, space: Preprocessing, start: Array | None = None) -> State:
-    """Returns the first iterate: noise about `start` [H, W, 3], or about the mean colour."""
+def init(key: jax.Array, recipe: Recipe, space: Preprocessing, start: Image | None = None) -> State:
+    """Returns the first iterate: noise about `start`, or about the mean colour."""
     noise = jax.random.normal(key, (space.size, space.size, 3), jnp.float32)
     image = jnp.asarray(recipe.start_deviation, jnp.float32) * noise
     if start is not None:
@@ -90,7 +91,7 @@ def _adam(recipe: Recipe) -> optax.GradientTransformation:
     return optax.scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon)
 
 
-def learning_rate(steps: Array, recipe: Recipe) -> Array:
+def learning_rate(steps: Count, recipe: Recipe) -> Scalar:
     """Returns the learning rate of the step after `steps` of them, warm-up and decay included."""
     done = steps.astype(jnp.float32)
     full = recipe.learning_rate * jnp.minimum(1.0, (done + 1) / jnp.maximum(recipe.warmup, 1))
@@ -101,7 +102,7 @@ def learning_rate(steps: Array, recipe: Recipe) -> Array:
     return full * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
 
 
-def _move(state: State, gradient: Array, recipe: Recipe) -> tuple[Array, Any]:
+def _move(state: State, gradient: Image, recipe: Recipe) -> tuple[Image, optax.ScaleByAdamState]:
     """Adam's step, then small-contribution clipping.
 
     The contributions take the gradient from before the step and the pixels from after it: with the
@@ -116,13 +117,13 @@ def _move(state: State, gradient: Array, recipe: Recipe) -> tuple[Array, Any]:
     return image, moments
 
 
-def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> State:
+def step(state: State, target: Descriptor, recipe: Recipe, *, encode: Encode) -> State:
     """Evaluates the iterate, keeps it if it is the best so far, and moves on.
 
     An image whose status is not RUNNING stays as it is.
     """
 
-    def evaluate(image):
+    def evaluate(image: Image) -> tuple[Scalar, Descriptor]:
         descriptor = encode(image).astype(jnp.float32)
         return loss(image, descriptor, target, recipe), descriptor
 
@@ -154,7 +155,7 @@ def step(state: State, target: Array, recipe: Recipe, *, encode: Encode) -> Stat
     )
 
 
-def _status(best: Best, steps: Array, stalled: Array, finite: Array, recipe: Recipe) -> Array:
+def _status(best: Best, steps: Count, stalled: Count, finite: Flag, recipe: Recipe) -> Count:
     converged = best.relative_loss <= recipe.tolerance
     over = steps.astype(jnp.float32) >= recipe.steps
     patient = (recipe.patience == 0) | (stalled.astype(jnp.float32) < recipe.patience)
@@ -165,5 +166,5 @@ def _status(best: Best, steps: Array, stalled: Array, finite: Array, recipe: Rec
     return jnp.where(finite, status, Status.NOT_FINITE).astype(jnp.int32)
 
 
-def _select(condition: Array, new: Any, old: Any) -> Any:
+def _select(condition: Flag, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -3,26 +3,24 @@
 import functools
 import operator
 
-import jax
 import jax.numpy as jnp
 
 from posenet_jax.inversion.priors import PRIORS
 from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.inversion.shapes import Descriptor, Image, Scalar
 
-Array = jax.Array
 
-
-def distance(descriptor: Array, target: Array) -> Array:
+def distance(descriptor: Descriptor, target: Descriptor) -> Scalar:
     """‖φ0 - φ‖₂, the data term of eq. 2, with a finite gradient at zero."""
     return jnp.sqrt(jnp.sum(jnp.square(descriptor - target)) + 1e-12)
 
 
-def relative_square(descriptor: Array, target: Array) -> Array:
+def relative_square(descriptor: Descriptor, target: Descriptor) -> Scalar:
     """‖φ0 - φ‖² / ‖φ0‖²: the scale of the encoder drops out."""
     return jnp.sum(jnp.square(descriptor - target)) / (jnp.sum(jnp.square(target)) + 1e-12)
 
 
-def loss(image: Array, descriptor: Array, target: Array, recipe: Recipe) -> Array:
+def loss(image: Image, descriptor: Descriptor, target: Descriptor, recipe: Recipe) -> Scalar:
     """Eq. 2, or its scale-free form (see `Recipe`)."""
     if recipe.data_term == "norm":
         data, scaled, weight = distance(descriptor, target), image, 1.0

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from posenet_jax.inversion.shapes import Image, Rows, Scalar
 
 TV_EPSILON = 1e-8
 
 
-def total_variation(image: Array, beta: float = 1.0) -> Array:
+def total_variation(image: Image, beta: float = 1.0) -> Scalar:
     """Eq. 1, summed over channels: Σ ((right - here)² + (below - here)² + ε)^(beta/2).
 
     The border replicates, so that the last column's and row's outward differences are zero.
@@ -33,28 +33,28 @@ def total_variation(image: Array, beta: float = 1.0) -> Array:
 
 
 @jax.custom_vjp
-def _total_length(image: Array) -> Array:
+def _total_length(image: Image) -> Scalar:
     """Σ √(right² + below² + ε), with a gradient by hand: XLA's own is slower, as it pads an
     array for every difference.
     """
     return _length_forward(image)[0]
 
 
-def _differences(image: Array) -> tuple[Array, Array]:
-    """Right and below, each [H, W·C]: rows stay whole, for loops over channels are too short."""
+def _differences(image: Image) -> tuple[Rows, Rows]:
+    """Right and below, each [H, W·3]: rows stay whole, for loops over channels are too short."""
     height, width, channels = image.shape
     rows = image.reshape(height, width * channels)
     right = jnp.pad(rows[:, channels:] - rows[:, :-channels], ((0, 0), (0, channels)))
     return right, jnp.pad(rows[1:] - rows[:-1], ((0, 1), (0, 0)))
 
 
-def _length_forward(image: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+def _length_forward(image: Image) -> tuple[Scalar, tuple[Rows, Rows, Image]]:
     right, below = _differences(image)
     length = jnp.sqrt(right * right + below * below + TV_EPSILON)
     return jnp.sum(length), (right / length, below / length, image[:0])
 
 
-def _length_gradient(residuals: tuple[Array, Array, Array], cotangent: Array) -> tuple[Array]:
+def _length_gradient(residuals: tuple[Rows, Rows, Image], cotangent: Scalar) -> tuple[Image]:
     """Sums each pixel's part in its own differences, and in its left and upper neighbour's."""
     right, below, like_image = residuals
     _, width, channels = like_image.shape
@@ -67,13 +67,13 @@ def _length_gradient(residuals: tuple[Array, Array, Array], cotangent: Array) ->
 _total_length.defvjp(_length_forward, _length_gradient)
 
 
-def sixth_power(image: Array) -> Array:
+def sixth_power(image: Image) -> Scalar:
     """Σ x⁶, the meaning that ‖x‖₆ in eq. 2 must have (see BUILD_NOTES.md)."""
     square = image * image
     return jnp.sum(square * square * square)
 
 
-def sixth_norm(image: Array) -> Array:
+def sixth_norm(image: Image) -> Scalar:
     """‖x‖₆, as eq. 2 prints it."""
     largest = jnp.max(jnp.abs(image)) + 1e-12
     return largest * (sixth_power(image / largest) + 1e-30) ** (1.0 / 6.0)
@@ -82,7 +82,7 @@ def sixth_norm(image: Array) -> Array:
 class Prior(NamedTuple):
     """Penalty of an image, which the objective adds to its data term."""
 
-    penalty: Callable[[Array], Array]  # [H, W, 3], mean-subtracted, to []
+    penalty: Callable[[Image], Scalar]
     symbol: str  # name of its weight in tables
     weights: tuple[float, float]  # least and largest weight that a search with eq. 2 draws
 
