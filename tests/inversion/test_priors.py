@@ -11,7 +11,7 @@ from posenet_jax.bulk import search
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion import engine, objective, recipes
 from posenet_jax.inversion.priors import PRIORS, Prior
-from posenet_jax.report import sections
+from posenet_jax.report import inversion_sections
 
 SPACE = Preprocessing(means=(90.0, 100.0, 110.0), size=4)
 
@@ -51,7 +51,7 @@ def test_an_added_prior_is_drawn_in_a_search(l2):
 
 def test_an_added_prior_is_a_row_of_table_1(l2, tmp_path):
     recipe = recipes.CALIBRATED.replace(priors={"l2": 0.25, "tv": 0.125})
-    rows = sections.hyperparameters(tmp_path, recipe).parts[0].rows
+    rows = inversion_sections.hyperparameters(tmp_path, recipe).parts[0].rows
     shown = {row["hyper-parameter"]: list(row.values())[1:] for row in rows}
     assert shown["λ L2"] == ["not printed", "0", "0.25"]
     assert shown["λ TV"] == ["4.00e-6", "4e-06", "0.125"]
