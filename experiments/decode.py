@@ -126,7 +126,8 @@ def main() -> int:
         inverted = _inverted(encoder, originals)
         pictures["inversion"], summary["inversion"] = inverted.image, {}
         told["inversion"] = figures(inverted)
-    rows, psnr, nothing = [], {}, [{}] * len(originals)
+    rows, psnr = [], {}
+    nothing: list[dict[str, Any]] = [{}] * len(originals)
     near, far = (judge.tap("fc5"), judge.tap("conv4")) if judge else (None, None)
     for method, made in pictures.items():
         measures = measured(Context(tap, targets, made, originals, near, encoder))

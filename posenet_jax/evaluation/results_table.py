@@ -70,14 +70,14 @@ def summary(values: Mapping[str, Sequence[float] | np.ndarray]) -> list[str]:
 
     values: numbers of the columns; a measure that is not there, or all NaN, is left out.
     """
-    lines = [f"{'':27}{'median':>10}{'worst 1 %':>11}{'control':>10}"]
+    lines = [f"{'':29}{'median':>10}{'worst 1 %':>11}{'control':>10}"]
     for name, label, better, control in _summarised():
         if not _any(values, name):
             continue
         numbers = np.asarray(values[name], np.float64)
         ends = _median(numbers), _quantile(numbers, 99 if better == "low" else 1)
         other = f"{_median(np.asarray(values[control])):10.4f}" if _any(values, control) else ""
-        lines.append(f"  {label:25}{ends[0]:10.4f}{ends[1]:11.4f}{other}")
+        lines.append(f"  {label:27}{ends[0]:10.4f}{ends[1]:11.4f}{other}")
     return lines
 
 

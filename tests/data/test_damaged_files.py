@@ -126,7 +126,7 @@ def inverted(tmp_path_factory):
             for i in range(4 * number, min(4 * number + 4, 9))
         ]  # fmt: skip
         left_out = LEFT_OUT if number == PLAN.shards - 1 else []
-        bulk_inversion._write_images(folder, PLAN, number, images, left_out)
+        bulk_inversion._write_images(folder, PLAN, number, "fc5", images, left_out)
     pending, records = bulk_inversion._pending(folder, PLAN, range(PLAN.shards))
     assert not pending
     return folder, list(records.values())

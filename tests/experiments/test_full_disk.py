@@ -61,7 +61,7 @@ def test_inversions_with_too_little_room_and_into_a_folder_that_is_not_empty(ima
     run = _limited(12_000, "experiments.invert", *few, "--layer=fc5", quick=False)
     assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
     told = [line for line in run.stderr.splitlines() if line.startswith("not written: ")]
-    pictures = [f"{tmp_path}/images/{name}.png" for name in names[:2]]
+    pictures = [f"{tmp_path}/images/{name}.png" for name in stems]
     wanted = [
         f"not written: {path} (File too large)" for path in [*pictures, tmp_path / "grid.png"]
     ]

@@ -12,6 +12,8 @@ from PIL import Image
 from experiments.common import images
 from posenet_jax.data.sources import DatasetExamples
 from posenet_jax.errors import InputError
+from posenet_jax.images import image_files, image_list
+from posenet_jax.images.preprocessing import Preprocessing
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -148,3 +150,11 @@ def test_every_script_that_reads_images_takes_the_flag():
         if name != "images":
             text = path.read_text()
             assert not any(f"{verb}(" in text for verb in ("read_images", "list_images", "glob"))
+
+
+def test_images_keep_their_positions_in_the_list(folder):
+    (folder / "aa.png").write_text("not a picture")
+    files = image_list.list_images(folder)
+    found = image_files.read_images(files, Preprocessing(means=(0.0, 0.0, 0.0), size=20))
+    assert found.names == ["a", "b"] and images.positions(files, found) == [0, 2]
+    assert [files.name(i) for i in (0, 2)] == ["a.png", "more/b.jfif"]
