@@ -185,9 +185,9 @@ class CheckedJobs:
         if choices != self._choices:
             other = [name for name, value in choices.items() if value != self._choices[name]]
             raise InputError(f"its recipe differs from the run's in {', '.join(other)}")
-        for name, value in vars(recipe).items():
+        for path, value in jax.tree_util.tree_leaves_with_path(recipe):
             if np.ndim(value):
-                received = list(np.shape(value))
+                name, received = jax.tree_util.keystr(path).lstrip("."), list(np.shape(value))
                 raise InputError(f"its recipe's {name} must be one number, not {received}")
 
 
