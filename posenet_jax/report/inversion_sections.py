@@ -145,13 +145,13 @@ def samples(out: Path, images: np.ndarray) -> Section:
     contact_sheet.image_grid(out / "figure_4_samples.png", columns)
     caption = (
         f"{len(images[:SAMPLES])} rendered streets, drawn at random, with invented facades. The "
-        "report's are photographs of 3D_Street_View."
+        "paper's are photographs of 3D_Street_View."
     )
     return Section("Fig. 4: samples", [picture(out / "figure_4_samples.png", caption)])
 
 
 def hyperparameters(out: Path, recipe: Recipe) -> Section:
-    """Tables 1 and 2, what the report prints beside what is used here."""
+    """Tables 1 and 2: the paper's values beside those used here."""
     first = [
         {
             "hyper-parameter": name,

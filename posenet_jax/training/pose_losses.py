@@ -33,8 +33,8 @@ def matching_loss(logits: Array, matches: bool) -> Array:
 def idleness(preactivations: Array, active: float) -> Array:
     """[]: shortfall of units [P, F] that are on for less than a fraction `active` of the examples.
 
-    Mean over F; each unit's (1 - active) quantile should be positive. Without it half of a descriptor's ReLU
-    units are silenced for good within the first thousand steps.
+    Mean over F; each unit's (1 - active) quantile should be positive. Without it half of a
+    descriptor's ReLU units are silenced for good within the first thousand steps.
     """
     count = preactivations.shape[0]
     rank = min(count - 1, max(0, round((1.0 - active) * count)))
