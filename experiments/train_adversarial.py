@@ -104,7 +104,7 @@ def main() -> int:
     first = decoder_training.init_state(config, shape, decoder_inputs.SEED.value)
     if _DECODER.value != "":
         begin = decoding.decoder_for(data.encoder, layer, _DECODER.value)
-        first = decoder_training.begun_with(first, begin)
+        first = decoder_training.initialised_from(first, begin)
         data = data._replace(scale=begin.descriptor_scale)
     judge, comparator = weights.load_encoder(_JUDGE.value), _comparator()
 

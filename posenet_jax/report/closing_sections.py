@@ -26,7 +26,7 @@ def claims_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     title = "Claims"
     if not rows:
         text = (
-            "What the report claims is kept and lost (colour, texture, edges toward the vanishing "
+            "What the paper claims is kept and lost (colour, texture, edges toward the vanishing "
             "point, skyline) is measured by python -m experiments.measure_retention "
             "--out=runs/retention; give its claims.csv to --claims to see it here."
         )

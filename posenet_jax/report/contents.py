@@ -29,7 +29,7 @@ _TITLE = "What pose descriptors keep"
 _INTRODUCTION = (
     "What does the descriptor of a network trained for camera pose keep of a street image? This "
     "page remakes the figures and tables of “The Essence of Pose” (Thatte, Sitzmann, Ruban), with "
-    "networks trained anew, as the report's were never published, mostly on rendered scenes.",
+    "networks trained anew, as the paper's were never published, mostly on rendered scenes.",
     "Beside every value stands a control: the same from an untrained network, or of another image.",
 )
 

@@ -24,7 +24,7 @@ def curve_figure(
     controls: Mapping[str, float],
     drops: Sequence[int] = (),
 ) -> None:
-    """Writes a PNG: the losses of a run against its steps (the report's Figure 8).
+    """Writes a PNG: the losses of a run against its steps (the paper's Figure 8).
 
     Dashed: the mean image's error on each set, dotted: the nearest training neighbour's. Grey, at
     the `drops`: the learning rate divided by ten.

@@ -117,12 +117,12 @@ def learning(
     decoder_plots.curve_figure(path, out / "figure_8_training.csv", controls, (drop,))
     overfit = (
         f"{count} streets after {steps} batches of nothing else: can the network express them at "
-        "all? PSNR under each. The report's Figure 6; training of the full length is in docs/."
+        "all? PSNR under each. The paper's Figure 6; training of the full length is in docs/."
     )
     curve = (
         f"Losses of the same training; the learning rate drops at {drop}. Validation is on "
         f"{len(others.images)} other streets; dashed: what the mean of the {count} scores on them, "
-        f"dotted: the nearest of the {count} by descriptor. The report's Figure 8."
+        f"dotted: the nearest of the {count} by descriptor. The paper's Figure 8."
     )
     pictures = [picture(out / "figure_6_overfit.png", overfit), picture(path, curve)]
     return Section("Figs. 6 and 8: learning by heart", pictures)

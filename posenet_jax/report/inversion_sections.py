@@ -88,7 +88,7 @@ def invert(
     return Inverted(images, encoder.name, layer, originals, made.image, found)
 
 
-def floors(
+def baselines(
     images: str,
     encoder: Encoder,
     layer: str,
@@ -135,13 +135,13 @@ def samples(out: Path, images: np.ndarray) -> Section:
     contact_sheet.image_grid(out / "figure_4_samples.png", columns)
     caption = (
         f"{len(images[:SAMPLES])} rendered streets, drawn at random, with invented facades. The "
-        "report's are photographs of 3D_Street_View."
+        "paper's are photographs of 3D_Street_View."
     )
     return Section("Fig. 4: samples", [picture(out / "figure_4_samples.png", caption)])
 
 
 def hyperparameters(out: Path, recipe: Recipe) -> Section:
-    """Tables 1 and 2, what the report prints beside what is used here."""
+    """Tables 1 and 2: the paper's values beside those used here."""
     used = [name for name in PRIORS if name in recipe.priors]
     weights = {
         PRIORS[name].symbol: (_TABLE_1_PRIORS.get(name, "not printed"), f"priors.{name}")
@@ -186,34 +186,34 @@ def inversions(
     name: str,
     title: str,
     words: str,
-    made: Sequence[Inverted],
+    inverted: Sequence[Inverted],
     *,
     row_labels: Sequence[str] | None = None,
 ) -> Section:
-    """Figs. 5, 9, 10. made: of the same images; name: of the file, without its ending."""
+    """Figs. 5, 9, 10. inverted: results for the same images; name: file name without ending."""
     shown = slice(0, SHOWN)
-    columns, labels = {"original": made[0].originals[shown]}, {}
-    for one in made:
+    columns, labels = {"original": inverted[0].originals[shown]}, {}
+    for one in inverted:
         heading = one.layer
-        if one.encoder != made[0].encoder:
-            control = one.encoder.startswith(f"{made[0].encoder}-random")
+        if one.encoder != inverted[0].encoder:
+            control = one.encoder.startswith(f"{inverted[0].encoder}-random")
             heading += " untrained" if control else f" {one.encoder}"
         columns[heading] = one.pictures[shown]
         labels[heading] = [f"{loss:.3f}" for loss in one.measures["relative_loss"][shown]]
     texts = None if row_labels is None else list(row_labels[shown])
     path = out / f"{name}.png"
     contact_sheet.image_grid(path, columns, cell_labels=labels, row_labels=texts)
-    encoders = list(dict.fromkeys(one.encoder for one in made))
+    encoders = list(dict.fromkeys(one.encoder for one in inverted))
     caption = f"{words}, inverted from {' and '.join(LAYERS)} of {encoders[0]}"
     caption += f"; beside: {', '.join(encoders[1:])}" if len(encoders) > 1 else ""
     caption += ". Under each image its relative loss (eq. 3; 0 is the same descriptor)."
     return Section(title, [picture(path, caption)])
 
 
-def fidelity_rows(made: Sequence[Inverted]) -> list[dict[str, Any]]:
+def fidelity_rows(inverted: Sequence[Inverted]) -> list[dict[str, Any]]:
     """One row a set, encoder, layer and measure: medians with intervals, beside the control's."""
     rows = []
-    for one in made:
+    for one in inverted:
         for measure, control in _MEASURES.items():
             if measure not in one.measures:  # those of heads, of networks without
                 continue
@@ -227,9 +227,9 @@ def fidelity_rows(made: Sequence[Inverted]) -> list[dict[str, Any]]:
     return rows
 
 
-def fidelity_table(out: Path, made: Sequence[Inverted]) -> Section:
+def fidelity_table(out: Path, inverted: Sequence[Inverted]) -> Section:
     """How near the reconstructions come, of every set."""
-    rows = fidelity_rows(made)
+    rows = fidelity_rows(inverted)
     files.write_csv(out / "fidelity.csv", rows)
     lines: dict[tuple, dict[str, Any]] = {}
     for row in rows:

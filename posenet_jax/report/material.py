@@ -124,7 +124,7 @@ class Material:
     progress: Progress = silent
 
     def key_of(self, name: str) -> Array:
-        """Random key of a section or a part of the material, by its name alone."""
+        """Returns the random key of a section or a part of the material, by its name alone."""
         key = jax.random.key(self.options.seed)
         if name in _NUMBERS:
             return jax.random.split(key, len(_NUMBERS))[_NUMBERS[name]]
@@ -137,7 +137,7 @@ class Material:
 
     @functools.cached_property
     def mesh(self) -> Mesh:
-        """All devices."""
+        """Mesh of all devices."""
         return Mesh(np.asarray(jax.devices()), ("scenes",))
 
     @property
@@ -234,7 +234,7 @@ class Material:
             baseline
             for group, images in self.originals.items()
             for layer in LAYERS
-            for baseline in inversion_sections.floors(
+            for baseline in inversion_sections.baselines(
                 group, self.encoders[0], layer, images,
                 known.get(group, known["streets"]).images, judge=self.judge,
             )

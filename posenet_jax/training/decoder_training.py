@@ -228,8 +228,8 @@ def trained_decoder(
     )
 
 
-def begun_with(state: DecoderState, decoder: Decoder) -> DecoderState:
-    """The state whose generator is a trained decoder, until it has learned to read the noise.
+def initialised_from(state: DecoderState, decoder: Decoder) -> DecoderState:
+    """Returns the state with a trained decoder as its generator; noise has no effect at first.
 
     A network with further layers keeps what `state` has for them. Raises InputError where a layer
     of the decoder has no place in it.

@@ -30,14 +30,14 @@ def matching_loss(logits: Array, matches: bool) -> Array:
     return optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, float(matches)))
 
 
-def idleness(preactivations: Array, share: float) -> Array:
-    """[]: how far units [P, F] fall short of being on for `share` of the examples, mean over F.
+def idleness(preactivations: Array, active: float) -> Array:
+    """[]: shortfall of units [P, F] that are on for less than a fraction `active` of the examples.
 
-    Each unit's (1 - share) quantile should be positive. Without it half of a descriptor's ReLU
-    units are silenced for good within the first thousand steps.
+    Mean over F; each unit's (1 - active) quantile should be positive. Without it half of a
+    descriptor's ReLU units are silenced for good within the first thousand steps.
     """
     count = preactivations.shape[0]
-    rank = min(count - 1, max(0, round((1.0 - share) * count)))
+    rank = min(count - 1, max(0, round((1.0 - active) * count)))
     quantile = jnp.sort(preactivations, axis=0)[rank]
     return jnp.mean(jnp.maximum(0.1 - quantile, 0.0))
 

@@ -135,7 +135,7 @@ def _preactivations(params: Any, image: Array, config: TrainConfig, space: Prepr
     """[P, 2, F] fc5 before its ReLU, of images [P, 2, H, W, 3] uint8."""
     flat = image.reshape((-1, *image.shape[2:]))
     scaled = space.to_network(flat) / GAIN
-    taps = training_module(config).apply({"params": params["encoder"]}, scaled)
+    taps: Any = training_module(config).apply({"params": params["encoder"]}, scaled)
     return taps["fc5_linear"].reshape((image.shape[0], 2, -1))
 
 

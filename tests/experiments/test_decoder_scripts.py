@@ -90,7 +90,7 @@ def test_a_run_does_not_forget_that_its_rate_has_dropped(images, trained):
     assert _table(trained[0] / "metrics.csv")[-1]["step"] == "8"
 
 
-def test_a_run_goes_on_with_the_images_that_it_was_begun_with(images, trained, tmp_path):
+def test_a_run_goes_on_with_the_images_that_it_was_initialised_from(images, trained, tmp_path):
     other = shutil.copytree(images, tmp_path / "other")
     size = (other / "3.jpg").stat().st_size
     (other / "3.jpg").write_bytes((other / "4.jpg").read_bytes()[:size].ljust(size, b"\0"))

@@ -199,12 +199,14 @@ def test_same_inputs_same_bytes(tmp_path):
     """In one process and over processes with other hash seeds."""
     script = """
 import sys, pathlib, numpy as np
-from posenet_jax import reporting
+from posenet_jax.images import contact_sheet
+from posenet_jax.io import files
 out = pathlib.Path(sys.argv[1])
 images = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
-reporting.write_csv(out / "a.csv", [{"x": np.float32(v) / 7, "name": "n"} for v in range(9)])
-reporting.write_png(out / "a.png", images[0])
-reporting.image_grid(out / "grid.png", {"a": images, "b": images}, row_labels=["r"] * 6, title="t")
+files.write_csv(out / "a.csv", [{"x": np.float32(v) / 7, "name": "n"} for v in range(9)])
+files.write_png(out / "a.png", images[0])
+columns = {"a": images, "b": images}
+contact_sheet.image_grid(out / "grid.png", columns, row_labels=["r"] * 6, title="t")
 """
     digests = set()
     for seed in ("1", "2"):

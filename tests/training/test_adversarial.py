@@ -240,7 +240,7 @@ def test_it_begins_as_the_decoder_it_is_given(encoder, tmp_path):
     plain = DecoderConfig(network="mirror")
     known = decoder_training.init_state(plain, _shape(encoder), 5)
     decoder = _trained(plain, encoder, known.variables)
-    begun = decoder_training.begun_with(
+    begun = decoder_training.initialised_from(
         decoder_training.init_state(CONFIG, _shape(encoder), 0), decoder
     )
     decoding.save_decoder(
@@ -255,7 +255,9 @@ def test_it_begins_as_the_decoder_it_is_given(encoder, tmp_path):
         np.testing.assert_allclose(made, expected, atol=1e-3 * np.abs(expected).max())
     deep = decoder_training.init_state(DecoderConfig(network="deep"), _shape(encoder), 0)
     with pytest.raises(InputError, match="does not fit this network, at .*extra0"):
-        decoder_training.begun_with(known, _trained(DecoderConfig("deep"), encoder, deep.variables))
+        decoder_training.initialised_from(
+            known, _trained(DecoderConfig("deep"), encoder, deep.variables)
+        )
 
 
 def test_draws_differ_and_are_repeated_by_their_key(encoder):
