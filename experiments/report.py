@@ -72,11 +72,6 @@ _BATCH = flags.DEFINE_integer(
 )
 _SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides scenes and noise: not one of training's.")
 _ENCODERS = ("streetnet", "streetnet-random-0")
-_TITLES = {
-    "streets": ("figure_5_streets", "Fig. 5: streets inverted", "Rendered streets"),
-    "rooms": ("figure_9_rooms", "Fig. 9: rooms inverted", "Rendered rooms"),
-    "cars": ("figure_10_cars", "Fig. 10: cars inverted", "Rendered cars"),
-}
 _FIGURES = (
     "figure_4_samples.png",
     "figure_6_overfit.png",
@@ -94,7 +89,6 @@ _TABLES = (
     "surgery.csv",
     "claims.csv",
 )
-_SCENE_KINDS = {"streets": "cities", "rooms": "indoor", "cars": "cars"}
 _INTRODUCTION = (
     "What does the descriptor of a network trained for camera pose keep of a street image? This "
     "page remakes the figures and tables of “The Essence of Pose” (Thatte, Sitzmann, Ruban), with "
@@ -105,8 +99,14 @@ _INTRODUCTION = (
 
 def _titles(group: str) -> tuple[str, str, str]:
     """File, heading and words of a group's inversions."""
-    photographs = f"photographs_{group}", f"Photographs inverted: {group}", f"Photographs ({group})"
-    return _TITLES.get(group, photographs)
+    if group in scenes.KINDS:
+        return scenes.KINDS[group].figure_titles
+    return f"photographs_{group}", f"Photographs inverted: {group}", f"Photographs ({group})"
+
+
+def _written(group: str) -> str:
+    """Name of a group in the rows of claims.csv."""
+    return scenes.KINDS[group].written if group in scenes.KINDS else group
 
 
 def _claims() -> list[dict[str, str]]:
@@ -122,11 +122,9 @@ def _claims() -> list[dict[str, str]]:
 
 
 def _kinds() -> dict[str, str]:
-    """Group -> kind of scene, streets first."""
-    for group in _KINDS.value:
-        if group not in _SCENE_KINDS:
-            raise InputError(f"no kind {group!r}; there are {', '.join(_SCENE_KINDS)}")
-    return {group: _SCENE_KINDS[group] for group in ["streets", *_KINDS.value]}
+    """Name of a kind of scene -> the name that rows have, streets first."""
+    kinds = [scenes.kind_named(name) for name in ["streets", *_KINDS.value]]
+    return {kind.name: kind.written for kind in kinds}
 
 
 def _rendered(
@@ -175,7 +173,7 @@ def _measured_claims(made, views, encoders, known) -> list[dict]:
     names = [encoder.name for encoder in encoders]
     for group, views_of in views.items():
         of_fc5 = {one.encoder: one.pictures for one in made[group] if one.layer == "fc5"}
-        pictures, kind = {name: of_fc5[name] for name in names}, _SCENE_KINDS.get(group, group)
+        pictures, kind = {name: of_fc5[name] for name in names}, _written(group)
         rows += findings.reconstruction_claims(kind, "fc5", views_of, pictures).rows
     return rows + findings.probe_claims("cities", encoders, "fc5", known)
 
@@ -272,7 +270,7 @@ def _make(made: Path) -> int:
         raise InputError(f"--batch must be even, as two pairs share a street, not {_BATCH.value}")
     kinds = _kinds()
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
-    taken = [*_SCENE_KINDS, *_SCENE_KINDS.values()]
+    taken = scenes.kind_names()
     photo_set = photo_sets.read(
         _PHOTOS.value, encoders[0].preprocessing, _SCENES.value, taken, _OUT.value
     )

@@ -212,4 +212,4 @@ def probe_claims(
 
 def configured(kind: str, size: int) -> scenes.ViewConfig:
     """Scenes of a kind, as pictures of an encoder's size."""
-    return dataclasses.replace(scenes.CONFIGS[kind](), height=size, width=size)
+    return dataclasses.replace(scenes.kind_named(kind).config(), height=size, width=size)
