@@ -15,7 +15,6 @@ import torch
 from benchmarks import torch_inversion, torch_networks
 from posenet_jax.data.sources import FolderImages
 from posenet_jax.encoders.encoder import Encoder, Tap, describe
-from posenet_jax.encoders.streetnet import ARCHITECTURES
 from posenet_jax.inversion import engine, recipes
 
 TOLERANCE = 0.05
@@ -67,7 +66,7 @@ def _plain(encoder: Encoder, tap: Tap, targets: np.ndarray, steps: int) -> tuple
     size = encoder.preprocessing.size
     noise = np.random.default_rng(0).normal(size=(len(targets), size, size, 3))
     wanted = np.moveaxis(targets, -1, 1) if targets.ndim == 4 else targets
-    architecture = next(k for k, v in ARCHITECTURES.items() if v is type(encoder.module))
+    architecture = encoder.module.architecture
 
     def invert(steps: int) -> np.ndarray:
         return torch_inversion.calibrated(

@@ -18,33 +18,14 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from posenet_jax.encoders.imagenet import AlexNet, SqueezeNet
+from posenet_jax.encoders.imagenet import SqueezeNet
+from posenet_jax.encoders.networks import NETWORKS
 from posenet_jax.errors import InputError
 from posenet_jax.io.array_pickle import read_arrays
 from posenet_jax.io.tensors import Shape, check_arrays
 
 Array = jax.Array
 Order = Literal["OIHW", "HWIO"]
-
-_FIRE_PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}
-_FIRE_PLACES = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}
-
-# Our layers' names in torchvision, where a layer's name is its place in a sequence.
-_TORCHVISION: dict[type[nn.Module], dict[str, str]] = {
-    AlexNet: {
-        **{f"conv{i}": f"features.{place}" for i, place in enumerate((0, 3, 6, 8, 10), start=1)},
-        **{f"fc{i}": f"classifier.{place}" for i, place in enumerate((1, 4, 6), start=6)},
-    },
-    SqueezeNet: {
-        "conv1": "features.0",
-        **{
-            f"fire{i}/{ours}": f"features.{place}.{theirs}"
-            for i, place in _FIRE_PLACES.items()
-            for ours, theirs in _FIRE_PARTS.items()
-        },
-        "conv10": "classifier.1",
-    },
-}
 
 _RGB_STD = (0.229, 0.224, 0.225)  # torchvision's, of values 0-1
 
@@ -64,7 +45,7 @@ def from_torch(
     Raises InputError, naming the array, where one is missing, unknown, of another shape or not
     finite.
     """
-    theirs = _TORCHVISION.get(type(module), {})
+    theirs: Mapping[str, str] = getattr(module, "foreign", {})
     layers = _layers(module, size)
     prefixes = {layer: theirs.get(layer, layer.replace("/", ".")) for layer in layers}
     names = {layer: (f"{prefix}.weight", f"{prefix}.bias") for layer, prefix in prefixes.items()}
@@ -161,10 +142,11 @@ def _channels_last(weights: np.ndarray, channels: int) -> np.ndarray:
 
 def recognise(names: Iterable[str]) -> type[nn.Module] | None:
     """torchvision's network with most of these `state_dict` names; None where none has any."""
+    foreign = {kind: kind.foreign for kind in NETWORKS.values() if kind.foreign}
     given = set(names)
     common = {
         kind: sum(f"{prefix}.weight" in given for prefix in prefixes.values()) / len(prefixes)
-        for kind, prefixes in _TORCHVISION.items()
+        for kind, prefixes in foreign.items()
     }
     best = max(common, key=lambda kind: common[kind])
     return best if common[best] else None
@@ -205,3 +187,7 @@ def _from_pickle(path: Path) -> dict[str, Any]:
     if not isinstance(layers, dict) or not all(isinstance(x, list) for x in layers.values()):
         raise InputError(f"{path} does not hold layers with their weights")
     return from_caffe(SqueezeNet(), layers, order="HWIO", origin=path)
+
+
+PACKAGED = {"squeezenet": packaged_squeezenet}
+"""Parameters that come with a Python package, by the network's name."""

@@ -6,6 +6,7 @@ they predict. Files are read without pickle; every shape is checked. A `state_di
 AlexNet or SqueezeNet 1.1, saved as safetensors, is known by its names.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,15 @@ from posenet_jax import numerics
 from posenet_jax.encoders import imagenet, importing
 from posenet_jax.encoders.encoder import Encoder, init_params
 from posenet_jax.encoders.heads import PoseScale
-from posenet_jax.encoders.streetnet import ARCHITECTURES
+from posenet_jax.encoders.network import Network
+from posenet_jax.encoders.networks import NETWORKS
 from posenet_jax.errors import InputError
-from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
+from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.tensors import checked_tree, read_tensors, write_tensors
 
 Array = jax.Array
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-
-ENCODERS = ARCHITECTURES | imagenet.ARCHITECTURES
 
 
 def random_encoder(
@@ -48,18 +48,21 @@ def random_encoder(
 
 
 def _image_space(architecture: str) -> Preprocessing:
-    """What the trained encoder reads; else the channel means customary for Caffe's networks."""
-    if architecture in imagenet.IMAGE_SPACES:
-        return imagenet.IMAGE_SPACES[architecture]
+    """What the bundled encoder reads; else what the network says."""
     if (PRETRAINED / f"{architecture}.safetensors").is_file():
         return load_encoder(architecture).preprocessing
-    return CUSTOMARY
+    return NETWORKS[architecture].image_space
 
 
-def _architecture(name: str) -> type[nn.Module]:
-    if name not in ENCODERS:
-        raise InputError(f"no architecture {name!r}; there are {', '.join(ENCODERS)}")
-    return ENCODERS[name]
+def _architecture(name: str) -> type[Network]:
+    if name not in NETWORKS:
+        raise InputError(f"no architecture {name!r}; there are {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def _has_size(kind: type[Network]) -> bool:
+    """Whether the descriptor's size is a field of the network, which its files say then."""
+    return any(field.name == "descriptor_size" for field in dataclasses.fields(kind))
 
 
 def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> None:
@@ -67,12 +70,18 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
     tree = dict(encoder.params)
     if encoder.head_params is not None:
         tree["heads"] = encoder.head_params
-    architecture = next(k for k, v in ENCODERS.items() if v is type(encoder.module))
+    kind = type(encoder.module)
+    architecture = next((name for name, known in NETWORKS.items() if known is kind), None)
+    if architecture is None:
+        raise InputError(
+            f"a {kind.__name__} cannot be saved: load_encoder knows {', '.join(NETWORKS)}; add it "
+            "to posenet_jax.encoders.networks.NETWORKS"
+        )
     metadata = {
         "architecture": architecture,
         "preprocessing": json.dumps(encoder.preprocessing.to_json(), sort_keys=True),
     }
-    if architecture in ARCHITECTURES:
+    if _has_size(kind):
         metadata["descriptor_size"] = str(encoder.module.descriptor_size)
     if encoder.pose_scale is not None:
         scale = {k: np.asarray(v).tolist() for k, v in vars(encoder.pose_scale).items()}
@@ -87,11 +96,11 @@ def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
     """
     name = str(name_or_path)
     architecture, marker, seed = name.partition("-random-")
-    if marker and architecture in ENCODERS and seed.isdigit():
+    if marker and architecture in NETWORKS and seed.isdigit():
         return random_encoder(architecture, seed=int(seed))
-    if name == "squeezenet":
-        space = imagenet.IMAGE_SPACES[name]
-        return _headless(importing.packaged_squeezenet(), imagenet.SqueezeNet(), space, name)
+    if name in importing.PACKAGED:
+        kind = NETWORKS[name]
+        return _headless(importing.PACKAGED[name](), kind(), kind.image_space, name)
     path = PRETRAINED / f"{name}.safetensors"
     if not path.is_file():
         path = Path(name_or_path)
@@ -101,11 +110,11 @@ def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
             f"no weights {name!r}: give a .safetensors file or one of {bundled}, or squeezenet"
         )
     tensors, metadata = read_tensors(path)
-    kind = importing.recognise(tensors)
-    if kind and "architecture" not in metadata:
-        params = importing.from_torch(kind(), tensors, origin=f"{path}, read as {kind.__name__}")
+    found = importing.recognise(tensors)
+    if found and "architecture" not in metadata:
+        params = importing.from_torch(found(), tensors, origin=f"{path}, read as {found.__name__}")
         folded = importing.fold_torchvision(params)
-        return _headless(folded, kind(), imagenet.TORCHVISION, path.stem)
+        return _headless(folded, found(), imagenet.TORCHVISION, path.stem)
     return _assemble(path, tensors, metadata)
 
 
@@ -135,15 +144,16 @@ def _headless(params: Any, module: nn.Module, space: Preprocessing, name: str) -
 
 def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> Encoder:
     needed = {"architecture", "preprocessing"}
-    if metadata.get("architecture") not in imagenet.ARCHITECTURES:
+    kind = NETWORKS.get(metadata.get("architecture", ""))
+    if kind is None or _has_size(kind):
         needed.add("descriptor_size")
     if missing := needed - set(metadata):
         raise InputError(f"{path} lacks the metadata {', '.join(sorted(missing))}")
     try:
-        kind, options = _architecture(metadata["architecture"]), {}
+        network, options = _architecture(metadata["architecture"]), {}
         if "descriptor_size" in needed:
             options["descriptor_size"] = int(metadata["descriptor_size"])
-        module = kind(**options)
+        module = network(**options)
         preprocessing = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
         scale = _pose_scale(metadata)
     except (ValueError, TypeError, AttributeError) as error:
