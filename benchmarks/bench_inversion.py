@@ -30,7 +30,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from benchmarks.turns import QUIET, Turn, quietly
 from experiments.common import runtime
 from posenet_jax.encoders.encoder import Encoder, Tap
-from posenet_jax.encoders.networks import trainable
+from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.encoders.streetnet import TAPS
 from posenet_jax.encoders.weights import load_encoder
 from posenet_jax.errors import InputError

@@ -21,8 +21,8 @@ from jax.sharding import Mesh
 from experiments.common import runtime
 from posenet_jax import scenes, sharding
 from posenet_jax.data import training_pairs
+from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.encoders.heads import PoseScale
-from posenet_jax.encoders.networks import trainable
 from posenet_jax.images.preprocessing import CUSTOMARY
 from posenet_jax.training import pose_training
 

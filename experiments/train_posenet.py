@@ -24,8 +24,8 @@ from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.data.virtual_rotation import VirtualRotation
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.encoders.heads import PoseScale
-from posenet_jax.encoders.networks import trainable
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing, channel_means

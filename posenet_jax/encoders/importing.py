@@ -18,8 +18,8 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
+from posenet_jax.encoders.encoder_networks import NETWORKS
 from posenet_jax.encoders.imagenet import SqueezeNet
-from posenet_jax.encoders.networks import NETWORKS
 from posenet_jax.errors import InputError
 from posenet_jax.io.array_pickle import read_arrays
 from posenet_jax.io.tensors import Shape, check_arrays

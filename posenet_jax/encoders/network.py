@@ -12,7 +12,7 @@ class Network(nn.Module):
     """A function from images [..., H, W, 3], mean-subtracted, to {tap's name: activations}.
 
     A network with a tap `fc5`, its descriptor, can have pose heads. To add one: subclass it in a
-    file of its own and list it in `networks.NETWORKS`. Fields of the subclass that a weights file
+    file of its own and list it in `encoder_networks.NETWORKS`. Fields of the subclass that a weights file
     keeps are those named `descriptor_size`.
     """
 

@@ -19,9 +19,9 @@ from flax import linen as nn
 from posenet_jax import numerics
 from posenet_jax.encoders import imagenet, importing
 from posenet_jax.encoders.encoder import Encoder, init_params
+from posenet_jax.encoders.encoder_networks import NETWORKS
 from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.encoders.network import Network
-from posenet_jax.encoders.networks import NETWORKS
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.tensors import checked_tree, read_tensors, write_tensors
@@ -75,7 +75,7 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
     if architecture is None:
         raise InputError(
             f"a {kind.__name__} cannot be saved: load_encoder knows {', '.join(NETWORKS)}; add it "
-            "to posenet_jax.encoders.networks.NETWORKS"
+            "to posenet_jax.encoders.encoder_networks.NETWORKS"
         )
     metadata = {
         "architecture": architecture,

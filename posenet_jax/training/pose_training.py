@@ -22,8 +22,8 @@ from jax.sharding import Mesh, PartitionSpec
 from posenet_jax import geometry, numerics
 from posenet_jax.data.training_pairs import Pairs, negatives
 from posenet_jax.encoders.encoder import Encoder, init_params
+from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
 from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads
-from posenet_jax.encoders.networks import NETWORKS, trainable
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.training import pose_losses

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from posenet_jax.encoders import imagenet
 from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.encoders.networks import NETWORKS
+from posenet_jax.encoders.encoder_networks import NETWORKS
 from posenet_jax.encoders.weights import load_encoder, save_encoder
 from posenet_jax.errors import InputError
 

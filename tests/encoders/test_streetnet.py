@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from posenet_jax.encoders.encoder import init_params
+from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
 from posenet_jax.encoders.heads import SiameseHeads
-from posenet_jax.encoders.networks import NETWORKS, trainable
 from posenet_jax.encoders.streetnet import TAPS
 
 pytestmark = pytest.mark.usefixtures("winograd_forms")

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax import geometry
 from posenet_jax.data.training_pairs import Pairs
-from posenet_jax.encoders.networks import trainable
+from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.errors import InputError, NotFinite
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing

@@ -19,9 +19,9 @@ from posenet_jax import (
 from posenet_jax.analysis import sensitivity
 from posenet_jax.encoders import importing
 from posenet_jax.encoders.encoder import in_batches, init_params
+from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
 from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.encoders.network import Network
-from posenet_jax.encoders.networks import NETWORKS, trainable
 from posenet_jax.errors import InputError
 from posenet_jax.inversion.engine import invert
 from posenet_jax.inversion.recipes import PAPER
