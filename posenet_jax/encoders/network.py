@@ -12,8 +12,8 @@ class Network(nn.Module):
     """A function from images [..., H, W, 3], mean-subtracted, to {tap's name: activations}.
 
     A network with a tap `fc5`, its descriptor, can have pose heads. To add one: subclass it in a
-    file of its own and list it in `encoder_networks.NETWORKS`. Fields of the subclass that a weights file
-    keeps are those named `descriptor_size`.
+    file of its own and list it in `encoder_networks.NETWORKS`. Of its fields a weights file keeps
+    `descriptor_size` alone.
     """
 
     architecture: ClassVar[str]  # of flags and weight files
