@@ -60,7 +60,7 @@ def _architecture(name: str) -> type[Network]:
     return NETWORKS[name]
 
 
-def _has_size(kind: type[Network]) -> bool:
+def _has_size(kind: type[nn.Module]) -> bool:
     """Whether the descriptor's size is a field of the network, which its files say then."""
     return any(field.name == "descriptor_size" for field in dataclasses.fields(kind))
 
@@ -150,7 +150,8 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
     if missing := needed - set(metadata):
         raise InputError(f"{path} lacks the metadata {', '.join(sorted(missing))}")
     try:
-        network, options = _architecture(metadata["architecture"]), {}
+        network: type[nn.Module] = _architecture(metadata["architecture"])
+        options: dict[str, Any] = {}
         if "descriptor_size" in needed:
             options["descriptor_size"] = int(metadata["descriptor_size"])
         module = network(**options)

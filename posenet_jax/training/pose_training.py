@@ -245,7 +245,7 @@ def in_image_units(
         params=jax.tree_util.tree_map_with_path(enlarge, params["encoder"]),
         head_params=jax.tree_util.tree_map_with_path(shrink_inputs, params["heads"]),
         pose_scale=scale,
-        module=NETWORKS[config.architecture](descriptor_size=config.descriptor_size),
+        module=NETWORKS[config.architecture].for_training(config.descriptor_size, gain=1.0),
         preprocessing=space,
         name=name,
     )
