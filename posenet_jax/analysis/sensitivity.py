@@ -134,7 +134,8 @@ def _of_batch(encoder: Encoder, images: dict[str, Array]) -> dict[str, dict[str,
         if encoder.predicts_poses:
             poses = np.asarray(encoder.poses(before["fc5"], after["fc5"]))
             moved[name][_HEADS] = metrics.rotation_errors(np.zeros_like(poses), poses)
-    layers = next(iter(moved.values()))
+    # Compiled functions give their layers in alphabetical order.
+    layers = [PIXELS, *encoder.taps, *([_HEADS] if encoder.predicts_poses else [])]
     return {layer: {name: by[layer] for name, by in moved.items()} for layer in layers}
 
 
