@@ -30,7 +30,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from benchmarks.turns import QUIET, Turn, quietly
 from experiments.common import runtime
 from posenet_jax.encoders.encoder import Encoder, Tap
-from posenet_jax.encoders.streetnet import ARCHITECTURES, TAPS
+from posenet_jax.encoders.encoder_networks import trainable
+from posenet_jax.encoders.streetnet import TAPS
 from posenet_jax.encoders.weights import load_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import descent, engine, objective, recipes
@@ -121,7 +122,7 @@ def our_rate(encoder: Encoder, tap: Tap, batch: int, seconds: float) -> float:
 
 def torch_steps(encoder: Encoder, tap: Tap, batch: int) -> Iterator["torch.Tensor"]:
     """The peer's steps on the same problem; yields the losses [batch]."""
-    architecture = next(k for k, v in ARCHITECTURES.items() if v is type(encoder.module))
+    architecture = encoder.module.architecture
     targets, starts = problem(tap, encoder.preprocessing.size, batch)
     targets = np.array(targets)
     return torch_inversion.losses(
@@ -315,7 +316,7 @@ def chosen_encoder() -> Encoder:
     try:
         return load_encoder(_ENCODER.value)
     except InputError:
-        if _ENCODER.value not in ARCHITECTURES:
+        if _ENCODER.value not in trainable():
             raise
         print(f"no bundled weights for {_ENCODER.value}: random ones, which cost the same")
         return load_encoder(f"{_ENCODER.value}-random-0")

@@ -16,7 +16,7 @@ _SIZE = flags.DEFINE_integer("size", 100, "Height and width in pixels.")
 _BATCH = flags.DEFINE_integer("batch", 16, "Pairs a batch, two images each.")
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "Time a measurement.")
 _DEVICES = flags.DEFINE_integer("cpu_devices", 2, "CPU devices to spread a batch over.")
-_KINDS = flags.DEFINE_multi_enum("kind", ["cities"], list(scenes.CONFIGS), "Kinds of scenes.")
+_KINDS = flags.DEFINE_multi_enum("kind", ["cities"], scenes.kind_names(), "Kinds of scenes.")
 _ROUNDS = flags.DEFINE_integer("rounds", 1, "Times that all is measured, kinds in turn.")
 _ONE_PROGRAM = flags.DEFINE_bool("one_program", False, "Also render as one jitted program.")
 _JSON = flags.DEFINE_string("json", None, "Write the results to this file as well.")
@@ -41,7 +41,7 @@ def images_per_second(render, keys: jax.Array, seconds: float) -> float:
 
 def measure(kind: str, name: str, rays: int, keys: jax.Array, atlas: scenes.Atlas) -> dict:
     """One line of the table."""
-    config = scenes.CONFIGS[kind](height=_SIZE.value, width=_SIZE.value, rays=rays)
+    config = scenes.kind_named(kind).config(height=_SIZE.value, width=_SIZE.value, rays=rays)
 
     def render(keys, atlas=atlas):
         return scenes.render_pairs(keys, atlas, config).image

@@ -21,13 +21,13 @@ from jax.sharding import Mesh
 from experiments.common import runtime
 from posenet_jax import scenes, sharding
 from posenet_jax.data import training_pairs
+from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.encoders.heads import PoseScale
-from posenet_jax.encoders.streetnet import ARCHITECTURES
 from posenet_jax.images.preprocessing import CUSTOMARY
 from posenet_jax.training import pose_training
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of photographs; random ones if not given.")
-_ARCHITECTURE = flags.DEFINE_enum("architecture", "streetnet", list(ARCHITECTURES), "Encoder.")
+_ARCHITECTURE = flags.DEFINE_enum("architecture", "streetnet", trainable(), "Encoder.")
 _PAIRS = flags.DEFINE_integer("pairs", 16, "Rendered pairs a step, and as many of photographs.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of all parts.", lower_bound=1)
 _CALLS = flags.DEFINE_integer("calls", 8, "Calls a turn.", lower_bound=1)

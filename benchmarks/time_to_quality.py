@@ -14,8 +14,7 @@ import torch
 
 from benchmarks import torch_inversion, torch_networks
 from posenet_jax.data.sources import FolderImages
-from posenet_jax.encoders.encoder import Encoder, Tap, describe
-from posenet_jax.encoders.streetnet import ARCHITECTURES
+from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.inversion import engine, recipes
 
 TOLERANCE = 0.05
@@ -31,7 +30,7 @@ def compare(
     source, space = FolderImages(folder), encoder.preprocessing
     rows = range(min(count, len(source)))
     images = np.stack([space.resize(source[row].image) for row in rows])
-    targets = describe(tap, images, space)
+    targets = tap.describe(images)
     # Where an image is a large part of a slot's work, the last ones alone would be what is timed.
     slots = min(slots, _multiple(len(targets) // 8, jax.device_count()))
     options: dict[str, Any] = {"key": jax.random.key(1), "recipe": RECIPE, "slots": slots}
@@ -67,7 +66,7 @@ def _plain(encoder: Encoder, tap: Tap, targets: np.ndarray, steps: int) -> tuple
     size = encoder.preprocessing.size
     noise = np.random.default_rng(0).normal(size=(len(targets), size, size, 3))
     wanted = np.moveaxis(targets, -1, 1) if targets.ndim == 4 else targets
-    architecture = next(k for k, v in ARCHITECTURES.items() if v is type(encoder.module))
+    architecture = encoder.module.architecture
 
     def invert(steps: int) -> np.ndarray:
         return torch_inversion.calibrated(

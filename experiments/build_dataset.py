@@ -22,7 +22,7 @@ from posenet_jax.errors import InputError, shown
 from posenet_jax.io.files import prepare_output
 
 _SOURCE = flags.DEFINE_enum(
-    "source", None, [*scenes.CONFIGS, "photos", "street_view"], "Of what.", required=True
+    "source", None, [*scenes.kind_names(), "photos", "street_view"], "Of what.", required=True
 )
 _OUT = flags.DEFINE_string("out", None, "Folder of data sets.", required=True)
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images; for photos also a glob.")
@@ -51,7 +51,7 @@ def _rendered(**hooks) -> tfds_builder.RenderedScenes:
 
 def main() -> int:
     """Builds and returns the exit code."""
-    if (_SOURCE.value in scenes.CONFIGS) == bool(_IMAGES.value):
+    if (_SOURCE.value in scenes.kind_names()) == bool(_IMAGES.value):
         wanted = "takes no --images" if _IMAGES.value else "needs --images"
         raise InputError(f"--source={_SOURCE.value} {wanted}")
     tfds.disable_progress_bar()

@@ -52,7 +52,9 @@ _BESIDE = flags.DEFINE_string(
 _BESIDE_CONTROL = flags.DEFINE_string(
     "beside_control", "squeezenet-random-0", "The same as --beside's network with random weights."
 )
-_KINDS = flags.DEFINE_list("kinds", list(scenes.CONFIGS), "Kinds of scenes to invert.")
+_KINDS = flags.DEFINE_list(
+    "kinds", [kind.written for kind in scenes.KINDS.values()], "Kinds of scenes to invert."
+)
 _PHOTOS = flags.DEFINE_list(
     "photos", [], "NAME=FOLDER of photographs to invert as well, several after commas."
 )
@@ -98,9 +100,7 @@ def main() -> int:
     """Measures, writes and prints."""
     networks = _networks()
     for kind in _KINDS.value:
-        if kind not in scenes.CONFIGS:
-            choice = ", ".join(scenes.CONFIGS)
-            raise InputError(f"no kind of scene {kind!r}; there are {choice}")
+        scenes.kind_named(kind)
     space = networks[0].trained.preprocessing
     taken = [*_KINDS.value, "claims"]
     photographs = photo_sets.read(_PHOTOS.value, space, _IMAGES.value, taken, _OUT.value)

@@ -37,7 +37,7 @@ _ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .
 _CONTROL = flags.DEFINE_string(
     "control", "streetnet-random-0", "Encoder to compare with: the same with random weights."
 )
-_KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
+_KIND = flags.DEFINE_enum("kind", "cities", scenes.kind_names(), "What to render.")
 _SCENES = flags.DEFINE_integer("scenes", 256, "Scenes, each under every change.", lower_bound=2)
 _SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides the scenes: not one of training's.")
 _FACADES = flags.DEFINE_string(
@@ -69,7 +69,7 @@ def main() -> int:
         found = sensitivity.measure(
             encoders,
             atlas,
-            scenes.CONFIGS[_KIND.value](height=size, width=size),
+            scenes.kind_named(_KIND.value).config(height=size, width=size),
             key=scene_key,
             mesh=mesh,
             count=_SCENES.value,

@@ -50,7 +50,7 @@ _IMAGES = flags.DEFINE_string(
     "images", None, "Folder, glob or file of images; rendered streets if not given."
 )
 _LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
-_KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
+_KIND = flags.DEFINE_enum("kind", "cities", scenes.kind_names(), "What to render.")
 _SCENES = flags.DEFINE_integer("scenes", 256, "Rendered pairs to operate on.", lower_bound=2)
 _FITTED = flags.DEFINE_integer(
     "fitted", 1024, "Other rendered pairs, to fit ranges, means and components on.", lower_bound=2
@@ -80,7 +80,7 @@ def _rendered(encoder: Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndar
     atlas_key, own_key, other_key = jax.random.split(key, 3)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     size = encoder.preprocessing.size
-    config = scenes.CONFIGS[_KIND.value](height=size, width=size)
+    config = scenes.kind_named(_KIND.value).config(height=size, width=size)
     source = training_pairs.RenderedPairs(atlas, config, _BATCH, mesh)
     made = []
     with tqdm(total=_SCENES.value + _FITTED.value, unit="pair", dynamic_ncols=True) as bar:

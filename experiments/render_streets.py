@@ -27,7 +27,7 @@ from posenet_jax.io.provenance import run_record
 from posenet_jax.scenes import interventions
 
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_KIND = flags.DEFINE_enum("kind", "cities", list(scenes.CONFIGS), "What to render.")
+_KIND = flags.DEFINE_enum("kind", "cities", scenes.kind_names(), "What to render.")
 _INTERVENTIONS = flags.DEFINE_bool("interventions", False, "Change one thing at a time instead.")
 _NUM = flags.DEFINE_integer(
     "num", 16, "Pairs, rounded up to whole batches; with --interventions, scenes.", lower_bound=1
@@ -86,7 +86,7 @@ def _write_interventions(
 
 def main() -> int:
     """Renders and writes."""
-    kind, size = scenes.CONFIGS[_KIND.value], _SIZE.value
+    kind, size = scenes.kind_named(_KIND.value).config, _SIZE.value
     config = kind(height=size, width=size, rays=int(_RAYS.value))
     changes = ["original", *interventions.available(config)]
     suffixes = changes if _INTERVENTIONS.value else ["0", "1"]

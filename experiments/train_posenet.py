@@ -24,6 +24,7 @@ from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.data.virtual_rotation import VirtualRotation
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import pose_evaluation
@@ -36,7 +37,7 @@ from posenet_jax.training import pose_training, training_loop
 _DEFAULTS = pose_training.TrainConfig()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _ARCHITECTURE = flags.DEFINE_enum(
-    "architecture", _DEFAULTS.architecture, ["streetnet", "compact"], "Which encoder."
+    "architecture", _DEFAULTS.architecture, trainable(), "Which encoder."
 )
 _STEPS = flags.DEFINE_integer(
     "steps", _DEFAULTS.steps, "Optimiser steps. A run resumed with another number goes on to it."

@@ -13,7 +13,7 @@ _IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.")
 _DATASET = flags.DEFINE_string("dataset", None, "Folder of a TFDS data set, instead of --images.")
 _SPLIT = flags.DEFINE_string("split", "all", "Of the data set: all, train, train[:10%], ...")
 _KIND = flags.DEFINE_enum(
-    "render", None, list(scenes.CONFIGS), "Kind of scenes to render, instead of --images."
+    "render", None, scenes.kind_names(), "Kind of scenes to render, instead of --images."
 )
 _SCENES = flags.DEFINE_integer("scenes", 1000, "Rendered scenes, two views each.", lower_bound=1)
 _SCENE_SEED = flags.DEFINE_integer("scene_seed", 0, "Decides the rendered scenes.", lower_bound=0)

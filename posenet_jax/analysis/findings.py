@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from posenet_jax import metrics, scenes
 from posenet_jax.analysis import claims, probes, structure, vanishing
-from posenet_jax.encoders.encoder import Encoder, describe
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.inversion import engine
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.scenes import Semantic, interventions
@@ -161,7 +161,7 @@ def invert(
 ) -> np.ndarray:
     """[N, H, W, 3] uint8 RGB, whose descriptors are the scenes'."""
     tap, space = encoder.tap(layer), encoder.preprocessing
-    targets = describe(tap, views.images, space)
+    targets = tap.describe(views.images)
     done = engine.invert(tap, targets, key=key, recipe=recipe, progress=progress)
     return np.asarray(space.to_image(done.image))
 
@@ -201,8 +201,8 @@ def probe_claims(
     wanted, truth = quantities(train), quantities(test)
     scores: list[Mapping[str, probes.Score]] = []
     for encoder in encoders:
-        tap, space = encoder.tap(layer), encoder.preprocessing
-        known, asked = (describe(tap, x.images, space) for x in (train, test))
+        tap = encoder.tap(layer)
+        known, asked = (tap.describe(x.images) for x in (train, test))
         scores.append(
             {name: probes.score(known, wanted[name], asked, truth[name]) for name in wanted}
         )
@@ -212,4 +212,4 @@ def probe_claims(
 
 def configured(kind: str, size: int) -> scenes.ViewConfig:
     """Scenes of a kind, as pictures of an encoder's size."""
-    return dataclasses.replace(scenes.CONFIGS[kind](), height=size, width=size)
+    return dataclasses.replace(scenes.kind_named(kind).config(), height=size, width=size)

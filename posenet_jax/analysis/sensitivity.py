@@ -26,14 +26,13 @@ from jax.sharding import Mesh
 
 from posenet_jax import metrics, scenes
 from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.encoders.streetnet import TAPS
 from posenet_jax.errors import InputError
 from posenet_jax.scenes import interventions
 from posenet_jax.sharding import on_every_device, over_devices
 
 Array = jax.Array
 
-LAYERS = ("pixels", *TAPS)
+PIXELS = "pixels"  # the image in network space
 YAW = "yaw"
 OTHER = "another scene"  # all is changed: the most that there is to be moved by
 _HEADS = "heads"
@@ -76,10 +75,11 @@ def measure(
     shown: int = 6,
     progress: Callable[[int], object] | None = None,
 ) -> Measured:
-    """Displacements at LAYERS of `count` scenes under every intervention.
+    """Displacements at the pixels and at every tap of `count` scenes under every intervention.
 
     batch: scenes rendered together, a multiple of the mesh's devices. progress: called with the
-    number of scenes done. Raises InputError for encoders that read another size of image.
+    number of scenes done. Raises InputError for encoders that read another size of image, or that
+    have not the same taps.
     """
     _check(encoders, config)
     placed = jax.device_put((list(encoders), atlas), on_every_device(mesh))
@@ -109,6 +109,11 @@ def measure(
 
 def _check(encoders: Sequence[Encoder], config: scenes.ViewConfig) -> None:
     for encoder in encoders:
+        if encoder.taps != encoders[-1].taps:
+            raise InputError(
+                f"encoders {encoder.name!r} and {encoders[-1].name!r} have not the same layers; "
+                "give a control of the same architecture"
+            )
         size = encoder.preprocessing.size
         if (config.height, config.width) != (size, size):
             raise InputError(
@@ -126,30 +131,25 @@ def _of_batch(encoder: Encoder, images: dict[str, Array]) -> dict[str, dict[str,
             continue
         after = _next_scene(before) if name == OTHER else _activations(encoder, images[name])
         moved[name] = jax.device_get(_displacements(before, after))
-        if encoder.head_params is not None and encoder.pose_scale is not None:
-            poses = _poses(encoder, before["fc5"], after["fc5"])
+        if encoder.predicts_poses:
+            poses = np.asarray(encoder.poses(before["fc5"], after["fc5"]))
             moved[name][_HEADS] = metrics.rotation_errors(np.zeros_like(poses), poses)
-    layers = next(iter(moved.values()))
+    # Compiled functions give their layers in alphabetical order.
+    layers = [PIXELS, *encoder.taps, *([_HEADS] if encoder.predicts_poses else [])]
     return {layer: {name: by[layer] for name, by in moved.items()} for layer in layers}
-
-
-@jax.jit
-def _poses(encoder: Encoder, first: Array, second: Array) -> Array:
-    assert encoder.pose_scale is not None
-    return encoder.pose_scale.restore(encoder.heads(first, second).pose)
 
 
 @jax.jit
 def _activations(encoder: Encoder, images: Array) -> dict[str, Array]:
     """Layer -> [B, ...] of uint8 RGB images [B, H, W, 3]."""
     pixels = encoder.preprocessing.to_network(images)
-    return {"pixels": pixels} | {layer: encoder.tap(layer)(pixels) for layer in TAPS}
+    return {PIXELS: pixels} | {layer: encoder.tap(layer)(pixels) for layer in encoder.taps}
 
 
 @jax.jit
 def _displacements(before: dict[str, Array], after: dict[str, Array]) -> dict[str, Array]:
     return {
-        layer: jax.vmap(metrics.descriptor_error)(after[layer], before[layer]) for layer in LAYERS
+        layer: jax.vmap(metrics.descriptor_error)(after[layer], before[layer]) for layer in before
     }
 
 
@@ -179,7 +179,7 @@ def table(
     ratio_to_other: over that of another scene. yaw_over_control, other_over_control: these two over
     the control's; below 1, training made the layer look away. Of each the interval, _low and _high.
     """
-    count = len(displacements[0].values[LAYERS[0]][YAW])
+    count = len(displacements[0].values[PIXELS][YAW])
     resampled = np.random.default_rng(seed).integers(0, count, (resamplings, count))
     # First the scenes as they are: [1 + resamplings, N].
     samples = np.concatenate([np.arange(count)[None], resampled])
@@ -193,7 +193,7 @@ def table(
         }
         | _measures(one, displacements[-1], layer, name, samples)
         for one in displacements
-        for layer in LAYERS
+        for layer in one.values
         for name in one.interventions
     ]
 

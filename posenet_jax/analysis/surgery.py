@@ -20,7 +20,6 @@ from posenet_jax import metrics
 from posenet_jax.data.training_pairs import RenderedPairs
 from posenet_jax.decoders.decoding import Decoder, decode
 from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.encoders.encoder import describe as encode
 from posenet_jax.errors import InputError
 from posenet_jax.geometry import relative_poses
 
@@ -88,7 +87,7 @@ class Components(NamedTuple):
 
 def photographs(encoder: Encoder, images: np.ndarray) -> Images:
     """Images uint8 RGB [N, H, W, 3]; the partner is the next one, and nobody knows its pose."""
-    found = encode(encoder.tap("fc5"), images, encoder.preprocessing)
+    found = encoder.tap("fc5").describe(images)
     return Images(images, found, np.roll(found, -1, axis=0))
 
 
@@ -112,8 +111,8 @@ def rendered(
             progress(min(source.count, count - start))
     image, rotation, centre, weight = (np.concatenate(x)[:count] for x in zip(*parts, strict=True))
     image, rotation, centre = (x[weight > 0] for x in (image, rotation, centre))
-    tap, space = encoder.tap("fc5"), encoder.preprocessing
-    first, second = (encode(tap, image[:, view], space) for view in (0, 1))
+    tap = encoder.tap("fc5")
+    first, second = (tap.describe(image[:, view]) for view in (0, 1))
     pose = np.asarray(relative_poses(jnp.asarray(rotation), jnp.asarray(centre)))
     return Images(image[:, 0], first, second, pose)
 
@@ -233,22 +232,17 @@ def _relative_losses(operated: Array, descriptors: Array) -> Array:
     return jax.vmap(metrics.relative_loss)(operated, descriptors)
 
 
-@jax.jit
-def _poses(encoder: Encoder, first: Array, second: Array) -> Array:
-    assert encoder.pose_scale is not None
-    return encoder.pose_scale.restore(encoder.heads(first, second).pose)
-
-
 def measures(encoder: Encoder, images: Images, operated: np.ndarray) -> dict[str, np.ndarray]:
     """[N] each, of what is left [N, F]: relative_loss; with heads pose_disagreement, degrees; and
     where the pose is known rotation_error, degrees."""
     losses = _relative_losses(jnp.asarray(operated), jnp.asarray(images.descriptor))
     found = {"relative_loss": np.asarray(losses)}
-    if encoder.head_params is None or encoder.pose_scale is None:
+    if not encoder.predicts_poses:
         return found
-    # Heads alone: on the devices, the convolutions' parameters would only be copied.
-    host = jax.device_get(encoder)
-    before, after = (_poses(host, first, images.partner) for first in (images.descriptor, operated))
+    before, after = (
+        np.asarray(encoder.poses(jnp.asarray(first), jnp.asarray(images.partner)))
+        for first in (images.descriptor, operated)
+    )
     found["pose_disagreement"] = metrics.rotation_errors(after, before)
     if images.pose is not None:
         found["rotation_error"] = metrics.rotation_errors(after, images.pose)

@@ -29,6 +29,7 @@ Array = jax.Array
 class RenderedExamples:
     """`count` scenes of a kind. A scene depends on seed, number and configuration alone.
 
+    kind: any name that `scenes.kind_named` takes; kept is the one written in data sets.
     textures: what the atlas was made of, for the record. facades: digest of the contents of those
     files, None where there are none.
     batch: scenes rendered together, a multiple of the mesh's devices.
@@ -43,6 +44,10 @@ class RenderedExamples:
     facades: str | None = None
     size: int = 100
     batch: int = 32
+
+    def __post_init__(self) -> None:
+        # Data sets and fingerprints of before know this name.
+        object.__setattr__(self, "kind", scenes.kind_named(self.kind).written)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -70,7 +75,9 @@ class RenderedExamples:
 
     def render(self, numbers: list[int]) -> dict[str, np.ndarray]:
         """Features [batch, ...]; beyond the numbers the last scene is repeated."""
-        config = dataclasses.replace(scenes.CONFIGS[self.kind](), height=self.size, width=self.size)
+        config = dataclasses.replace(
+            scenes.kind_named(self.kind).config(), height=self.size, width=self.size
+        )
         padded = np.pad(numbers, (0, self.batch - len(numbers)), mode="edge")
         keys = jax.vmap(jax.random.fold_in, (None, 0))(numerics.seed_key(self.seed), padded)
         keys = jax.device_put(keys, NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names)))

@@ -34,7 +34,7 @@ from posenet_jax.images.image_list import ImageList, as_list
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io import whole_files
 from posenet_jax.io.files import png
-from posenet_jax.scenes import CONFIGS
+from posenet_jax.scenes import KINDS
 from posenet_jax.threads import map_in_threads
 
 Example = tuple[str | int, dict[str, Any]]
@@ -139,7 +139,7 @@ class RenderedScenes(_Builder):
     """Two views of a target in a rendered scene: configurations cities, cars, indoor."""
 
     DESCRIPTION = "Pairs of views of one target in rendered scenes, with exact geometry."
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in CONFIGS]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=kind.written) for kind in KINDS.values()]
 
     def __init__(
         self, *, scenes: RenderedExamples | None = None, config: Any = "cities", **kwargs: Any

@@ -1,10 +1,11 @@
 """An encoder: a network, its weights, the images it reads, and its layers as functions.
 
-`Encoder.tap` gives a layer as a function of an image, which is what is inverted;
-`describe` applies one to many images.
+`Encoder.tap` gives a layer as a function of an image, which is what is inverted; `Tap.describe`
+applies it to many images. `Encoder.poses` and `Encoder.matches` ask the heads.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,6 +24,18 @@ Array = jax.Array
 
 # Pixels: a file that says more is damaged, and layers are laid out pixel by pixel.
 LARGEST_SIDE = 8192
+
+
+def in_batches(function: Callable[[Any], Array], rows: np.ndarray, batch: int = 16) -> np.ndarray:
+    """[N, …] of `function` of all rows [N, …], `batch` at a time; the last row pads the last batch.
+
+    The batch is fixed, so that few rows do not wait for many, nor for another program.
+    """
+    parts = []
+    for start in range(0, len(rows), batch):
+        numbers = np.minimum(np.arange(start, start + batch), len(rows) - 1)
+        parts.append(np.asarray(function(rows[numbers]))[: len(rows) - start])
+    return np.concatenate(parts)
 
 
 @struct.dataclass(eq=False)
@@ -44,6 +57,19 @@ class Tap:
         variables = {"params": self.params, "evaluated": self.evaluated}
         taps: Any = self.module.apply(variables, numerics.as_float32(image))
         return taps[self.layer]
+
+    def describe(self, images: np.ndarray) -> np.ndarray:
+        """[N, …] activations of uint8 RGB images [N, H, W, 3].
+
+        Raises InputError for images of another size than `preprocessing` says.
+        """
+        space = self.preprocessing
+        if images.shape[1:3] != (space.size, space.size):
+            size = "×".join(map(str, images.shape[1:3]))
+            raise InputError(
+                f"the encoder reads {space.size}×{space.size} pixels; the images are {size}"
+            )
+        return in_batches(lambda rows: _encode(self, space.to_network(rows)), images)
 
     def prepared(self) -> "Tap":
         """The same function, with all that depends on the weights alone worked out beforehand."""
@@ -86,9 +112,27 @@ class Encoder:
         """Heads' outputs for two batches of fc5 descriptors [..., F]; pose still z-scored."""
         if self.head_params is None:
             raise InputError(f"encoder {self.name!r} has no heads")
-        pair = numerics.as_float32(first), numerics.as_float32(second)
-        outputs: Any = SiameseHeads().apply({"params": self.head_params}, *pair)
-        return outputs
+        return _ask(self.head_params, first, second)
+
+    @property
+    def predicts_poses(self) -> bool:
+        """Whether the encoder has heads, and the scale of the poses that they predict."""
+        return self.head_params is not None and self.pose_scale is not None
+
+    def poses(self, first: Array, second: Array) -> Array:
+        """[..., 6] relative poses, radians and metres, that the heads predict from descriptors.
+
+        Raises InputError where the encoder does not predict poses.
+        """
+        if self.head_params is None or self.pose_scale is None:
+            raise InputError(f"encoder {self.name!r} has no heads to predict poses with")
+        return _poses(self.head_params, self.pose_scale, first, second)
+
+    def matches(self, first: Array, second: Array) -> Array:
+        """[...] logits that two descriptors show the same target; InputError without heads."""
+        if self.head_params is None:
+            raise InputError(f"encoder {self.name!r} has no heads")
+        return _matches(self.head_params, first, second)
 
     @property
     def fingerprint(self) -> str:
@@ -128,27 +172,27 @@ def parameter_shapes(module: nn.Module, size: int) -> tuple[Any, Any]:
         ) from error
 
 
-_BATCH = 16  # fixed, so that few images do not wait for many or for another program
-
-
 @jax.jit
 def _encode(tap: Tap, images: Array) -> Array:
     return tap(images)
 
 
-def describe(tap: Tap, images: np.ndarray, space: Any) -> np.ndarray:
-    """[N, …] activations at a tap of uint8 RGB images [N, H, W, 3].
+@jax.jit
+def _poses(head_params: Any, scale: PoseScale, first: Array, second: Array) -> Array:
+    return scale.restore(_ask(head_params, first, second).pose)
 
-    Raises InputError for images of another size than `space` says.
-    """
-    if images.shape[1:3] != (space.size, space.size):
-        size = "×".join(map(str, images.shape[1:3]))
-        raise InputError(
-            f"the encoder reads {space.size}×{space.size} pixels; the images are {size}"
-        )
-    parts = []
-    for start in range(0, len(images), _BATCH):
-        rows = np.minimum(np.arange(start, start + _BATCH), len(images) - 1)
-        encoded = _encode(tap, space.to_network(images[rows]))
-        parts.append(np.asarray(encoded[: len(images) - start]))
-    return np.concatenate(parts)
+
+@jax.jit
+def _matches(head_params: Any, first: Array, second: Array) -> Array:
+    return _ask(head_params, first, second).match
+
+
+def _ask(head_params: Any, first: Array, second: Array) -> HeadOutputs:
+    pair = numerics.as_float32(first), numerics.as_float32(second)
+    outputs: Any = SiameseHeads().apply({"params": head_params}, *pair)
+    return outputs
+
+
+def describe(tap: Tap, images: np.ndarray, space: Preprocessing) -> np.ndarray:
+    """`Tap.describe` of images in another space than the tap's own."""
+    return tap.replace(preprocessing=space).describe(images)  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ its pooling. Dropout, which does nothing once a network is trained, is left out.
 """
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,16 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
+from posenet_jax.encoders.network import Network
+from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.nn.layers import max_pool
 
 Array = jax.Array
 
 CLASSES = 1000
+
+TORCHVISION = Preprocessing(means=(0.406 * 255, 0.456 * 255, 0.485 * 255))
+"""What torchvision's networks read, once `importing.fold_torchvision` has changed conv1."""
 
 _conv = functools.partial(nn.Conv, padding=0, kernel_init=nn.initializers.he_normal())
 _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.he_normal())
@@ -50,14 +55,21 @@ def _windows(length: int, size: int) -> np.ndarray:
     return shares
 
 
-class AlexNet(nn.Module):
+class AlexNet(Network):
     """torchvision's AlexNet, that of Krizhevsky's "One weird trick" (2014): one column, no LRN.
 
     61.1 M parameters. Taps: conv1 to conv5 [..., h, w, C], fc6 and fc7 [..., 4096], and fc8
     [..., 1000], the class scores, which pass through no ReLU.
     """
 
+    architecture = "alexnet"
     taps = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+    image_space = TORCHVISION
+    # Names of layers there are their places in a sequence.
+    foreign = types.MappingProxyType(
+        {f"conv{i}": f"features.{place}" for i, place in enumerate((0, 3, 6, 8, 10), start=1)}
+        | {f"fc{i}": f"classifier.{place}" for i, place in enumerate((1, 4, 6), start=6)}
+    )
 
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
@@ -104,15 +116,26 @@ _FIRES = {
     "fire9": (64, 256),
 }
 
+_FIRE_PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}
 
-class SqueezeNet(nn.Module):
+
+class SqueezeNet(Network):
     """SqueezeNet 1.1 (Iandola et al. 2016): about as good at ImageNet as AlexNet, and not AlexNet.
 
     1.24 M parameters. Taps: conv1, fire2 to fire9 and conv10 [..., h, w, C]; `features` [..., 512],
     fire9's mean over positions; and `scores` [..., 1000], conv10's, by which classes are ranked.
     """
 
+    architecture = "squeezenet"
     taps = ("conv1", *_FIRES, "features", "conv10", "scores")
+    foreign = types.MappingProxyType(
+        {"conv1": "features.0", "conv10": "classifier.1"}
+        | {
+            f"{fire}/{ours}": f"features.{place}.{theirs}"
+            for fire, place in zip(_FIRES, (3, 4, 6, 7, 9, 10, 11, 12), strict=True)
+            for ours, theirs in _FIRE_PARTS.items()
+        }
+    )
 
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
@@ -126,12 +149,3 @@ class SqueezeNet(nn.Module):
         x = taps["conv10"] = nn.relu(_conv(CLASSES, (1, 1), name="conv10")(x))
         taps["scores"] = x.mean(axis=(-3, -2))
         return taps
-
-
-ARCHITECTURES: dict[str, type[nn.Module]] = {"alexnet": AlexNet, "squeezenet": SqueezeNet}
-
-TORCHVISION = Preprocessing(means=(0.406 * 255, 0.456 * 255, 0.485 * 255))
-"""What torchvision's networks read, once `importing.fold_torchvision` has changed conv1."""
-
-IMAGE_SPACES = {"alexnet": TORCHVISION, "squeezenet": CUSTOMARY}
-"""Of each architecture's customary weights; its untrained control reads the same."""

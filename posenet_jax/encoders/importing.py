@@ -21,33 +21,14 @@ from flax import linen as nn
 from flax import traverse_util
 
 from posenet_jax.encoders.encoder import parameter_shapes
-from posenet_jax.encoders.imagenet import AlexNet, SqueezeNet
+from posenet_jax.encoders.encoder_networks import NETWORKS
+from posenet_jax.encoders.imagenet import SqueezeNet
 from posenet_jax.errors import InputError
 from posenet_jax.io.array_pickle import read_arrays
 from posenet_jax.io.tensors import Shape, check_arrays
 
 Array = jax.Array
 Order = Literal["OIHW", "HWIO"]
-
-_FIRE_PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}
-_FIRE_PLACES = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}
-
-# Our layers' names in torchvision, where a layer's name is its place in a sequence.
-_TORCHVISION: dict[type[nn.Module], dict[str, str]] = {
-    AlexNet: {
-        **{f"conv{i}": f"features.{place}" for i, place in enumerate((0, 3, 6, 8, 10), start=1)},
-        **{f"fc{i}": f"classifier.{place}" for i, place in enumerate((1, 4, 6), start=6)},
-    },
-    SqueezeNet: {
-        "conv1": "features.0",
-        **{
-            f"fire{i}/{ours}": f"features.{place}.{theirs}"
-            for i, place in _FIRE_PLACES.items()
-            for ours, theirs in _FIRE_PARTS.items()
-        },
-        "conv10": "classifier.1",
-    },
-}
 
 # What PyTorch's wrappers call the network inside them: parallel, compiled, sharded, recomputed.
 _WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
@@ -72,7 +53,7 @@ def from_torch(
     Raises InputError, naming the array, where one is missing, unknown, of another shape or not
     finite.
     """
-    theirs = _TORCHVISION.get(type(module), {})
+    theirs: Mapping[str, str] = getattr(module, "foreign", {})
     layers = _layers(module, size)
     prefixes = {layer: theirs.get(layer, layer.replace("/", ".")) for layer in layers}
     names = {layer: (f"{prefix}.weight", f"{prefix}.bias") for layer, prefix in prefixes.items()}
@@ -95,7 +76,7 @@ def unwrapped(names: Iterable[str], known: Set[str]) -> dict[str, str]:
     cuts = [
         {name: ".".join(own[cut:]) for name, own in parts.items()} for cut in range(len(shared) + 1)
     ]
-    return max(cuts, key=lambda bare: len(known.intersection(bare.values())))
+    return max(cuts, key=lambda bare: len(known & set(bare.values())))
 
 
 def from_caffe(
@@ -187,8 +168,9 @@ def _channels_last(weights: np.ndarray, channels: int) -> np.ndarray:
 def recognise(names: Iterable[str]) -> type[nn.Module] | None:
     """torchvision's network with most of these `state_dict` names; None where none has any."""
     known = {
-        kind: frozenset(f"{prefix}.weight" for prefix in prefixes.values())
-        for kind, prefixes in _TORCHVISION.items()
+        kind: frozenset(f"{prefix}.weight" for prefix in kind.foreign.values())
+        for kind in NETWORKS.values()
+        if kind.foreign
     }
     given = frozenset(unwrapped(names, frozenset().union(*known.values())).values())
     common = {kind: len(own & given) / len(own) for kind, own in known.items()}
@@ -231,3 +213,7 @@ def _from_pickle(path: Path) -> dict[str, Any]:
     if not isinstance(layers, dict) or not all(isinstance(x, list) for x in layers.values()):
         raise InputError(f"{path} does not hold layers with their weights")
     return from_caffe(SqueezeNet(), layers, order="HWIO", origin=path)
+
+
+PACKAGED = {"squeezenet": packaged_squeezenet}
+"""Parameters that come with a Python package, by the network's name."""

@@ -11,6 +11,7 @@ of another kind.
 import jax
 from flax import linen as nn
 
+from posenet_jax.encoders.network import Network
 from posenet_jax.nn.layers import (
     FewChannelConv,
     StridedConv,
@@ -45,7 +46,7 @@ def _descriptor(features: Array, units: int) -> Array:
     return dense(flat)
 
 
-class StreetNet(nn.Module):
+class StreetNet(Network):
     """2.23 M parameters, 0.19 GFLOP an image forward.
 
     lrn_alpha is 1e-4 for images in 0-255 units; see `posenet_jax.training.pose_training` for why it
@@ -55,7 +56,14 @@ class StreetNet(nn.Module):
     descriptor_size: int = 512
     lrn_alpha: float = 1e-4
 
+    architecture = "streetnet"
     taps = TAPS
+    can_train = True
+
+    @classmethod
+    def for_training(cls, descriptor_size: int, gain: float) -> "StreetNet":
+        """Its local response normalisation, not homogeneous, takes the gain into its alpha."""
+        return cls(descriptor_size, lrn_alpha=cls.lrn_alpha * gain**2)
 
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
@@ -71,12 +79,14 @@ class StreetNet(nn.Module):
         return taps
 
 
-class Compact(nn.Module):
+class Compact(Network):
     """Four small convolutions, each with 2×2 pooling; 0.61 M parameters."""
 
     descriptor_size: int = 512
 
+    architecture = "compact"
     taps = TAPS
+    can_train = True
 
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
@@ -91,6 +101,3 @@ class Compact(nn.Module):
         taps["fc5_linear"] = _descriptor(max_pool(x, 2, 2), self.descriptor_size)
         taps["fc5"] = nn.relu(taps["fc5_linear"])
         return taps
-
-
-ARCHITECTURES: dict[str, type[nn.Module]] = {"streetnet": StreetNet, "compact": Compact}

@@ -20,18 +20,17 @@ from flax import linen as nn
 from posenet_jax import numerics
 from posenet_jax.encoders import imagenet, importing
 from posenet_jax.encoders.encoder import Encoder, init_params, parameter_shapes
+from posenet_jax.encoders.encoder_networks import NETWORKS
 from posenet_jax.encoders.heads import PoseScale
-from posenet_jax.encoders.streetnet import ARCHITECTURES
+from posenet_jax.encoders.network import Network
 from posenet_jax.errors import InputError, one_line, shown
-from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
+from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.run_files import brief, parsed_json
 from posenet_jax.io.tensors import check_tree, checked_tree, named, read_tensors, write_tensors
 
 Array = jax.Array
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-
-ENCODERS = ARCHITECTURES | imagenet.ARCHITECTURES
 
 
 def random_encoder(
@@ -52,18 +51,21 @@ def random_encoder(
 
 
 def _image_space(architecture: str) -> Preprocessing:
-    """What the trained encoder reads; else the channel means customary for Caffe's networks."""
-    if architecture in imagenet.IMAGE_SPACES:
-        return imagenet.IMAGE_SPACES[architecture]
+    """What the bundled encoder reads; else what the network says."""
     if (PRETRAINED / f"{architecture}.safetensors").is_file():
         return load_encoder(architecture).preprocessing
-    return CUSTOMARY
+    return NETWORKS[architecture].image_space
 
 
-def _architecture(name: str) -> type[nn.Module]:
-    if name not in ENCODERS:
-        raise InputError(f"no architecture {name!r}; there are {', '.join(ENCODERS)}")
-    return ENCODERS[name]
+def _architecture(name: str) -> type[Network]:
+    if name not in NETWORKS:
+        raise InputError(f"no architecture {name!r}; there are {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def _has_size(kind: type[nn.Module]) -> bool:
+    """Whether the descriptor's size is a field of the network, which its files say then."""
+    return any(field.name == "descriptor_size" for field in dataclasses.fields(kind))
 
 
 def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> None:
@@ -83,17 +85,18 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
 def _metadata(encoder: Encoder) -> dict[str, str]:
     """Of which `_assemble` makes the network again; InputError where it would be another."""
     module, kind = encoder.module, type(encoder.module)
-    architecture = next((name for name, own in ENCODERS.items() if own is kind), None)
+    architecture = next((name for name, own in NETWORKS.items() if own is kind), None)
     if architecture is None:
         raise InputError(
-            f"a {kind.__name__} is not written: load_encoder makes {', '.join(ENCODERS)} alone, so "
-            "keep the parameters of another network by Orbax or flax.serialization"
+            f"a {kind.__name__} is not written: load_encoder makes {', '.join(NETWORKS)} alone; "
+            "add it to posenet_jax.encoders.encoder_networks.NETWORKS, or keep the parameters of "
+            "another network by Orbax or flax.serialization"
         )
     metadata = {
         "architecture": architecture,
         "preprocessing": json.dumps(encoder.preprocessing.to_json(), sort_keys=True),
     }
-    if architecture in ARCHITECTURES:
+    if _has_size(kind):
         metadata["descriptor_size"] = str(module.descriptor_size)
     again = _module(metadata)
     if again != module:
@@ -110,12 +113,11 @@ def _metadata(encoder: Encoder) -> dict[str, str]:
 
 
 def _module(metadata: Mapping[str, str]) -> nn.Module:
-    architecture = metadata["architecture"]
-    kind = _architecture(architecture)
-    if architecture not in ARCHITECTURES:
+    kind = _architecture(metadata["architecture"])
+    if not _has_size(kind):
         return kind()
     size = parsed_json(metadata["descriptor_size"], range(1, 2**31), "descriptor_size")
-    return kind(descriptor_size=size)
+    return kind(**{"descriptor_size": size})  # a field of the networks that have one
 
 
 def _wanted(module: nn.Module, size: int, has_heads: bool) -> dict[str, Any]:
@@ -131,11 +133,11 @@ def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
     """
     name = str(name_or_path)
     architecture, marker, seed = name.partition("-random-")
-    if marker and architecture in ENCODERS and seed.isdigit():
+    if marker and architecture in NETWORKS and seed.isdigit():
         return random_encoder(architecture, seed=int(seed))
-    if name == "squeezenet":
-        space = imagenet.IMAGE_SPACES[name]
-        return _headless(importing.packaged_squeezenet(), imagenet.SqueezeNet(), space, name)
+    if name in importing.PACKAGED:
+        kind = NETWORKS[name]
+        return _headless(importing.PACKAGED[name](), kind(), kind.image_space, name)
     path = PRETRAINED / f"{name}.safetensors"
     if not path.is_file():
         path = Path(name_or_path)
@@ -145,11 +147,11 @@ def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
             f"no weights {name!r}: give a .safetensors file or one of {bundled}, or squeezenet"
         )
     tensors, metadata = read_tensors(path)
-    kind = importing.recognise(tensors)
-    if kind and "architecture" not in metadata:
-        params = importing.from_torch(kind(), tensors, origin=f"{path}, read as {kind.__name__}")
+    found = importing.recognise(tensors)
+    if found and "architecture" not in metadata:
+        params = importing.from_torch(found(), tensors, origin=f"{path}, read as {found.__name__}")
         folded = importing.fold_torchvision(params)
-        return _headless(folded, kind(), imagenet.TORCHVISION, path.stem)
+        return _headless(folded, found(), imagenet.TORCHVISION, path.stem)
     return _assemble(path, tensors, metadata)
 
 
@@ -179,7 +181,8 @@ def _headless(params: Any, module: nn.Module, space: Preprocessing, name: str) -
 
 def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> Encoder:
     needed = {"architecture", "preprocessing"}
-    if metadata.get("architecture") not in imagenet.ARCHITECTURES:
+    kind = NETWORKS.get(metadata.get("architecture", ""))
+    if kind is None or _has_size(kind):
         needed.add("descriptor_size")
     if missing := needed - set(metadata):
         raise InputError(_lacking(path, missing, tensors))

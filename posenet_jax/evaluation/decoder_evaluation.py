@@ -12,7 +12,7 @@ import numpy as np
 
 from posenet_jax import numerics
 from posenet_jax.decoders.decoding import Decoder, decode
-from posenet_jax.encoders.encoder import Tap, describe
+from posenet_jax.encoders.encoder import Tap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ImageSet:
 
 def described(tap: Tap, images: np.ndarray, names: list[str]) -> ImageSet:
     """Images with what the encoder makes of them."""
-    return ImageSet(images, describe(tap, images, tap.preprocessing), names)
+    return ImageSet(images, tap.describe(images), names)
 
 
 def errors(decoder: Decoder, images: ImageSet, draw: int | None = None) -> np.ndarray:

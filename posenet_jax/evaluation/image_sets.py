@@ -3,24 +3,20 @@
 N pictures, uint8 RGB [N, H, W, 3]; features [N, D]. No single original is needed for any of it.
 """
 
+import functools
+
 import jax
 import numpy as np
 
 from posenet_jax import metrics
-from posenet_jax.encoders.encoder import Tap
+from posenet_jax.encoders.encoder import Tap, in_batches
 
 Array = jax.Array
-
-_BATCH = 16  # fixed, so that few images do not wait for many or for another program
 
 
 def features(tap: Tap, pictures: np.ndarray) -> np.ndarray:
     """[N, D] activations at a tap; of feature maps their means over the image."""
-    parts = []
-    for start in range(0, len(pictures), _BATCH):
-        rows = np.minimum(np.arange(start, start + _BATCH), len(pictures) - 1)
-        parts.append(np.asarray(_features(tap, pictures[rows]))[: len(pictures) - start])
-    return np.concatenate(parts)
+    return in_batches(functools.partial(_features, tap), pictures)
 
 
 @jax.jit

@@ -169,7 +169,7 @@ def other_mean(matrix: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _pixels(pictures: Array, originals: Array) -> dict[str, Array]:
-    def one(pair):
+    def one(pair: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         picture, original = pair
         square = metrics.mean_squared_error(picture, original)
         return metrics.psnr(picture, original), metrics.ssim(picture, original), square

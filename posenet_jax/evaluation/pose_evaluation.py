@@ -14,8 +14,7 @@ from jax.typing import ArrayLike
 
 from posenet_jax import metrics
 from posenet_jax.data.training_pairs import Pairs, negatives
-from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.encoders.heads import PoseScale
+from posenet_jax.encoders.encoder import Encoder, in_batches
 from posenet_jax.errors import InputError
 from posenet_jax.metrics import PairErrors
 
@@ -48,17 +47,15 @@ def _encode(encoder: Encoder, images: Array) -> Array:
 
 
 @jax.jit
-def _ask_heads(encoder: Encoder, scale: PoseScale, descriptors: Array) -> tuple[Array, ...]:
+def _ask_heads(encoder: Encoder, descriptors: Array) -> tuple[Array, ...]:
     first, second = descriptors[:, 0], descriptors[:, 1]
-    outputs = encoder.heads(first, second)
-    hard, easy = (encoder.heads(first, other).match for other in negatives(second))
-    pose = scale.restore(outputs.pose)
-    return pose, outputs.normal, outputs.match, hard, easy
+    pose, normal = encoder.poses(first, second), encoder.heads(first, second).normal
+    return pose, normal, *(encoder.matches(first, x) for x in (second, *negatives(second)))
 
 
 def check_heads(encoder: Encoder) -> None:
     """Raises InputError for an encoder that was not trained to predict poses."""
-    if encoder.pose_scale is None or encoder.head_params is None:
+    if not encoder.predicts_poses:
         raise InputError(f"encoder {encoder.name!r} has no heads to predict poses with")
 
 
@@ -72,14 +69,12 @@ def predict(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) ->
     over_devices = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
     placed = jax.device_put(encoder, NamedSharding(mesh, PartitionSpec()))
     flat = np.asarray(image).reshape((-1, *np.shape(image)[2:]))
-    parts = []
-    for start in range(0, len(flat), batch):
-        rows = np.minimum(np.arange(start, start + batch), len(flat) - 1)
-        encoded = _encode(placed, jax.device_put(flat[rows], over_devices))
-        parts.append(np.asarray(encoded)[: len(flat) - start])
-    descriptors = np.concatenate(parts).reshape((len(flat) // 2, 2, -1))
-    host = jax.device_get(encoder)
-    said = _ask_heads(host, host.pose_scale, descriptors)
+
+    def encode(images: np.ndarray) -> Array:
+        return _encode(placed, jax.device_put(images, over_devices))
+
+    descriptors = in_batches(encode, flat, batch).reshape((len(flat) // 2, 2, -1))
+    said = _ask_heads(jax.device_get(encoder), descriptors)
     return Predictions(descriptors, *jax.device_get(said))
 
 

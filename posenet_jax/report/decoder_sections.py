@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posenet_jax import metrics
 from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder
-from posenet_jax.encoders.encoder import Encoder, describe
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import decoder_evaluation
 from posenet_jax.evaluation.decoder_evaluation import ImageSet
 from posenet_jax.images import contact_sheet
@@ -134,7 +134,7 @@ def decoders(out: Path, encoder: Encoder, originals: np.ndarray, key: Array) -> 
     columns, labels = {"original": shown}, {}
     space = encoder.preprocessing
     for layer in LAYERS:
-        targets = describe(encoder.tap(layer), shown, space)
+        targets = encoder.tap(layer).describe(shown)
         for name in decoding.bundled(encoder, layer):
             decoder = decoding.decoder_for(encoder, layer, name)
             heading = name.removeprefix(f"{encoder.name}-").replace("-adversarial", " adv.")

@@ -9,7 +9,6 @@ from posenet_jax.scenes.atlas import (
     procedural_atlas,
 )
 from posenet_jax.scenes.config import (
-    CONFIGS,
     CarConfig,
     DevelopmentConfig,
     RoomConfig,
@@ -17,6 +16,8 @@ from posenet_jax.scenes.config import (
     ViewConfig,
 )
 from posenet_jax.scenes.keys import SceneKeys, scene_keys
+from posenet_jax.scenes.kind import Kind
+from posenet_jax.scenes.kinds import CONFIGS, KINDS, kind_named, kind_names, kind_of
 from posenet_jax.scenes.raycast import Camera, World, moved
 from posenet_jax.scenes.rendering import (
     Geometry,
@@ -38,6 +39,7 @@ from posenet_jax.scenes.views import sample_pair
 
 __all__ = [
     "CONFIGS",
+    "KINDS",
     "Atlas",
     "Camera",
     "CarConfig",
@@ -45,6 +47,7 @@ __all__ = [
     "DevelopmentConfig",
     "FolderAtlas",
     "Geometry",
+    "Kind",
     "Material",
     "RoomConfig",
     "Scene",
@@ -58,6 +61,9 @@ __all__ = [
     "atlas_from_folder",
     "build_city",
     "first_view",
+    "kind_named",
+    "kind_names",
+    "kind_of",
     "moved",
     "procedural_atlas",
     "render",

@@ -92,11 +92,3 @@ class RoomConfig(ViewConfig):
     clearance: float = 0.25
     room_size: Range = (3.4, 7.0)
     room_height: Range = (2.35, 3.2)
-
-
-# What a person calls the kinds of scenes.
-CONFIGS: dict[str, type[ViewConfig]] = {
-    "cities": SceneConfig,
-    "cars": CarConfig,
-    "indoor": RoomConfig,
-}

@@ -19,10 +19,8 @@ import jax.numpy as jnp
 
 from posenet_jax import scenes
 from posenet_jax.numerics import own_dtypes
-from posenet_jax.scenes import photometry, solids
-from posenet_jax.scenes.car import cars
+from posenet_jax.scenes import photometry
 from posenet_jax.scenes.keys import SceneKeys, scene_keys
-from posenet_jax.scenes.street import city
 
 Array = jax.Array
 
@@ -47,9 +45,9 @@ AMOUNTS = {
 
 
 def available(config: scenes.ViewConfig) -> tuple[str, ...]:
-    """The interventions on a kind of scene. Rooms have no clutter: furniture is their geometry."""
-    indoor = isinstance(config, scenes.RoomConfig)
-    return tuple(name for name in AMOUNTS if not (indoor and name == "clutter"))
+    """The interventions on a kind of scene: all, but that of clutter where it has none."""
+    has_clutter = scenes.kind_of(config).clutter is not None
+    return tuple(name for name in AMOUNTS if has_clutter or name != "clutter")
 
 
 @own_dtypes
@@ -89,7 +87,7 @@ def draw(keys: Array, config: scenes.ViewConfig) -> dict[str, scenes.Scene]:
         made[name] = original._replace(cameras=cameras)
     made["translation"] = original._replace(cameras=_stepped(original))
     if "clutter" in available(config):
-        made["clutter"] = original._replace(world=_uncluttered(original.world))
+        made["clutter"] = original._replace(world=_uncluttered(original.world, config))
     return {"original": original} | {name: made[name] for name in available(config)}
 
 
@@ -128,42 +126,8 @@ def _stepped(scene: scenes.Scene) -> scenes.Camera:
     return jax.vmap(jax.vmap(one, (0, None)))(scene.cameras, scene.target)
 
 
-@jax.jit
-def _uncluttered(worlds: Any) -> Any:
+@functools.partial(jax.jit, static_argnames=("config",))
+def _uncluttered(worlds: Any, config: scenes.ViewConfig) -> Any:
+    without_clutter = scenes.kind_of(config).clutter
+    assert without_clutter is not None
     return jax.vmap(without_clutter)(worlds)
-
-
-@own_dtypes
-def without_clutter(world: Any) -> Any:
-    """The street without cars, trees and posts, unbatched; of a car's scene, the first car alone.
-
-    They lie below the ground then, as absent things do. Raises ValueError for other worlds.
-    """
-    match world:
-        case city.City():
-            return _bare_street(world, jnp.ones(city.NUM_BOXES, bool))
-        case cars.CarScene():
-            return _lone_car(world)
-        case _:
-            raise ValueError(f"no clutter is known in a {type(world).__name__}")
-
-
-def _bare_street(world: city.City, removable: Array) -> city.City:
-    """Without trees, nor those cars and posts that `removable` [38] says."""
-    number = jnp.arange(city.NUM_BOXES)
-    clutter = (number >= city.CAR_BODIES.start) & (number < city.TRUNKS.stop)
-    down = jnp.array([[0.0, 0.0, solids.BURIED]])
-    return world._replace(
-        boxes=solids.bury(world.boxes, clutter & removable),
-        crowns=world.crowns._replace(centre=world.crowns.centre + down),
-    )
-
-
-def _lone_car(scene: cars.CarScene) -> cars.CarScene:
-    number = jnp.arange(city.NUM_BOXES)
-    first = (number == city.CAR_BODIES.start) | (number == city.CAR_CABINS.start)
-    other = jnp.arange(2 * cars.NUM_CARS) % cars.NUM_CARS > 0  # of bodies and cabins, or axles
-    down = jnp.where(other[:, None], jnp.array([[0.0, 0.0, solids.BURIED]]), 0.0)
-    wedges = scene.wedges._replace(boxes=solids.bury(scene.wedges.boxes, other))
-    axles = scene.axles._replace(centre=scene.axles.centre + down)
-    return scene._replace(city=_bare_street(scene.city, ~first), wedges=wedges, axles=axles)

@@ -81,7 +81,7 @@ def sample_pair(
 ) -> tuple[Array, Array, Camera, Array]:
     """Target point [3], its surface's normal [3], two cameras (leading axis 2), visible [2] bool.
 
-    `targets_of` and `places_of` propose points and camera centres; see `kinds.Kind`.
+    `targets_of` and `places_of` propose points and camera centres; see `kind.Kind`.
     """
     target_key, place_key, choice_key, view_key, angle_key = jax.random.split(key, 5)
     targets, normals = targets_of(target_key, world)

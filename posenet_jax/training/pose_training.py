@@ -23,8 +23,8 @@ from jax.sharding import Mesh, PartitionSpec
 from posenet_jax import geometry, numerics
 from posenet_jax.data.training_pairs import Pairs, negatives
 from posenet_jax.encoders.encoder import Encoder, init_params
+from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
 from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads
-from posenet_jax.encoders.streetnet import ARCHITECTURES, StreetNet
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.training import pose_losses
@@ -57,8 +57,8 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            names = ", ".join(ARCHITECTURES)
+        if self.architecture not in trainable():
+            names = ", ".join(trainable())
             raise InputError(f"no architecture {self.architecture!r}; there are {names}")
 
     def check_fits(self, mesh: Mesh) -> None:
@@ -84,9 +84,7 @@ class TrainState:
 
 def training_module(config: TrainConfig) -> nn.Module:
     """The encoder in training units (see Gauge above)."""
-    if config.architecture == "streetnet":
-        return StreetNet(config.descriptor_size, lrn_alpha=StreetNet.lrn_alpha * GAIN**2)
-    return ARCHITECTURES[config.architecture](config.descriptor_size)
+    return NETWORKS[config.architecture].for_training(config.descriptor_size, GAIN)
 
 
 def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
@@ -250,7 +248,7 @@ def in_image_units(
         params=jax.tree_util.tree_map_with_path(enlarge, params["encoder"]),
         head_params=jax.tree_util.tree_map_with_path(shrink_inputs, params["heads"]),
         pose_scale=scale,
-        module=ARCHITECTURES[config.architecture](config.descriptor_size),
+        module=NETWORKS[config.architecture].for_training(config.descriptor_size, gain=1.0),
         preprocessing=space,
         name=name,
     )

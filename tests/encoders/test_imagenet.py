@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from posenet_jax.encoders import imagenet
 from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.encoders.encoder_networks import NETWORKS
 from posenet_jax.encoders.weights import load_encoder, save_encoder
 from posenet_jax.errors import InputError
 
@@ -227,7 +228,7 @@ def largest_difference(ours, oracle) -> float:
 @EACH_NETWORK
 def test_a_state_dict_is_known_by_its_names(compared, architecture):
     encoder, _ = compared(architecture)
-    assert type(encoder.module) is imagenet.ARCHITECTURES[architecture]
+    assert type(encoder.module) is NETWORKS[architecture]
     assert encoder.name == "theirs" and encoder.head_params is None
     assert encoder.preprocessing == imagenet.TORCHVISION
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from posenet_jax.encoders.encoder import init_params
+from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
 from posenet_jax.encoders.heads import SiameseHeads
-from posenet_jax.encoders.streetnet import ARCHITECTURES, TAPS
+from posenet_jax.encoders.streetnet import TAPS
 
 pytestmark = pytest.mark.usefixtures("winograd_forms")
 
@@ -37,7 +38,7 @@ SHAPES = {
     },
 }
 SIZES = (100, 101)
-EACH_NETWORK = pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+EACH_NETWORK = pytest.mark.parametrize("architecture", trainable())
 EACH_SIZE = pytest.mark.parametrize("size", SIZES)
 EACH_TAP = pytest.mark.parametrize("layer", TAPS)
 
@@ -53,7 +54,7 @@ def peer(torch):
 @functools.cache
 def network(architecture: str):
     """The module and parameters whose biases matter."""
-    module = ARCHITECTURES[architecture]()
+    module = NETWORKS[architecture]()
     params, _ = init_params(module, jax.random.key(3))
     rng = np.random.default_rng(0)
     for layer in params.values():
@@ -159,7 +160,7 @@ def test_parameter_count(architecture, parameters):
 
 @EACH_NETWORK
 def test_the_descriptors_size_can_be_chosen(architecture):
-    module = ARCHITECTURES[architecture](descriptor_size=96)
+    module = NETWORKS[architecture](descriptor_size=96)
     taps = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x)[0], images(100))
     assert taps["fc5"].shape == (2, 96)
 

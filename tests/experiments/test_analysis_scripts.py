@@ -9,6 +9,7 @@ import script_process
 from PIL import Image
 
 from posenet_jax.analysis import sensitivity
+from posenet_jax.encoders.streetnet import Compact
 
 
 def run(script, *flags):
@@ -31,7 +32,7 @@ def test_sensitivity_is_measured_and_drawn(tmp_path):
     assert sorted(p.name for p in out.iterdir()) == sorted([*written, "run.json"])
     rows = rows_of(out / "sensitivity.csv")
     # Random networks have no heads, and no rotations.csv.
-    assert len(rows) == 2 * len(sensitivity.LAYERS) * len(sensitivity.AMOUNTS)
+    assert len(rows) == 2 * (1 + len(Compact.taps)) * len(sensitivity.AMOUNTS)
     for row in rows:
         if row["intervention"] == "yaw":
             assert float(row["ratio_to_yaw"]) == 1.0 and float(row["mean"]) > 0

@@ -123,15 +123,15 @@ def test_a_scene_depends_on_its_number_alone(drawn):
 def test_rooms_have_no_clutter():
     rooms = interventions.available(scenes.RoomConfig())
     assert set(interventions.AMOUNTS) - set(rooms) == {"clutter"}
-    with pytest.raises(ValueError, match="no clutter is known in a tuple"):
-        interventions.without_clutter(())
+    with pytest.raises(ValueError, match="no kind of scene has a ViewConfig"):
+        interventions.available(scenes.ViewConfig())
 
 
 def test_the_car_that_is_looked_at_stays_alone():
     build = jax.jit(lambda key: cars.build_cars(scenes.scene_keys(key), scenes.CarConfig()))
     for number in range(4):
         world = build(jax.random.key(number))
-        bare = jax.jit(interventions.without_clutter)(world)
+        bare = jax.jit(scenes.kind_named("cars").clutter)(world)
         standing = {}
         for made in (world, bare):
             above = set()

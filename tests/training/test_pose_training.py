@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax import geometry
 from posenet_jax.data.training_pairs import Pairs
-from posenet_jax.encoders.streetnet import ARCHITECTURES
+from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.errors import InputError, NotFinite
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing
@@ -109,7 +109,7 @@ def test_a_pair_of_weight_zero_has_no_part_in_the_pose_loss(mesh, pairs, scale):
     assert pose_loss(pairs) != pytest.approx(pose_loss(pairs.replace(centre=moved)), rel=1e-2)
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("architecture", sorted(trainable()))
 def test_change_of_units_is_exact(architecture, pairs, scale):
     """f in 0-255 units is GAIN times f in training units, and the heads say the same of both."""
     config = TrainConfig(architecture=architecture)

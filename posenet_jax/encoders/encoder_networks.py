@@ -1,0 +1,14 @@
+"""The networks of encoders, by name."""
+
+from posenet_jax.encoders.imagenet import AlexNet, SqueezeNet
+from posenet_jax.encoders.network import Network
+from posenet_jax.encoders.streetnet import Compact, StreetNet
+
+NETWORKS: dict[str, type[Network]] = {
+    kind.architecture: kind for kind in (StreetNet, Compact, AlexNet, SqueezeNet)
+}
+
+
+def trainable() -> list[str]:
+    """Names of the networks that can be trained for pose."""
+    return [name for name, kind in NETWORKS.items() if kind.can_train]

@@ -1,0 +1,20 @@
+"""Rooms as a kind of scene. They have no clutter: furniture is their geometry."""
+
+from posenet_jax.scenes.config import RoomConfig
+from posenet_jax.scenes.kind import Kind
+from posenet_jax.scenes.room import interiors, room_views, rooms
+
+ROOMS = Kind(
+    name="rooms",
+    written="indoor",
+    title="Rendered rooms",
+    config=RoomConfig,
+    build=rooms.build_room,
+    targets=room_views.room_targets,
+    places=room_views.room_places,
+    texture=interiors.texture,
+    lit=interiors.lit,
+    colour=interiors.colour,
+    semantic=interiors.semantic,
+    figure=9,
+)

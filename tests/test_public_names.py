@@ -1,0 +1,42 @@
+"""The package's public names: what programs that embed it may rely on."""
+
+import subprocess
+import sys
+
+import pytest
+
+import posenet_jax
+
+NAMES = """
+    BulkConfig Decoder Encoder ExtractionConfig FolderImages ImageError InputError Job NETWORKS
+    Network Preprocessing RECIPES Recipe Reconstruction Result Status Tap decode engine extract
+    from_caffe from_torch invert invert_all load_decoder load_encoder metrics random_encoder
+    read_descriptors recipes reconstruct run save_decoder save_encoder scenes
+""".split()
+
+
+def test_names_are_those_listed():
+    assert sorted(posenet_jax.__all__) == sorted(NAMES)
+    assert set(NAMES) <= set(dir(posenet_jax))
+    for name in NAMES:
+        assert getattr(posenet_jax, name) is not None, name
+    assert posenet_jax.extract.__module__ == "posenet_jax.bulk.extraction"
+    assert posenet_jax.reconstruct is sys.modules["posenet_jax.reconstruction"].reconstruct
+    assert posenet_jax.scenes is sys.modules["posenet_jax.scenes"]
+
+
+def test_other_names_are_refused():
+    with pytest.raises(AttributeError, match="module 'posenet_jax' has no attribute 'extrcat'"):
+        _ = posenet_jax.extrcat
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    """In a process of its own: here other tests have imported them already."""
+    heavy = {"tensorflow_datasets", "tensorflow", "orbax.checkpoint", "grain", "matplotlib"}
+    heavy |= {"posenet_jax.bulk", "posenet_jax.scenes", "posenet_jax.training"}
+    code = (
+        f"import sys, posenet_jax as p; print(sorted({heavy} & set(sys.modules)));"
+        "p.invert_all; print('tensorflow_datasets' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "True"]
