@@ -1,7 +1,8 @@
+# ruff: noqa: E402
 """Remakes the report's figures and tables as one HTML page, with nothing but what is bundled.
 
     python -m experiments.report --out=report
-    python -m experiments.report --out=report --photos=mine=FOLDER --beside=squeezenet/features
+    python -m experiments.report --out=report --photographs=mine=FOLDER --beside=squeezenet/features
 
 Streets, cars and rooms are rendered, encoded, inverted with the trained and an untrained network,
 decoded, and measured; no data is needed.
@@ -12,19 +13,55 @@ photographs could not be read or figures not be written (they are named, the oth
 the page could not be made.
 """
 
-import dataclasses
 import shlex
 import sys
 import tempfile
 from pathlib import Path
 
+from absl import flags
+
+from experiments.common import options, runtime
+
+_OUT = options.out()
+_PHOTOGRAPHS = options.photographs()
+_CLAIMS = flags.DEFINE_string(
+    "claims",
+    None,
+    "File claims.csv of measure_retention, on more scenes, to show instead of this run's own.",
+)
+_BESIDE = flags.DEFINE_list(
+    "beside", [], "ENCODER/LAYER, several after commas, inverted besides: squeezenet/features."
+)
+_SCENES = flags.DEFINE_integer(
+    "scenes",
+    24,
+    "Streets to render, and photographs of each folder at most; half as many cars and rooms.",
+    lower_bound=2,
+)
+_KINDS = options.kinds()
+_PAIRS = flags.DEFINE_integer(
+    "pairs", 128, "Rendered pairs of views for surgery, and scenes for sensitivity.", lower_bound=4
+)
+_PROBE = options.probe_scenes(768)
+_STEPS = options.inversion_steps()
+_BATCHES = flags.DEFINE_integer(
+    "batches",
+    400,
+    "Training steps of the decoder that learns eight streets by heart.",
+    lower_bound=1,
+)
+_BATCH = options.render_batch()
+_SEED = options.seed(options.MEASURING_SEED)
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"photos": "photographs", "batch": "render_batch"})
+
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common import photo_sets, runtime
+from experiments.common import photo_sets, rendered
 from posenet_jax import scenes
 from posenet_jax.analysis import findings, sensitivity, surgery
 from posenet_jax.data import training_pairs
@@ -38,39 +75,6 @@ from posenet_jax.report import closing_sections, decoder_sections
 from posenet_jax.report import page as report_page
 from posenet_jax.report import sections as parts
 
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_PHOTOS = flags.DEFINE_list(
-    "photos", [], "NAME=FOLDER of photographs to invert as well, several after commas."
-)
-_CLAIMS = flags.DEFINE_string(
-    "claims", None, "claims.csv of measure_retention, on more scenes, instead of this run's own."
-)
-_BESIDE = flags.DEFINE_list(
-    "beside", [], "ENCODER/LAYER, several after commas, inverted besides: squeezenet/features."
-)
-_SCENES = flags.DEFINE_integer(
-    "scenes",
-    24,
-    "Streets, and photographs of each folder at most; half as many cars and rooms.",
-    lower_bound=2,
-)
-_KINDS = flags.DEFINE_list("kinds", ["rooms", "cars"], "Kinds of scenes besides streets.")
-_PAIRS = flags.DEFINE_integer(
-    "pairs", 128, "Scenes for sensitivity, and pairs for surgery.", lower_bound=4
-)
-_PROBE = flags.DEFINE_integer(
-    "probe_scenes", 768, "Streets for linear probes: two thirds fit, the rest test.", lower_bound=12
-)
-_STEPS = flags.DEFINE_integer(
-    "steps", recipes.CALIBRATED.steps, "Steps of recipe calibrated.", lower_bound=1
-)
-_BATCHES = flags.DEFINE_integer(
-    "batches", 400, "Batches of the decoder that learns eight streets by heart.", lower_bound=1
-)
-_BATCH = flags.DEFINE_integer(
-    "batch", 32, "Scenes that a device renders at once, an even number.", lower_bound=2
-)
-_SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides scenes and noise: not one of training's.")
 _ENCODERS = ("streetnet", "streetnet-random-0")
 _TITLES = {
     "streets": ("figure_5_streets", "Fig. 5: streets inverted", "Rendered streets"),
@@ -123,10 +127,13 @@ def _claims() -> list[dict[str, str]]:
 
 def _kinds() -> dict[str, str]:
     """Group -> kind of scene, streets first."""
-    for group in _KINDS.value:
-        if group not in _SCENE_KINDS:
-            raise InputError(f"no kind {group!r}; there are {', '.join(_SCENE_KINDS)}")
-    return {group: _SCENE_KINDS[group] for group in ["streets", *_KINDS.value]}
+    given = ["streets", *(group for group, kind in _SCENE_KINDS.items() if kind in _KINDS.value)]
+    return {group: _SCENE_KINDS[group] for group in given}
+
+
+def _batch(mesh: Mesh) -> int:
+    """Scenes rendered together; two pairs share a street, so that a device takes an even number."""
+    return rendered.batch(mesh, _BATCH.value, unit=2)
 
 
 def _rendered(
@@ -138,7 +145,7 @@ def _rendered(
         count = _SCENES.value if group == "streets" else max(2, _SCENES.value // 2)
         least = max(count, parts.SAMPLES) if group == "streets" else count
         config, own = findings.configured(kind, size), jax.random.fold_in(key, number)
-        batch = _BATCH.value * mesh.size
+        batch = _batch(mesh)
         views[group] = findings.scene_set(own, atlas, config, mesh, least, batch=batch)
     return views
 
@@ -151,7 +158,7 @@ def _known(
         group: findings.scene_set(
             jax.random.fold_in(key, number), atlas, findings.configured(kind, size), mesh,
             _PROBE.value if group == "streets" else max(2, _PROBE.value // 8),
-            batch=_BATCH.value * mesh.size,
+            batch=_batch(mesh),
         )
         for number, (group, kind) in enumerate(kinds.items())
     }  # fmt: skip
@@ -182,7 +189,7 @@ def _measured_claims(made, views, encoders, known) -> list[dict]:
 
 def _inverted(sets, encoders, beside, key, judge) -> dict[str, list[parts.Inverted]]:
     """Group -> of every encoder and layer."""
-    recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
+    recipe = recipes.with_steps(recipes.CALIBRATED, _STEPS.value)
     runs = [(encoder, layer) for encoder in encoders for layer in parts.LAYERS] + beside
     work = sum(len(images) for images in sets.values()) * len(runs) * recipe.steps
     with tqdm(total=work, desc="inverting", unit="image·step", mininterval=1.0) as bar:
@@ -215,14 +222,14 @@ def _sensitivity(out, encoders, atlas, config, key, mesh) -> report_page.Section
     with tqdm(total=_PAIRS.value, desc="sensitivity", unit="scene") as bar:
         found = sensitivity.measure(
             encoders, atlas, config, key=key, mesh=mesh,
-            count=_PAIRS.value, batch=_BATCH.value * mesh.size, progress=bar.update,
+            count=_PAIRS.value, batch=_batch(mesh), progress=bar.update,
         )  # fmt: skip
     return parts.sensitivity(out, found)
 
 
 def _surgery(out, encoder, atlas, config, key, mesh) -> report_page.Section:
     own, other, noise = jax.random.split(key, 3)
-    source = training_pairs.RenderedPairs(atlas, config, _BATCH.value * mesh.size, mesh)
+    source = training_pairs.RenderedPairs(atlas, config, _batch(mesh), mesh)
     with tqdm(total=2 * _PAIRS.value, desc="surgery", unit="pair") as bar:
         images, fitted = (
             surgery.rendered(encoder, source, key=k, count=_PAIRS.value, progress=bar.update)
@@ -268,25 +275,24 @@ def _make(made: Path) -> int:
     """Makes figures and tables in the folder `made`; when all are there they are written."""
     encoders = [weights.load_encoder(name) for name in _ENCODERS]
     judge, claims = weights.load_encoder("judge"), _claims()
-    if _BATCH.value % 2:
-        raise InputError(f"--batch must be even, as two pairs share a street, not {_BATCH.value}")
     kinds = _kinds()
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     taken = [*_SCENE_KINDS, *_SCENE_KINDS.values()]
     photo_set = photo_sets.read(
-        _PHOTOS.value, encoders[0].preprocessing, _SCENES.value, taken, _OUT.value
+        _PHOTOGRAPHS.value, encoders[0].preprocessing, _SCENES.value, taken, _OUT.value
     )
     photos = {name: found.images for name, found in photo_set.items()}
     failures = sum(found.left_out for found in photo_set.values())
     out = OutputFolder(_OUT.value, "report", _files([*kinds, *photos]))
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
+    _batch(mesh)
     keys = jax.random.split(jax.random.key(_SEED.value), 7)
     _, atlas, _ = training_pairs.facade_atlases(None, keys[0], mesh)
     size = encoders[0].preprocessing.size
     drawn = _rendered(kinds, keys[1], atlas, mesh, size)
     sections = [
         parts.samples(made, drawn["streets"].images),
-        parts.hyperparameters(made, dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)),
+        parts.hyperparameters(made, recipes.with_steps(recipes.CALIBRATED, _STEPS.value)),
     ]
     drawn["streets"] = drawn["streets"].take(slice(_SCENES.value))
     originals = {group: views.images for group, views in drawn.items()}
