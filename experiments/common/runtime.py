@@ -32,6 +32,7 @@ def parse(renamed: Mapping[str, str] | None = None) -> None:
     Scripts call it once their flags are defined and before the imports that take seconds.
     renamed: {former name of a flag: its name}.
     """
+    renamed = renamed or {}
     app.define_help_flags()
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         if module.startswith("experiments."):
@@ -42,7 +43,7 @@ def parse(renamed: Mapping[str, str] | None = None) -> None:
     except SystemExit:  # it has printed the help that was asked for
         sys.exit(0)
     except flags.UnrecognizedFlagError as error:
-        if error.flagname in (renamed or {}):
+        if error.flagname in renamed:
             _refuse(f"--{error.flagname} is now called --{renamed[error.flagname]}")
         _refuse(f"{error}; see --help")
     except flags.Error as error:
