@@ -1,7 +1,8 @@
+# ruff: noqa: E402
 """Builds a TFDS data set, as ArrayRecord, of rendered scenes or of images in a folder.
 
-    python -m experiments.build_dataset --source=cities --count=10000 --out=DATASETS
-    python -m experiments.build_dataset --source=photos --images=PHOTOS --out=DATASETS
+    python -m experiments.build_dataset --source=streets --scenes=10000 --out=DATASETS
+    python -m experiments.build_dataset --source=photographs --images=PHOTOS --out=DATASETS
     python -m experiments.build_dataset --source=street_view --images=3D_Street_View --out=DATASETS
 
 A run that is killed leaves no data set but a folder `incomplete.*`, which the next run names and
@@ -11,35 +12,38 @@ others are in the data set); 2 if none was built.
 
 import sys
 
-import tensorflow_datasets as tfds
 from absl import flags
+
+from experiments.common import options, runtime
+
+_SOURCE = options.kind(
+    "source",
+    None,
+    "Contents of the data set: scenes of a kind, photographs, or 3D_Street_View.",
+    further={"photographs": "photos", "street_view": "street_view"},
+    required=True,
+)
+_OUT = flags.DEFINE_string("out", None, "Folder of data sets, in which one is made.", required=True)
+_IMAGES = options.images()
+_COUNT = flags.DEFINE_integer(
+    "scenes", 10_000, "Scenes to render, two views of each.", lower_bound=1
+)
+_SEED = options.seed()
+_SIZE = options.size()
+_FACADES = options.facades()
+_RESTART = flags.DEFINE_bool("restart", False, "Remove what was written there and begin anew.")
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"count": "scenes"})
+
+import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from experiments.common import images, rendered, runtime
+from experiments.common import images, rendered
 from posenet_jax import scenes
 from posenet_jax.data import tfds_builder
 from posenet_jax.errors import InputError, shown
 from posenet_jax.io.files import prepare_output
-
-_SOURCE = flags.DEFINE_enum(
-    "source", None, [*scenes.kind_names(), "photos", "street_view"], "Of what.", required=True
-)
-_OUT = flags.DEFINE_string("out", None, "Folder of data sets.", required=True)
-_IMAGES = flags.DEFINE_string("images", None, "Folder of images; for photos also a glob.")
-_COUNT = flags.DEFINE_integer("count", 10_000, "Rendered scenes, two views each.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Decides the rendered scenes.", lower_bound=0)
-_SIZE = flags.DEFINE_integer(
-    "size",
-    0,
-    "Pixels a side; 0: 100 for rendered scenes, and photographs as they are.",
-    lower_bound=0,
-)
-_FACADES = flags.DEFINE_string(
-    "facades",
-    None,
-    "Folder or glob of facade photographs for rendered scenes; invented if not given.",
-)
-_RESTART = flags.DEFINE_bool("restart", False, "Remove what was written there and begin anew.")
 
 
 def _rendered(**hooks) -> tfds_builder.RenderedScenes:
@@ -56,7 +60,7 @@ def main() -> int:
         raise InputError(f"--source={_SOURCE.value} {wanted}")
     tfds.disable_progress_bar()
     with tqdm(unit="example", mininterval=1.0, dynamic_ncols=True) as bar:
-        size, max_pixels = _SIZE.value, images.MAX_PIXELS.value
+        size, max_pixels = _SIZE.value, options.MAX_PIXELS.value
         hooks = {
             "data_dir": _OUT.value,
             "progress": bar.update,

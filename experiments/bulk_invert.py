@@ -1,8 +1,9 @@
+# ruff: noqa: E402
 """Inverts any number of descriptors: of photographs, of a data set, of rendered scenes, or alone.
 
     python -m experiments.bulk_invert --images=PHOTOS --layer=fc5 --out=runs/bulk
     python -m experiments.bulk_invert --descriptors=runs/descriptors --restarts=4 --out=runs/bulk
-    python -m experiments.bulk_invert --render=cities --scenes=1000 --out=runs/bulk
+    python -m experiments.bulk_invert --render=streets --scenes=1000 --out=runs/bulk
 
 Writes results.csv, and ArrayRecord shards of the reconstructions that
 `tfds.builder_from_directory(OUT)` reads; with --pictures, PNG files in images/. A run that was
@@ -19,9 +20,33 @@ import time
 from pathlib import Path
 
 from absl import flags
+
+from experiments.common import inputs, options, processes, runtime
+
+_DESCRIPTORS = flags.DEFINE_string(
+    "descriptors", None, "Folder of extract_descriptors to invert, instead of images."
+)
+_OUT = options.out()
+_LAYER = options.layer()
+_RECIPE = options.recipe()
+_STEPS = options.inversion_steps()
+_ENCODER = options.encoder()
+_DECODER = options.start_decoder()
+_JUDGE = options.judge()
+_RESTARTS = flags.DEFINE_integer(
+    "restarts", 1, "Inversions of each image, from as many starts.", lower_bound=1
+)
+_SEED = options.seed()
+_SLOTS = options.slots()
+_SHARD = options.shard_size()
+_BATCH = options.encoding_batch()
+_PICTURES = flags.DEFINE_bool("pictures", False, "Write the reconstructions as PNG files too.")
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse()
+
 from tqdm import tqdm
 
-from experiments.common import inputs, processes, runtime
 from posenet_jax.bulk import bulk_inversion, extraction
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.decoders import decoding
@@ -33,45 +58,6 @@ from posenet_jax.inversion.recipes import RECIPES
 from posenet_jax.io import files, provenance
 from posenet_jax.io.run_files import read_csv
 from posenet_jax.shards.descriptor_shards import Descriptors
-
-_DESCRIPTORS = flags.DEFINE_string(
-    "descriptors", None, "Folder of extracted descriptors, instead of images."
-)
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_LAYER = flags.DEFINE_string("layer", "fc5", "Layer to invert, one of the encoder's taps.")
-_RECIPE = flags.DEFINE_enum("recipe", "calibrated", sorted(RECIPES), "How to invert.")
-_STEPS = flags.DEFINE_integer(
-    "steps", None, "Steps an image; the recipe's own if not given.", lower_bound=1
-)
-_ENCODER = flags.DEFINE_string(
-    "encoder",
-    "streetnet",
-    "A bundled encoder, squeezenet (from the extra compare), a .safetensors file, or untrained "
-    "weights: streetnet-, compact-, alexnet- or squeezenet-random-SEED.",
-)
-_DECODER = flags.DEFINE_string(
-    "decoder",
-    None,
-    "Whose images recipe warm begins with: a bundled decoder or a .safetensors file; ENCODER-LAYER"
-    " if not given.",
-)
-_JUDGE = flags.DEFINE_string(
-    "judge", "judge", "Encoder that compares pictures with originals, which no inversion sees."
-)
-_RESTARTS = flags.DEFINE_integer(
-    "restarts", 1, "Inversions of each image, from as many starts.", lower_bound=1
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Decides the noise that each inversion starts from.")
-_SLOTS = flags.DEFINE_integer(
-    "slots", 0, "Inversions at work at once; 0: what suits the devices.", lower_bound=0
-)
-_SHARD = flags.DEFINE_integer(
-    "shard_size", 0, "Images a file, a multiple of the batch size; 0: a few times the slots."
-)
-_BATCH = flags.DEFINE_integer(
-    "batch_size", 0, "Images encoded together; 0: what suits the devices.", lower_bound=0
-)
-_PICTURES = flags.DEFINE_bool("pictures", False, "Write PNG files too.")
 
 
 def _source() -> ImageSource | Descriptors:

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Decodes the descriptors of images with a trained decoder, and measures what came back.
 
     python -m experiments.decode --images=PHOTOS --layer=fc5 --out=runs/decoded
@@ -20,16 +21,45 @@ Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if so
 be read or written (they are named, the others are done); 2 if the run could not be made.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
+from absl import flags
+
+from experiments.common import options, runtime
+
+_IMAGES = options.images(required=True)
+_OUT = options.out()
+_LAYER = options.decoded_layer()
+_ENCODER = options.encoder()
+_DECODER = flags.DEFINE_list(
+    "decoder",
+    None,
+    "Decoders, with commas between: bundled ones or .safetensors files; ENCODER-LAYER if not given,"
+    " or with --compare all that are bundled for it.",
+)
+_COMPARE = flags.DEFINE_bool(
+    "compare",
+    False,
+    "Set all bundled decoders of the layer and inversion by optimisation side by side.",
+)
+_JUDGE = options.judge()
+_LIMIT = options.limit()
+_GRID = options.shown(32)
+_DRAWS = flags.DEFINE_integer(
+    "draws", 8, "Images made of each descriptor, by decoders that read noise.", lower_bound=2
+)
+_STEPS = options.inversion_steps()
+_SEED = options.seed()
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse()
+
 import jax
 import numpy as np
-from absl import flags
 from tqdm import tqdm
 
-from experiments.common import images, runtime
+from experiments.common import images
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder, describe
@@ -43,32 +73,6 @@ from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.metrics import bootstrap_summary, kernel_distance
 from posenet_jax.reconstruction import Reconstruction, figures, reconstruct
 
-_IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_LAYER = flags.DEFINE_enum("layer", "fc5", ["fc5", "conv4"], "Whose descriptors to decode.")
-_ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
-_DECODER = flags.DEFINE_list(
-    "decoder",
-    None,
-    "Bundled decoders or .safetensors files; ENCODER-LAYER if not given, or with --compare all that"
-    " are bundled for it.",
-)
-_COMPARE = flags.DEFINE_bool("compare", False, "Beside inversion by optimisation.")
-_JUDGE = flags.DEFINE_string(
-    "judge", "judge", "Encoder that no decoder was trained on, to compare pictures; empty: none."
-)
-_LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
-_GRID = flags.DEFINE_integer("grid", 32, "Images shown in grid.png.", lower_bound=1)
-_DRAWS = flags.DEFINE_integer(
-    "draws", 8, "Pictures of each descriptor, of decoders that read noise.", lower_bound=2
-)
-_STEPS = flags.DEFINE_integer(
-    "steps",
-    recipes.CALIBRATED.steps,
-    "Steps an image of the inversion that --compare sets beside.",
-    lower_bound=1,
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the noise.")
 _SHOWN_DRAWS = 3
 _DEVIATION = 4  # times, in draws.png
 
@@ -85,7 +89,7 @@ def _decoders(encoder: Encoder) -> list[decoding.Decoder]:
 
 
 def _inverted(encoder: Encoder, originals: np.ndarray) -> Reconstruction:
-    recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
+    recipe = recipes.with_steps(recipes.CALIBRATED, _STEPS.value)
     work = len(originals) * recipe.steps
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
         return reconstruct(

@@ -1,6 +1,7 @@
+# ruff: noqa: E402
 """Measures an encoder on unseen rendered streets and on photographs with exact cameras.
 
-    python -m experiments.evaluate_posenet --weights=streetnet --strecha=STRECHA --out=runs/judged
+    python -m experiments.evaluate_posenet --encoder=streetnet --strecha=STRECHA --out=runs/judged
 
 Writes metrics.json (keys rendered, rendered_report_view and, with --strecha, strecha), rotation.png
 and matching.png, pairs.csv with every pair's true rotation and errors, and run.json. Angles are in
@@ -10,13 +11,33 @@ degrees. Exit code: 0; 1 if some photographs could not be read; 2 if the run cou
 import dataclasses
 import math
 
+from absl import flags
+
+from experiments.common import options, runtime
+
+_OUT = options.out()
+_ENCODER = options.encoder()
+_STRECHA = flags.DEFINE_string(
+    "strecha", None, "Folder of scenes with NAME.camera beside each photograph; none if not given."
+)
+_FACADES = options.facades()
+_PAIRS = flags.DEFINE_integer(
+    "pairs", 8192, "Rendered pairs of views, a multiple of 64.", lower_bound=64
+)
+_MAX_ANGLE = flags.DEFINE_float(
+    "max_angle", 120.0, "Largest angle at the target between the two views, degrees."
+)
+_SEED = options.seed(options.MEASURING_SEED)
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"weights": "encoder"})
+
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common import images, runtime
+from experiments.common import images
 from posenet_jax import scenes
 from posenet_jax.data import strecha, training_pairs
 from posenet_jax.data.training_pairs import Pairs
@@ -30,22 +51,6 @@ from posenet_jax.io.provenance import run_record
 from posenet_jax.metrics import PairErrors, pair_errors
 from posenet_jax.report import pose_plots
 
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_WEIGHTS = flags.DEFINE_string("weights", "streetnet", "A bundled encoder or a .safetensors file.")
-_STRECHA = flags.DEFINE_string(
-    "strecha", None, "Folder of scenes with NAME.camera beside each photograph; none if not given."
-)
-_FACADES = flags.DEFINE_string(
-    "facades",
-    None,
-    "Folder or glob of facade photographs; their last tenth by name, which training leaves out, is "
-    "used; invented ones if not given.",
-)
-_PAIRS = flags.DEFINE_integer("pairs", 8192, "Rendered pairs, a multiple of 64.", lower_bound=64)
-_MAX_ANGLE = flags.DEFINE_float(
-    "max_angle", 120.0, "Largest angle at the target between the two views, degrees."
-)
-_SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides the streets: not one of training's.")
 _CHUNK = 64
 # Of the report and of the 3D_Street_View data set.
 _REPORT_VIEW = math.radians(89.75)
@@ -80,7 +85,7 @@ def _judge_rendered(encoder: Encoder, drawn: Pairs, mesh: Mesh):
 
 def _judge_strecha(encoder: Encoder, folder: str, mesh: Mesh):
     """(figures, errors, names of the pairs, how many photographs could not be read)."""
-    files, limit = images.listed(folder, _OUT.value), images.MAX_PIXELS.value
+    files, limit = images.listed(folder, _OUT.value), options.MAX_PIXELS.value
     found, failures = strecha.read_pairs(files, size=encoder.preprocessing.size, max_pixels=limit)
     for failure in failures:
         images.tell(failure)
@@ -117,7 +122,7 @@ def main() -> int:
     """Measures, writes and prints; returns the exit code."""
     if _PAIRS.value % _CHUNK:
         raise InputError(f"--pairs must be a multiple of {_CHUNK}, received {_PAIRS.value}")
-    encoder = weights.load_encoder(_WEIGHTS.value)
+    encoder = weights.load_encoder(_ENCODER.value)
     pose_evaluation.check_heads(encoder)
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     metrics, errors, rows, failures = {}, {}, [], 0

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Writes the descriptors of any number of images to ArrayRecord or safetensors files.
 
     python -m experiments.extract_descriptors --images=PHOTOS --layer=fc5 --out=runs/descriptors
@@ -14,29 +15,29 @@ import sys
 import time
 
 from absl import flags
+
+from experiments.common import inputs, options, processes, runtime
+
+_OUT = options.out()
+_LAYER = options.layer()
+_ENCODER = options.encoder()
+_FORMAT = flags.DEFINE_enum(
+    "format", "array_record", ["array_record", "safetensors"], "Format of the files written."
+)
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "float16"], "Type of the numbers written."
+)
+_BATCH = options.encoding_batch()
+_SHARD = options.shard_size()
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse()
+
 from tqdm import tqdm
 
-from experiments.common import inputs, processes, runtime
 from posenet_jax.bulk import extraction
 from posenet_jax.encoders import weights
 from posenet_jax.io import files, provenance
-from posenet_jax.shards.descriptor_shards import DTYPES, FORMATS
-
-_OUT = flags.DEFINE_string("out", None, "Folder for the descriptors.", required=True)
-_LAYER = flags.DEFINE_string("layer", "fc5", "Whose activations, one of the encoder's taps.")
-_ENCODER = flags.DEFINE_string(
-    "encoder",
-    "streetnet",
-    "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
-)
-_FORMAT = flags.DEFINE_enum("format", "array_record", FORMATS, "Of the files.")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the descriptors.")
-_BATCH = flags.DEFINE_integer(
-    "batch_size", 0, "Images encoded together; 0: what suits the devices.", lower_bound=0
-)
-_SHARD = flags.DEFINE_integer(
-    "shard_size", 0, "Images a file, a multiple of the batch size; 0: about 8 MiB.", lower_bound=0
-)
 
 
 def main() -> int:

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Inverts the descriptors of a folder of images and shows what the network kept of them.
 
     python -m experiments.invert --images=PHOTOS --layer=fc5 --recipe=calibrated --out=runs/fc5
@@ -12,17 +13,38 @@ Exit code: 0; 1 if some images could not be read or written (they are named, the
 import dataclasses
 from typing import NamedTuple
 
+from absl import flags
+
+from experiments.common import options, runtime
+
+_IMAGES = options.images(required=True)
+_OUT = options.out()
+# A list here alone, as this script's page of pictures sets layers side by side.
+_LAYERS = flags.DEFINE_list(
+    "layer",
+    "fc5",
+    "Layer with the descriptor: one of the encoder's taps, or several with commas between.",
+)
+_RECIPE = options.recipe()
+_ENCODER = options.encoder()
+_DECODER = options.start_decoder()
+_LIMIT = options.limit()
+_SEED = options.seed()
+_STEPS = options.inversion_steps()
+_SLOTS = options.slots()
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse()
+
 import jax
 import numpy as np
-from absl import flags
 from tqdm import tqdm
 
-from experiments.common import images, runtime
+from experiments.common import images
 from posenet_jax import reconstruction
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.errors import InputError
 from posenet_jax.evaluation import results_table
 from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.inversion.descent import Status
@@ -30,31 +52,6 @@ from posenet_jax.inversion.recipes import RECIPES, Recipe
 from posenet_jax.io.files import write_csv, write_png
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.io.provenance import run_record
-
-_IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_LAYERS = flags.DEFINE_list(
-    "layer", "fc5", "Layer to invert, one of the encoder's taps, or several with commas between."
-)
-_RECIPE = flags.DEFINE_enum("recipe", "calibrated", sorted(RECIPES), "How to invert.")
-_ENCODER = flags.DEFINE_string(
-    "encoder",
-    "streetnet",
-    "A bundled encoder, squeezenet (from the extra compare), a .safetensors file, or untrained "
-    "weights: streetnet-, compact-, alexnet- or squeezenet-random-SEED.",
-)
-_DECODER = flags.DEFINE_string(
-    "decoder",
-    None,
-    "Whose images recipe warm begins with: a bundled decoder or a .safetensors file; ENCODER-LAYER"
-    " if not given.",
-)
-_LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
-_SEED = flags.DEFINE_integer("seed", 0, "Decides the noise that each inversion starts from.")
-_STEPS = flags.DEFINE_integer("steps", None, "Steps an image; the recipe's own if not given.")
-_SLOTS = flags.DEFINE_integer(
-    "slots", 0, "Images inverted together; 0: what suits the device.", lower_bound=0
-)
 
 
 class _Images(NamedTuple):
@@ -151,8 +148,6 @@ def main() -> int:
         encoder.tap(layer)
     recipe = RECIPES[_RECIPE.value]
     if _STEPS.value is not None:
-        if _STEPS.value < 1:
-            raise InputError(f"--steps must be at least 1, received {_STEPS.value}")
         recipe = dataclasses.replace(recipe, steps=_STEPS.value)
     decoders = _decoders(encoder, recipe)
     originals = _load_images(encoder)

@@ -1,8 +1,9 @@
+# ruff: noqa: E402
 """Measures the report's claims: what do reconstructions keep, and what can be read off the layer?
 
     python -m experiments.measure_retention --out=runs/retention
     python -m experiments.measure_retention --beside=squeezenet/features \\
-        --photos=photographs=FOLDER --out=runs/retention
+        --photographs=photographs=FOLDER --out=runs/retention
 
 Streets, cars and rooms are rendered, encoded and inverted with a trained and an untrained network
 (the control), and compared with the originals: colour, texture, edges toward the main vanishing
@@ -12,24 +13,53 @@ other scenes than they are scored on, say what can be read off the layer.
 
 Writes claims.csv (a row a claim: value, interval of 95 % over images, the same for a wrong image
 and for the untrained network, verdict), images.csv (every image's measures), claims.png, a grid of
-pictures for each kind of image, and run.json: with --photos also how far estimated vanishing points
-are off in rendered scenes, where they are known (quartiles, degrees). With --beside, all of it for
-another network too, and comparison.csv: what the first keeps more of than the second.
+pictures for each kind of image, and run.json: with --photographs also how far estimated vanishing
+points are off in rendered scenes, where they are known (quartiles, degrees). With --beside, all of
+it for another network too, and comparison.csv: what the first keeps more of than the second.
 
 Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if some images could not
 be read or written (they are named, the others are done); 2 if nothing could be done.
 """
 
-import dataclasses
+from absl import flags
+
+from experiments.common import options, runtime
+
+_OUT = options.out()
+_ENCODER = options.encoder()
+_CONTROL = options.control()
+_LAYER = options.layer()
+_BESIDE = flags.DEFINE_string(
+    "beside", None, "ENCODER/LAYER of another network to measure and compare."
+)
+_BESIDE_CONTROL = flags.DEFINE_string(
+    "beside_control",
+    "squeezenet-random-0",
+    "Encoder to compare --beside with: the same architecture with random weights.",
+)
+_KINDS = options.kinds()
+_PHOTOGRAPHS = options.photographs()
+_SCENES = flags.DEFINE_integer(
+    "scenes",
+    48,
+    "Scenes of each kind to render, and photographs of each folder at most.",
+    lower_bound=2,
+)
+_PROBE = options.probe_scenes(1536)
+_STEPS = options.inversion_steps()
+_BATCH = options.render_batch()
+_SEED = options.seed(options.MEASURING_SEED)
+_FACADES = options.facades()
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"images": "scenes", "photos": "photographs", "batch": "render_batch"})
 
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common import images, photo_sets, runtime
-from posenet_jax import scenes
+from experiments.common import images, photo_sets, rendered
 from posenet_jax.analysis import claims, findings
 from posenet_jax.analysis.findings import Network
 from posenet_jax.encoders import weights
@@ -40,42 +70,6 @@ from posenet_jax.io import files, provenance
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import analysis_plots
 
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
-_CONTROL = flags.DEFINE_string(
-    "control", "streetnet-random-0", "Encoder to compare with: the same with random weights."
-)
-_LAYER = flags.DEFINE_string("layer", "fc5", "Layer to invert and to probe.")
-_BESIDE = flags.DEFINE_string(
-    "beside", None, "ENCODER/LAYER of another network to measure and compare."
-)
-_BESIDE_CONTROL = flags.DEFINE_string(
-    "beside_control", "squeezenet-random-0", "The same as --beside's network with random weights."
-)
-_KINDS = flags.DEFINE_list(
-    "kinds", [kind.written for kind in scenes.KINDS.values()], "Kinds of scenes to invert."
-)
-_PHOTOS = flags.DEFINE_list(
-    "photos", [], "NAME=FOLDER of photographs to invert as well, several after commas."
-)
-_IMAGES = flags.DEFINE_integer(
-    "images", 48, "Scenes of each kind to invert; photographs of each folder at most.",
-    lower_bound=2,
-)  # fmt: skip
-_PROBE = flags.DEFINE_integer(
-    "probe_scenes", 1024, "Streets to fit probes on; half as many others test them.", lower_bound=8
-)
-_STEPS = flags.DEFINE_integer(
-    "steps", recipes.CALIBRATED.steps, "Steps of recipe calibrated.", lower_bound=1
-)
-_BATCH = flags.DEFINE_integer("batch", 32, "Scenes that a device renders at once.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides the scenes: not one of training's.")
-_FACADES = flags.DEFINE_string(
-    "facades",
-    None,
-    "Folder or glob of facade photographs; their last tenth by name, which training leaves out, is "
-    "used; invented ones if not given.",
-)
 _SHOWN = 12
 
 
@@ -99,36 +93,34 @@ def _networks() -> list[Network]:
 def main() -> int:
     """Measures, writes and prints."""
     networks = _networks()
-    for kind in _KINDS.value:
-        scenes.kind_named(kind)
     space = networks[0].trained.preprocessing
     taken = [*_KINDS.value, "claims"]
-    photographs = photo_sets.read(_PHOTOS.value, space, _IMAGES.value, taken, _OUT.value)
+    photographs = photo_sets.read(_PHOTOGRAPHS.value, space, _SCENES.value, taken, _OUT.value)
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     tables = ["claims.csv", "images.csv", *(["comparison.csv"] if len(networks) > 1 else [])]
     sheets = [f"{group}.png" for group in [*_KINDS.value, *photographs]]
     out = OutputFolder(_OUT.value, "measure_retention", [*tables, "claims.png", *sheets])
     atlas_key, scene_key, probe_key, start_key = jax.random.split(jax.random.key(_SEED.value), 4)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
-    batch = _BATCH.value * mesh.size
-    rendered = {
+    batch = rendered.batch(mesh, _BATCH.value)
+    drawn = {
         kind: findings.scene_set(
             scene_key,
             atlas,
             findings.configured(kind, space.size),
             mesh,
-            _IMAGES.value,
+            _SCENES.value,
             batch=batch,
         )
         for kind in _KINDS.value
     }
-    groups = rendered | {
+    groups = drawn | {
         name: findings.photograph_set(photos.images) for name, photos in photographs.items()
     }
     left_out = sum(photos.left_out for photos in photographs.values())
-    recipe = dataclasses.replace(recipes.CALIBRATED, steps=_STEPS.value)
+    recipe = recipes.with_steps(recipes.CALIBRATED, _STEPS.value)
     rows, measures, compared, grids = [], [], [], {}
-    work = 2 * len(networks) * sum(map(len, groups.values())) * _STEPS.value
+    work = 2 * len(networks) * sum(map(len, groups.values())) * recipe.steps
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
         for group, views in groups.items():
             columns, kept = {"original": views.images}, []
@@ -155,8 +147,7 @@ def main() -> int:
                 compared += claims.comparison(group, *kept)
             grids[group] = {name: made[:_SHOWN] for name, made in columns.items()}
     config = findings.configured("cities", space.size)
-    count = _PROBE.value + _PROBE.value // 2
-    known = findings.scene_set(probe_key, atlas, config, mesh, count, batch=batch)
+    known = findings.scene_set(probe_key, atlas, config, mesh, _PROBE.value, batch=batch)
     for network in networks:
         both = (network.trained, network.untrained)
         rows += findings.probe_claims("cities", both, network.layer, known)
@@ -176,7 +167,7 @@ def main() -> int:
             kind: {
                 name: np.percentile(angles, (25, 50, 75)).round(1) for name, angles in of.items()
             }
-            for kind, views in rendered.items()
+            for kind, views in drawn.items()
             for of in [findings.vanishing_errors(views)]
         }
     flag_values = flags.FLAGS.flag_values_dict()
@@ -187,7 +178,7 @@ def main() -> int:
         analysis_plots.claims_figure(out.path / "claims.png", first)
     layers = " and ".join(network.layer for network in networks)
     for group, columns in grids.items():
-        what = "Rendered" if group in rendered else "Photographs:"
+        what = "Rendered" if group in drawn else "Photographs:"
         title = f"{what} {group}, inverted from {layers}"
         with out.spared():
             contact_sheet.image_grid(out.path / f"{group}.png", columns, title=title)

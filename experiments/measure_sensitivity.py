@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Measures how far each layer moves when one thing in a rendered scene is changed.
 
     python -m experiments.measure_sensitivity --out=runs/sensitivity
@@ -15,13 +16,31 @@ rotation that they see between a scene and itself changed, degrees, beside the t
 (a few scenes under every change) and run.json.
 """
 
+from absl import flags
+
+from experiments.common import options, runtime
+
+_OUT = options.out()
+_ENCODER = options.encoder()
+_CONTROL = options.control()
+_KIND = options.rendered_kind()
+_SCENES = flags.DEFINE_integer(
+    "scenes", 256, "Scenes to render, each under every change.", lower_bound=2
+)
+_SEED = options.seed(options.MEASURING_SEED)
+_FACADES = options.facades()
+_BATCH = options.render_batch()
+_SHOWN = options.shown(8)
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"batch": "render_batch"})
+
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common import images, runtime
+from experiments.common import images, rendered
 from posenet_jax import scenes
 from posenet_jax.analysis import sensitivity
 from posenet_jax.encoders import weights
@@ -32,25 +51,6 @@ from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.io.provenance import run_record
 from posenet_jax.report import analysis_plots
 
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
-_CONTROL = flags.DEFINE_string(
-    "control", "streetnet-random-0", "Encoder to compare with: the same with random weights."
-)
-_KIND = flags.DEFINE_enum("kind", "cities", scenes.kind_names(), "What to render.")
-_SCENES = flags.DEFINE_integer("scenes", 256, "Scenes, each under every change.", lower_bound=2)
-_SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides the scenes: not one of training's.")
-_FACADES = flags.DEFINE_string(
-    "facades",
-    None,
-    "Folder or glob of facade photographs; their last tenth by name, which training leaves out, is "
-    "used; invented ones if not given.",
-)
-_BATCH = flags.DEFINE_integer(
-    "batch", 32, "Scenes rendered together, a multiple of the devices.", lower_bound=1
-)
-_SHOWN = flags.DEFINE_integer("grid", 8, "Scenes shown in grid.png, at most.", lower_bound=1)
-
 
 def main() -> int:
     """Measures, writes and prints."""
@@ -58,8 +58,7 @@ def main() -> int:
     if encoders[0].name == encoders[1].name:
         raise InputError(f"--control must be another encoder than {encoders[0].name!r}")
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
-    if _BATCH.value % mesh.size:
-        raise InputError(f"--batch must be a multiple of {mesh.size} devices, not {_BATCH.value}")
+    batch = rendered.batch(mesh, _BATCH.value)
     files = ["sensitivity.csv", "sensitivity.png", "sensitivity_other.png", "grid.png"]
     out = OutputFolder(_OUT.value, "measure_sensitivity", [*files, "rotations.csv"])
     atlas_key, scene_key = jax.random.split(jax.random.key(_SEED.value))
@@ -73,7 +72,7 @@ def main() -> int:
             key=scene_key,
             mesh=mesh,
             count=_SCENES.value,
-            batch=_BATCH.value,
+            batch=batch,
             shown=_SHOWN.value,
             progress=bar.update,
         )

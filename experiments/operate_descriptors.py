@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Takes something from fc5 descriptors, and measures what is lost with it.
 
     python -m experiments.operate_descriptors --out=runs/surgery
@@ -18,13 +19,40 @@ Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if so
 be read or written (they are named, the others are done); 2 if the run could not be made.
 """
 
+from absl import flags
+
+from experiments.common import options, runtime
+
+_OUT = options.out()
+_ENCODER = options.encoder()
+_DECODER = flags.DEFINE_string(
+    "decoder",
+    None,
+    "Decoder that makes the pictures: a bundled one or a .safetensors file; the one bundled for the"
+    " encoder's fc5 if not given, and no pictures where there is none.",
+)
+_IMAGES = options.images()
+_LIMIT = options.limit()
+_KIND = options.rendered_kind()
+_PAIRS = flags.DEFINE_integer(
+    "pairs", 256, "Rendered pairs to operate on, where --images are not given.", lower_bound=2
+)
+_FITTED = flags.DEFINE_integer(
+    "fitted", 1024, "Other rendered pairs, to fit ranges, means and components on.", lower_bound=2
+)
+_FACADES = options.facades()
+_SEED = options.seed(options.MEASURING_SEED)
+_SHOWN = options.shown(8)
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"scenes": "pairs"})
+
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common import images, runtime
+from experiments.common import images
 from posenet_jax import scenes
 from posenet_jax.analysis import surgery
 from posenet_jax.data import training_pairs
@@ -38,30 +66,6 @@ from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.io.provenance import run_record
 from posenet_jax.report import analysis_plots
 
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
-_DECODER = flags.DEFINE_string(
-    "decoder",
-    None,
-    "Bundled decoder or .safetensors file; the one bundled for the encoder's fc5 if not given, and "
-    "no pictures where there is none.",
-)
-_IMAGES = flags.DEFINE_string(
-    "images", None, "Folder, glob or file of images; rendered streets if not given."
-)
-_LIMIT = flags.DEFINE_integer("limit", 0, "Images at most, by name; 0: all.", lower_bound=0)
-_KIND = flags.DEFINE_enum("kind", "cities", scenes.kind_names(), "What to render.")
-_SCENES = flags.DEFINE_integer("scenes", 256, "Rendered pairs to operate on.", lower_bound=2)
-_FITTED = flags.DEFINE_integer(
-    "fitted", 1024, "Other rendered pairs, to fit ranges, means and components on.", lower_bound=2
-)
-_FACADES = flags.DEFINE_string(
-    "facades",
-    None,
-    "Folder or glob of facade photographs, as in evaluate_posenet; invented if not given.",
-)
-_SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides scenes, noise and random units.")
-_SHOWN = flags.DEFINE_integer("grid", 8, "Images shown in pictures.png, at most.", lower_bound=1)
 _BATCH = 64
 
 
@@ -83,8 +87,8 @@ def _rendered(encoder: Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndar
     config = scenes.kind_named(_KIND.value).config(height=size, width=size)
     source = training_pairs.RenderedPairs(atlas, config, _BATCH, mesh)
     made = []
-    with tqdm(total=_SCENES.value + _FITTED.value, unit="pair", dynamic_ncols=True) as bar:
-        for one_key, count in ((own_key, _SCENES.value), (other_key, _FITTED.value)):
+    with tqdm(total=_PAIRS.value + _FITTED.value, unit="pair", dynamic_ncols=True) as bar:
+        for one_key, count in ((own_key, _PAIRS.value), (other_key, _FITTED.value)):
             made.append(
                 surgery.rendered(encoder, source, key=one_key, count=count, progress=bar.update)
             )

@@ -1,7 +1,8 @@
+# ruff: noqa: E402
 """Renders pairs of views of streets, cars or rooms, to look at or to try an encoder on.
 
-    python -m experiments.render_streets --num=16 --out=runs/streets
-    python -m experiments.render_streets --kind=indoor --interventions --num=4 --out=runs/rooms
+    python -m experiments.render_streets --scenes=16 --out=runs/streets
+    python -m experiments.render_streets --kind=rooms --interventions --scenes=4 --out=runs/rooms
 
 Writes images/NNNN_{0,1}.png, grid.png (each pair side by side, labelled with the angle between the
 cameras in degrees) and run.json. With --interventions, images/NNNN_NAME.png and a grid of what one
@@ -12,12 +13,29 @@ the same bytes. Exit code: 0; 1 if some facades could not be read or pictures no
 are named); 2 if nothing could be rendered.
 """
 
+from absl import flags
+
+from experiments.common import options, runtime
+
+_OUT = options.out()
+_KIND = options.rendered_kind()
+_INTERVENTIONS = flags.DEFINE_bool(
+    "interventions", False, "Change one thing at a time instead of moving the camera."
+)
+_SCENES = flags.DEFINE_integer("scenes", 16, "Scenes to render, two views of each.", lower_bound=1)
+_SEED = options.seed()
+_SIZE = options.size()
+_RAYS = flags.DEFINE_enum("rays", "2", ["1", "2", "4"], "Rays a pixel, for antialiasing.")
+_FACADES = options.facades()
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"num": "scenes"})
+
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 
-from experiments.common import images, runtime
+from experiments.common import images
 from posenet_jax import geometry, metrics, scenes
 from posenet_jax.data import training_pairs
 from posenet_jax.images.contact_sheet import image_grid
@@ -26,20 +44,6 @@ from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.io.provenance import run_record
 from posenet_jax.scenes import interventions
 
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_KIND = flags.DEFINE_enum("kind", "cities", scenes.kind_names(), "What to render.")
-_INTERVENTIONS = flags.DEFINE_bool("interventions", False, "Change one thing at a time instead.")
-_NUM = flags.DEFINE_integer(
-    "num", 16, "Pairs, rounded up to whole batches; with --interventions, scenes.", lower_bound=1
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Decides every scene.")
-_SIZE = flags.DEFINE_integer("size", 100, "Pixels, width and height.", lower_bound=2)
-_RAYS = flags.DEFINE_enum("rays", "2", ["1", "2", "4"], "Rays a pixel, for antialiasing.")
-_FACADES = flags.DEFINE_string(
-    "facades",
-    None,
-    "Folder or glob of facade photographs to texture buildings with; invented if not given.",
-)
 _BATCH = 16
 
 
@@ -61,9 +65,9 @@ def _write(out: OutputFolder, columns: dict[str, np.ndarray], suffixes: list[str
 
 
 def _write_pairs(out: OutputFolder, key: jax.Array, source: training_pairs.RenderedPairs) -> str:
-    draws = range(-(-_NUM.value // _BATCH))
+    draws = range(-(-_SCENES.value // _BATCH))
     made = [jax.device_get(source(jax.random.fold_in(key, i))) for i in draws]
-    views = jax.tree.map(lambda *xs: np.concatenate(xs)[: _NUM.value], *made)
+    views = jax.tree.map(lambda *xs: np.concatenate(xs)[: _SCENES.value], *made)
     truth = geometry.relative_poses(views.rotation, views.centre)
     angles = metrics.rotation_errors(np.zeros_like(truth), truth)
     columns = {"view 1": views.image[:, 0], "view 2": views.image[:, 1]}
@@ -75,7 +79,7 @@ def _write_pairs(out: OutputFolder, key: jax.Array, source: training_pairs.Rende
 def _write_interventions(
     out: OutputFolder, key: jax.Array, atlas: scenes.Atlas, config: scenes.ViewConfig
 ) -> str:
-    keys = interventions.numbered_keys(key, 0, _NUM.value)
+    keys = interventions.numbered_keys(key, 0, _SCENES.value)
     columns = {
         name: np.asarray(scenes.render_scenes(scene, atlas, config).image[:, 0])
         for name, scene in interventions.draw(keys, config).items()
@@ -86,11 +90,11 @@ def _write_interventions(
 
 def main() -> int:
     """Renders and writes."""
-    kind, size = scenes.kind_named(_KIND.value).config, _SIZE.value
+    kind, size = scenes.kind_named(_KIND.value).config, _SIZE.value or 100
     config = kind(height=size, width=size, rays=int(_RAYS.value))
     changes = ["original", *interventions.available(config)]
     suffixes = changes if _INTERVENTIONS.value else ["0", "1"]
-    files = [_picture(number, suffix) for number in range(_NUM.value) for suffix in suffixes]
+    files = [_picture(number, suffix) for number in range(_SCENES.value) for suffix in suffixes]
     out = OutputFolder(_OUT.value, "render_streets", ["grid.png", *files])
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     atlas_key, scene_key = jax.random.split(jax.random.key(_SEED.value))

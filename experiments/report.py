@@ -1,7 +1,8 @@
+# ruff: noqa: E402
 """Remakes the paper's figures and tables as one HTML page, with nothing but what is bundled.
 
     python -m experiments.report --out=report
-    python -m experiments.report --out=report --photos=mine=FOLDER --beside=squeezenet/features
+    python -m experiments.report --out=report --photographs=mine=FOLDER --beside=squeezenet/features
 
 Streets, cars and rooms are rendered, encoded, inverted with the trained and an untrained network,
 decoded, and measured; no data is needed.
@@ -21,9 +22,50 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
+
+from experiments.common import options, runtime
+
+_OUT = options.out()
+_PHOTOGRAPHS = options.photographs()
+_CLAIMS = flags.DEFINE_string(
+    "claims",
+    None,
+    "File claims.csv of measure_retention, on more scenes, to show instead of this run's own.",
+)
+_BESIDE = flags.DEFINE_list(
+    "beside", [], "ENCODER/LAYER, several after commas, inverted besides: squeezenet/features."
+)
+_SCENES = flags.DEFINE_integer(
+    "scenes",
+    24,
+    "Streets to render, and photographs of each folder at most; half as many cars and rooms.",
+    lower_bound=2,
+)
+_KINDS = options.kinds()
+_PAIRS = flags.DEFINE_integer(
+    "pairs", 128, "Rendered pairs of views for surgery, and scenes for sensitivity.", lower_bound=4
+)
+_PROBE = options.probe_scenes(768)
+_STEPS = options.inversion_steps()
+_BATCHES = flags.DEFINE_integer(
+    "batches",
+    400,
+    "Training steps of the decoder that learns eight streets by heart.",
+    lower_bound=1,
+)
+_BATCH = options.render_batch()
+_SEED = options.seed(options.MEASURING_SEED)
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"photos": "photographs", "batch": "render_batch"})
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common import photo_sets, runtime
+from experiments.common import photo_sets, rendered
+from posenet_jax import scenes
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import recipes
@@ -33,52 +75,21 @@ from posenet_jax.io.run_files import read_csv
 from posenet_jax.report import contents
 from posenet_jax.report.material import SCENE_GROUPS, Material, Photographs, ReportOptions
 
-_OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-_PHOTOS = flags.DEFINE_list(
-    "photos", [], "NAME=FOLDER of photographs to invert as well, several after commas."
-)
-_CLAIMS = flags.DEFINE_string(
-    "claims", None, "claims.csv of measure_retention, on more scenes, instead of this run's own."
-)
-_BESIDE = flags.DEFINE_list(
-    "beside", [], "ENCODER/LAYER, several after commas, inverted besides: squeezenet/features."
-)
-_SCENES = flags.DEFINE_integer(
-    "scenes",
-    24,
-    "Streets, and photographs of each folder at most; half as many cars and rooms.",
-    lower_bound=2,
-)
-_KINDS = flags.DEFINE_list("kinds", ["rooms", "cars"], "Kinds of scenes besides streets.")
-_PAIRS = flags.DEFINE_integer(
-    "pairs", 128, "Scenes for sensitivity, and pairs for surgery.", lower_bound=4
-)
-_PROBE = flags.DEFINE_integer(
-    "probe_scenes", 768, "Streets for linear probes: two thirds fit, the rest test.", lower_bound=12
-)
-_STEPS = flags.DEFINE_integer(
-    "steps", recipes.CALIBRATED.steps, "Steps of recipe calibrated.", lower_bound=1
-)
-_BATCHES = flags.DEFINE_integer(
-    "batches", 400, "Batches of the decoder that learns eight streets by heart.", lower_bound=1
-)
-_BATCH = flags.DEFINE_integer(
-    "batch", 32, "Scenes that a device renders at once, an even number.", lower_bound=2
-)
-_SEED = flags.DEFINE_integer("seed", 1_000_003, "Decides scenes and noise: not one of training's.")
 _ENCODERS = ("streetnet", "streetnet-random-0")
 _NAMES_TAKEN = [*SCENE_GROUPS, *(group.kind for group in SCENE_GROUPS.values())]
 
 
 def _options() -> ReportOptions:
+    mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
+    given = {scenes.kind_named(name).name for name in _KINDS.value}
     return ReportOptions(
-        kinds=tuple(_KINDS.value),
+        kinds=tuple(group for group in SCENE_GROUPS if group in given and group != "streets"),
         scenes=_SCENES.value,
         pairs=_PAIRS.value,
         probe_scenes=_PROBE.value,
-        steps=_STEPS.value,
+        steps=recipes.with_steps(recipes.CALIBRATED, _STEPS.value).steps,
         decoder_steps=_BATCHES.value,
-        batch=_BATCH.value,
+        batch=rendered.batch(mesh, _BATCH.value, unit=2) // mesh.size,
         seed=_SEED.value,
     )
 
@@ -103,11 +114,11 @@ def _progress(description: str, total: int, unit: str) -> Iterator[Callable[[int
 
 def main() -> int:
     """Makes the page and returns the exit code."""
-    options, claims = _options(), _claims()
+    sizes, claims = _options(), _claims()
     *encoders, judge = (weights.load_encoder(name) for name in (*_ENCODERS, "judge"))
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     space = encoders[0].preprocessing
-    photos = photo_sets.read(_PHOTOS.value, space, _SCENES.value, _NAMES_TAKEN, _OUT.value)
+    photos = photo_sets.read(_PHOTOGRAPHS.value, space, _SCENES.value, _NAMES_TAKEN, _OUT.value)
     left_out = sum(found.left_out for found in photos.values())
     networks = [*encoders, judge, *(encoder for encoder, _ in beside)]
     record = {
@@ -117,7 +128,7 @@ def main() -> int:
     }
     with tempfile.TemporaryDirectory() as folder:
         material = Material(
-            options=options,
+            options=sizes,
             out=Path(folder),
             encoders=encoders,
             judge=judge,

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Searches the learning rate of a decoder as the report did: a coarse search, then a fine one.
 
     python -m experiments.search_decoder --stage=coarse --images=PHOTOS --workdir=runs/search
@@ -16,16 +17,35 @@ import math
 from pathlib import Path
 from typing import Any
 
+from absl import flags
+
+from experiments.common import decoder_options, runtime
+
+_STAGE = flags.DEFINE_enum(
+    "stage", None, ["coarse", "fine"], "Search to run: the coarse one comes first.", required=True
+)
+_TRIALS = flags.DEFINE_integer(
+    "trials", 8, "Trials, each with a learning rate of its own.", lower_bound=3
+)
+_BATCHES = flags.DEFINE_integer("batches", 500, "Training steps of every trial.", lower_bound=1)
+_LOWEST = flags.DEFINE_float(
+    "lowest", 1e-5, "Least learning rate of the coarse search, above 0.", lower_bound=0.0
+)
+_HIGHEST = flags.DEFINE_float(
+    "highest", 1e-1, "Highest learning rate of the coarse search.", lower_bound=0.0
+)
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse()
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from experiments.common import decoder_inputs, run_sources, runtime
+from experiments.common import decoder_inputs, run_sources
 from posenet_jax.decoders import decoding
-from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import decoder_evaluation
 from posenet_jax.io import files, output_folder, provenance
@@ -33,13 +53,6 @@ from posenet_jax.io.run_files import read_csv
 from posenet_jax.report.decoder_plots import search_figure
 from posenet_jax.training import decoder_training
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the search.", required=True)
-_STAGE = flags.DEFINE_enum("stage", None, ["coarse", "fine"], "Which search.", required=True)
-_NETWORK = flags.DEFINE_enum("network", "mirror", list(NETWORKS), "Which decoder.")
-_TRIALS = flags.DEFINE_integer("trials", 8, "Learning rates tried.", lower_bound=3)
-_BATCHES = flags.DEFINE_integer("batches", 500, "Of every trial.", lower_bound=1)
-_LOWEST = flags.DEFINE_float("lowest", 1e-5, "Least rate of the coarse search.", lower_bound=0.0)
-_HIGHEST = flags.DEFINE_float("highest", 1e-1, "Highest rate of it.", lower_bound=0.0)
 _LAST = 50
 _BEYOND = 1.5
 _POSSIBLE = (1e-150, 1e150)  # rates
@@ -60,7 +73,7 @@ def _range(workdir: Path) -> tuple[float, float]:
 
 
 def _rates(low: float, high: float) -> list[float]:
-    rng = np.random.default_rng([decoder_inputs.SEED.value, _STAGE.value == "fine"])
+    rng = np.random.default_rng([decoder_options.SEED.value, _STAGE.value == "fine"])
     places = (np.arange(_TRIALS.value) + rng.uniform(size=_TRIALS.value)) / _TRIALS.value
     return [float(f"{low * (high / low) ** place:.4g}") for place in places]
 
@@ -78,11 +91,11 @@ def _rows(path: Path) -> list[dict[str, float]]:
 
 def _trial(data: decoder_inputs.DecoderInputs, rate: float, bar: tqdm) -> dict[str, float]:
     """One training run from the start; infinite losses where it left the numbers."""
-    config = decoder_training.DecoderConfig(network=_NETWORK.value)
-    layer = decoder_inputs.LAYER.value
+    config = decoder_training.DecoderConfig(network=decoder_options.NETWORK.value)
+    layer = decoder_options.LAYER.value
     everywhere = NamedSharding(data.mesh, PartitionSpec())
     shape = decoding.descriptor_shape(data.encoder, layer)
-    state: Any = decoder_training.init_state(config, shape, decoder_inputs.SEED.value)
+    state: Any = decoder_training.init_state(config, shape, decoder_options.SEED.value)
     state, tap, scale, given = jax.device_put(
         (state, data.tap, data.scale, jnp.float32(rate)), everywhere
     )
@@ -107,16 +120,16 @@ def _trial(data: decoder_inputs.DecoderInputs, rate: float, bar: tqdm) -> dict[s
 
 def main() -> int:
     """Searches, or goes on, and prints the table; returns the exit code."""
-    workdir = output_folder.prepare_workdir(_WORKDIR.value)
+    workdir = output_folder.prepare_workdir(decoder_options.WORKDIR.value)
     table = workdir / f"{_STAGE.value}.csv"
     rates = _rates(*_range(workdir))
     done = {row["learning_rate"]: row for row in _rows(table)}
-    data = decoder_inputs.load(_WORKDIR.value)
+    data = decoder_inputs.load(decoder_options.WORKDIR.value)
     record = workdir / f"run-{_STAGE.value}.json"
     options = {
         "encoder": data.encoder.fingerprint,
-        "layer": decoder_inputs.LAYER.value,
-        "network": _NETWORK.value,
+        "layer": decoder_options.LAYER.value,
+        "network": decoder_options.NETWORK.value,
         "batches": _BATCHES.value,
     }
     if done:

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Searches the hyper-parameters of inversion as the report did, all trials in one program.
 
     python -m experiments.search_inversion --stage=1 --images=PHOTOS --workdir=runs/stage_1
@@ -13,36 +14,20 @@ whole range. A search that was killed is finished by the same command.
 
 from pathlib import Path
 
-import numpy as np
 from absl import flags
-from tqdm import tqdm
 
-from experiments.common import images, runtime
-from posenet_jax.bulk import bulk_inversion, search
-from posenet_jax.bulk.search import STAGES
-from posenet_jax.data.sources import DatasetExamples, NamedImage
-from posenet_jax.encoders import weights
-from posenet_jax.errors import ImageError, InputError
-from posenet_jax.images.contact_sheet import image_grid
-from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.io.files import write_csv
-from posenet_jax.io.output_folder import OutputFolder
-from posenet_jax.io.provenance import run_record
-from posenet_jax.report import search_plots
+from experiments.common import options, runtime
 
-_STAGE = flags.DEFINE_enum("stage", None, ["1", "2"], "Which of the two searches.", required=True)
-_IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=True)
-_LIMIT = flags.DEFINE_integer("limit", 4, "Images that every trial inverts.", lower_bound=1)
-_WORKDIR = flags.DEFINE_string(
-    "workdir",
-    None,
-    "Folder for the search; one that holds part of it is gone on with.",
-    required=True,
+_STAGE = flags.DEFINE_enum(
+    "stage", None, ["1", "2"], "Search of the report's two to run.", required=True
 )
+_IMAGES = options.images(required=True)
+_LIMIT = options.limit(4)
+_WORKDIR = options.workdir()
 _TRIALS = flags.DEFINE_integer(
     "trials", 0, "Trials besides Table 1; 0: as many as the report's.", lower_bound=0
 )
-_STEPS = flags.DEFINE_integer("steps", 200, "Steps of every inversion.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 200, "Steps of each inversion of a trial.", lower_bound=1)
 _PATIENCE = flags.DEFINE_integer(
     "patience",
     50,
@@ -57,23 +42,32 @@ _RUNGS = flags.DEFINE_integer(
     " steps; 1: none, every trial has all its steps.",
     lower_bound=1,
 )
-_LAYER = flags.DEFINE_string("layer", "fc5", "Layer to invert, one of the encoder's taps.")
-_ENCODER = flags.DEFINE_string(
-    "encoder",
-    "streetnet",
-    "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
-)
-_JUDGE = flags.DEFINE_string("judge", "judge", "Encoder that judges the pictures.")
-_SEED = flags.DEFINE_integer("seed", 0, "Decides the trials and where inversions start.")
-_SLOTS = flags.DEFINE_integer(
-    "slots", 0, "Inversions at work at once; 0: what suits the devices.", lower_bound=0
-)
-_SHARD = flags.DEFINE_integer(
-    "shard_size",
-    0,
-    "Images a file, a multiple of 16 a device on CPU; 0: what suits.",
-    lower_bound=0,
-)
+_LAYER = options.layer()
+_ENCODER = options.encoder()
+_JUDGE = options.judge()
+_SEED = options.seed()
+_SLOTS = options.slots()
+_SHARD = options.shard_size()
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse()
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments.common import images
+from posenet_jax.bulk import bulk_inversion, search
+from posenet_jax.bulk.search import STAGES
+from posenet_jax.data.sources import DatasetExamples, NamedImage
+from posenet_jax.encoders import weights
+from posenet_jax.errors import ImageError, InputError
+from posenet_jax.images.contact_sheet import image_grid
+from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io.files import write_csv
+from posenet_jax.io.output_folder import OutputFolder
+from posenet_jax.io.provenance import run_record
+from posenet_jax.report import search_plots
+
 _SHOWN = 24
 
 
@@ -82,7 +76,7 @@ def _images(preprocessing: Preprocessing) -> list[NamedImage]:
     source = images.source(_IMAGES.value, _WORKDIR.value)
     found: list[NamedImage] = []
     for position in range(len(source)):
-        if len(found) == _LIMIT.value:
+        if _LIMIT.value and len(found) == _LIMIT.value:
             break
         try:
             name, image = source[position]

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Trains a decoder to make sharp images that keep the descriptor, against a discriminator.
 
     python -m experiments.train_adversarial --images=PHOTOS --val_images=OTHERS --rendered=16 \\
@@ -13,10 +14,61 @@ accuracy on real and made images, both gradients' norms, its loss, loss_ratio (i
 the generator's; 2 at a draw). Stops with a sentence when one side has won. health.png shows it.
 """
 
-import numpy as np
 from absl import flags
 
-from experiments.common import decoder_inputs, decoder_run, runtime
+from experiments.common import decoder_options, decoder_run_options, options, runtime
+
+flags.set_default(decoder_run_options.LEARNING_RATE, 2e-4)
+flags.set_default(decoder_options.NETWORK, "sharp")
+_DECODER = flags.DEFINE_string(
+    "decoder",
+    None,
+    "Decoder that training begins with: a bundled one or a .safetensors file; ENCODER-LAYER if not"
+    " given, random weights if empty.",
+)
+_JUDGE = options.judge()
+_IMAGE = flags.DEFINE_float(
+    "image_weight", 10.0, "Weight of the squared error of the mean over draws; 0: not in the loss."
+)
+_DESCRIPTOR = flags.DEFINE_float(
+    "descriptor_weight", 1.0, "Weight of the descriptor's relative loss; 0: not in the loss."
+)
+_FEATURES = flags.DEFINE_float(
+    "feature_weight", 1.0, "Weight of the relative losses at --feature_taps; 0: not in the loss."
+)
+_TAPS = flags.DEFINE_list(
+    "feature_taps", ["conv2", "conv4"], "Taps of the encoder whose features are compared besides."
+)
+_COMPARATOR = flags.DEFINE_string(
+    "comparator",
+    None,
+    "ENCODER/LAYER whose features are compared besides, such as squeezenet/fire5.",
+)
+_ADVERSARIAL = flags.DEFINE_float(
+    "adversarial_weight", 0.3, "Weight of the loss that the discriminator gives."
+)
+_NOISE = flags.DEFINE_integer(
+    "noise_numbers", 64, "Random numbers that the decoder reads beside a descriptor.", lower_bound=1
+)
+_DRAWS = flags.DEFINE_integer(
+    "draws", 2, "Images made of each descriptor in a training step.", lower_bound=1
+)
+_PACE = flags.DEFINE_float(
+    "pace", 2.0, "Learning rate of the discriminator, as a multiple of --learning_rate."
+)
+_PAUSE = flags.DEFINE_float(
+    "pause",
+    0.0,
+    "Ratio loss_ratio below which the discriminator waits (Dosovitskiy & Brox: 0.1); 0: never.",
+    lower_bound=0.0,
+)
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"noise": "noise_numbers"})
+
+import numpy as np
+
+from experiments.common import decoder_inputs, decoder_run
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Tap
@@ -29,46 +81,6 @@ from posenet_jax.training import decoder_training
 from posenet_jax.training.adversarial import AdversarialConfig
 from posenet_jax.training.collapse import collapse
 from posenet_jax.training.training_loop import read_metrics
-
-flags.set_default(decoder_run.LEARNING_RATE, 2e-4)
-flags.set_default(decoder_run.NETWORK, "sharp")
-_DEFAULT = AdversarialConfig()
-_DECODER = flags.DEFINE_string(
-    "decoder",
-    None,
-    "Begins with this: a bundled decoder or a .safetensors file; ENCODER-LAYER if not given, random"
-    " weights if empty.",
-)
-_JUDGE = flags.DEFINE_string("judge", "judge", "Encoder that is in no loss, to judge pictures by.")
-_IMAGE = flags.DEFINE_float("image_weight", _DEFAULT.image, "Of the squared error.")
-_DESCRIPTOR = flags.DEFINE_float("descriptor_weight", _DEFAULT.descriptor, "Of the descriptor.")
-_FEATURES = flags.DEFINE_float("feature_weight", _DEFAULT.features, "Of other taps.")
-_TAPS = flags.DEFINE_list("feature_taps", list(_DEFAULT.layers), "Which taps.")
-_COMPARATOR = flags.DEFINE_string(
-    "comparator",
-    None,
-    "ENCODER/LAYER whose features are compared besides, such as squeezenet/fire5.",
-)
-_ADVERSARIAL = flags.DEFINE_float(
-    "adversarial_weight", _DEFAULT.adversarial, "Weight of the adversarial loss."
-)
-_NOISE = flags.DEFINE_integer(
-    "noise", _DEFAULT.noise, "Numbers drawn beside a descriptor.", lower_bound=1
-)
-_DRAWS = flags.DEFINE_integer(
-    "draws", _DEFAULT.draws, "Images made of each descriptor a step.", lower_bound=1
-)
-_PACE = flags.DEFINE_float(
-    "pace",
-    _DEFAULT.discriminator_lr_scale,
-    "The discriminator's learning rate, as a multiple of --learning_rate.",
-)
-_PAUSE = flags.DEFINE_float(
-    "pause",
-    _DEFAULT.discriminator_pause_below,
-    "The discriminator waits while loss_ratio is below this (Dosovitskiy & Brox: 0.1); 0: never.",
-    lower_bound=0.0,
-)
 
 
 def _adversarial() -> AdversarialConfig:
@@ -96,12 +108,16 @@ def main() -> int:
     """Trains, or resumes, and writes the generator with its figures; returns the exit code."""
     adversarial = _adversarial()
     config = decoder_training.DecoderConfig(
-        network=decoder_run.NETWORK.value, drops=decoder_run.drops(), adversarial=adversarial
+        network=decoder_options.NETWORK.value,
+        drops=decoder_run_options.drops(),
+        adversarial=adversarial,
     )
-    data = decoder_inputs.load(decoder_run.WORKDIR.value, (adversarial.draws, adversarial.noise))
-    layer = decoder_inputs.LAYER.value
+    data = decoder_inputs.load(
+        decoder_options.WORKDIR.value, (adversarial.draws, adversarial.noise)
+    )
+    layer = decoder_options.LAYER.value
     shape = decoding.descriptor_shape(data.encoder, layer)
-    first = decoder_training.init_state(config, shape, decoder_inputs.SEED.value)
+    first = decoder_training.init_state(config, shape, decoder_options.SEED.value)
     if _DECODER.value != "":
         begin = decoding.decoder_for(data.encoder, layer, _DECODER.value)
         first = decoder_training.initialised_from(first, begin)

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Trains an up-convolutional decoder: from a descriptor to the image it came from.
 
     python -m experiments.train_decoder --images=PHOTOS --val_images=OTHERS --rendered=32 \\
@@ -11,28 +12,35 @@ training neighbour; last curve.png. `--limit=8 --batch_size=8 --smallest_crop=1`
 
 from absl import flags
 
-from experiments.common import decoder_inputs, decoder_run, runtime
-from posenet_jax.decoders import decoding
-from posenet_jax.report.decoder_plots import curve_figure
-from posenet_jax.training.decoder_training import DecoderConfig, init_state
+from experiments.common import decoder_options, decoder_run_options, runtime
 
 _PLATEAU = flags.DEFINE_integer(
     "plateau",
     0,
-    "Divide it instead when the training loss, averaged over so many steps, has not fallen for"
-    " three such averages; 0: not.",
+    "Steps of one average of the training loss: the learning rate is divided by ten when three such"
+    " averages have not fallen; 0: never.",
     lower_bound=0,
 )
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse()
+
+from experiments.common import decoder_inputs, decoder_run
+from posenet_jax.decoders import decoding
+from posenet_jax.report.decoder_plots import curve_figure
+from posenet_jax.training.decoder_training import DecoderConfig, init_state
 
 
 def main() -> int:
     """Trains, or resumes, and writes the decoder with its figures; returns the exit code."""
     config = DecoderConfig(
-        network=decoder_run.NETWORK.value, drops=decoder_run.drops(), plateau=_PLATEAU.value
+        network=decoder_options.NETWORK.value,
+        drops=decoder_run_options.drops(),
+        plateau=_PLATEAU.value,
     )
-    data = decoder_inputs.load(decoder_run.WORKDIR.value)
-    shape = decoding.descriptor_shape(data.encoder, decoder_inputs.LAYER.value)
-    first = init_state(config, shape, decoder_inputs.SEED.value)
+    data = decoder_inputs.load(decoder_options.WORKDIR.value)
+    shape = decoding.descriptor_shape(data.encoder, decoder_options.LAYER.value)
+    first = init_state(config, shape, decoder_options.SEED.value)
     workdir, controls = decoder_run.run(config, data, first)
     curve_figure(workdir / "curve.png", workdir / "metrics.csv", controls, config.drops)
     print(f"wrote {workdir / 'decoder.safetensors'}, decoder.json, curve.png and samples/")

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Trains an encoder on rendered streets and, if given, photographs.
 
     python -m experiments.train_posenet --workdir=runs/streetnet --facades=FACADES --photos=PHOTOS
@@ -10,21 +11,78 @@ import dataclasses
 import math
 from pathlib import Path
 
+from absl import flags
+
+from experiments.common import options, runtime
+
+_WORKDIR = options.workdir()
+_ARCHITECTURE = flags.DEFINE_enum(
+    "architecture", "streetnet", ["streetnet", "compact"], "Architecture of the encoder to train."
+)
+_STEPS = options.training_steps(11_000)
+_RENDERED = flags.DEFINE_integer(
+    "rendered_pairs",
+    24,
+    "Rendered pairs a step: a multiple of 4, and of twice the number of devices.",
+    lower_bound=0,
+)
+_PHOTO_PAIRS = flags.DEFINE_integer(
+    "photo_pairs", 8, "Photograph pairs a step, a multiple of 4; needs --photos.", lower_bound=0
+)
+_PHOTOS = flags.DEFINE_string(
+    "photos", None, "Folder, glob or file of photographs to train on; none if not given."
+)
+_PHOTO_POSE = flags.DEFINE_bool(
+    "photo_pose", False, "Photograph pairs count in the pose loss, and not in matching alone."
+)
+_FACADES = options.facades()
+_MAX_ANGLE = flags.DEFINE_float(
+    "max_angle", 100.0, "Largest angle at the target between the two views, degrees."
+)
+_NOISE = flags.DEFINE_float(
+    "noise",
+    0.02,
+    "Largest standard deviation of the noise in training images, 1 = white; held-out ones keep"
+    " 0.02.",
+)
+_CENTRE_JITTER = flags.DEFINE_float(
+    "centre_jitter",
+    0.05,
+    "Largest offset of the target from the centre of training views, as a share of the field of "
+    "view; held-out views keep the default.",
+)
+_LEARNING_RATE = flags.DEFINE_float(
+    "learning_rate", 7e-4, "Learning rate of Adam, at its highest.", lower_bound=0.0
+)
+_WEIGHT_DECAY = flags.DEFINE_float(
+    "weight_decay", 0.01, "Decay of the weights (AdamW), a factor on the learning rate."
+)
+_ACTIVE_SHARE = flags.DEFINE_float(
+    "active_share",
+    0.5,
+    "Share of images for which each unit of the descriptor should be on; fewer is penalised.",
+)
+_SEED = options.seed()
+_HELD_OUT = flags.DEFINE_integer(
+    "held_out_pairs", 512, "Rendered pairs of unseen streets to judge by.", lower_bound=1
+)
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse(renamed={"noise": "noise"})
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common import images, run_sources, runtime
+from experiments.common import images, run_sources
 from posenet_jax import geometry, scenes, sharding
 from posenet_jax.data import training_pairs
 from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.data.virtual_rotation import VirtualRotation
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import pose_evaluation
@@ -34,61 +92,6 @@ from posenet_jax.io.files import write_json
 from posenet_jax.io.provenance import run_record
 from posenet_jax.training import pose_training, training_loop
 
-_DEFAULTS = pose_training.TrainConfig()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-_ARCHITECTURE = flags.DEFINE_enum(
-    "architecture", _DEFAULTS.architecture, trainable(), "Which encoder."
-)
-_STEPS = flags.DEFINE_integer(
-    "steps", _DEFAULTS.steps, "Optimiser steps. A run resumed with another number goes on to it."
-)
-_RENDERED = flags.DEFINE_integer(
-    "rendered_pairs",
-    _DEFAULTS.rendered_pairs,
-    "Rendered pairs a step: a multiple of 4, and of twice the number of devices.",
-)
-_PHOTO_PAIRS = flags.DEFINE_integer(
-    "photo_pairs",
-    _DEFAULTS.photo_pairs,
-    "Photograph pairs a step, a multiple of 4; needs --photos.",
-)
-_PHOTOS = flags.DEFINE_string("photos", None, "Folder or glob of photographs; none if not given.")
-_PHOTO_POSE = flags.DEFINE_bool(
-    "photo_pose",
-    False,
-    "Whether photograph pairs count in the pose loss, and not in matching alone.",
-)
-_FACADES = flags.DEFINE_string(
-    "facades",
-    None,
-    "Folder or glob of facade photographs to texture buildings with; invented if not given.",
-)
-_MAX_ANGLE = flags.DEFINE_float(
-    "max_angle", 100.0, "Largest angle at the target between the two views, degrees."
-)
-_NOISE = flags.DEFINE_float(
-    "noise",
-    0.02,
-    "Largest standard deviation of the noise in training images, 1 = white; held-out ones keep "
-    f"{scenes.DevelopmentConfig().noise}.",
-)
-_CENTRE_JITTER = flags.DEFINE_float(
-    "centre_jitter",
-    scenes.SceneConfig().centre_jitter,
-    "Largest offset of the target from the centre of training views, as a share of the field of "
-    "view; held-out views keep the default.",
-)
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "Adam's rate.")
-_WEIGHT_DECAY = flags.DEFINE_float(
-    "weight_decay", _DEFAULTS.weight_decay, "AdamW's decay, a factor on the learning rate."
-)
-_ACTIVE_SHARE = flags.DEFINE_float(
-    "active_share",
-    _DEFAULTS.active_share,
-    "Share of images for which each unit of the descriptor should be on; fewer is penalised.",
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Decides the first weights and every scene drawn.")
-_HELD_OUT = flags.DEFINE_integer("held_out_pairs", 512, "Pairs of unseen streets to judge by.")
 _POSE_DRAWS = 64
 
 
@@ -107,7 +110,7 @@ def _sources(config: pose_training.TrainConfig, mesh: Mesh):
     if not _PHOTOS.value:
         return rendered, None, held_out
     files = images.listed(_PHOTOS.value, _WORKDIR.value)
-    photos, failures = training_pairs.load_photos(files, mesh, max_pixels=images.MAX_PIXELS.value)
+    photos, failures = training_pairs.load_photos(files, mesh, max_pixels=options.MAX_PIXELS.value)
     for failure in failures:
         images.tell(failure)
     virtual = VirtualRotation()

@@ -1,14 +1,13 @@
-"""What the scripts that train decoders share: flags of their data, and how it becomes batches."""
+"""How the data that flags name becomes a decoder's batches."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.common import images, inputs, run_sources
+from experiments.common import decoder_options, images, inputs, run_sources
 from posenet_jax import scenes
 from posenet_jax.bulk import extraction
 from posenet_jax.bulk.inversion_batches import check_origin
@@ -24,36 +23,6 @@ from posenet_jax.evaluation.decoder_evaluation import ImageSet, described
 from posenet_jax.training import decoder_data
 from posenet_jax.training.decoder_training import AXIS
 
-ENCODER = flags.DEFINE_string(
-    "encoder",
-    "streetnet",
-    "A bundled encoder, a .safetensors file, or streetnet-random-SEED for untrained weights.",
-)
-LAYER = flags.DEFINE_enum("layer", "fc5", ["fc5", "conv4"], "Whose descriptors to decode.")
-_VALIDATION = flags.DEFINE_string(
-    "val_images", None, "Folder, glob or file of images that are validated on, not trained on."
-)
-_DESCRIPTORS = flags.DEFINE_string(
-    "descriptors",
-    None,
-    "Folder of extract_descriptors, of the images given: taken whole then, and not encoded anew.",
-)
-_BATCH = flags.DEFINE_integer("batch_size", 64, "Images a step.", lower_bound=1)
-_RENDERED = flags.DEFINE_integer(
-    "rendered", 0, "Of these, views of rendered streets, a multiple of 4.", lower_bound=0
-)
-_CROP = flags.DEFINE_float(
-    "smallest_crop",
-    0.7,
-    "Least side of the random crops of photographs, as a share of the whole; 1: no crops, and no"
-    " mirror images.",
-    lower_bound=0.1,
-    upper_bound=1.0,
-)
-_CACHE = flags.DEFINE_float(
-    "cache_gib", 2.0, "Decoded photographs kept in memory, GiB.", lower_bound=0.0
-)
-SEED = flags.DEFINE_integer("seed", 0, "Decides the first weights and the order of images.")
 _SETS = 400
 _NEIGHBOURS = 8192
 _RENDERED_KNOWN = 2048
@@ -79,28 +48,28 @@ def load(output: str, noise: tuple[int, int] | None = None) -> DecoderInputs:
     output: folder of the run, whose pictures are no inputs. noise: (draws, numbers each) beside
     every image of a batch.
     """
-    encoder = load_encoder(ENCODER.value)
-    decoding.descriptor_shape(encoder, LAYER.value)
-    tap, space = encoder.tap(LAYER.value), encoder.preprocessing
+    encoder = load_encoder(decoder_options.ENCODER.value)
+    decoding.descriptor_shape(encoder, decoder_options.LAYER.value)
+    tap, space = encoder.tap(decoder_options.LAYER.value), encoder.preprocessing
     mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     _check(mesh.size)
     source = inputs.source(output) if inputs.number_given() else None
     stream = _stream(source, encoder) if source else None
-    rendered, held_out = _rendered(mesh, output) if _RENDERED.value else (None, None)
+    rendered, held_out = _rendered(mesh, output) if decoder_options.RENDERED.value else (None, None)
     batches = decoder_data.DecoderBatches(
         stream,
         rendered,
-        jax.random.fold_in(jax.random.key(SEED.value), 1),
+        jax.random.fold_in(jax.random.key(decoder_options.SEED.value), 1),
         space.size,
         sharding,
-        1.0 if _DESCRIPTORS.value else _CROP.value,
+        1.0 if decoder_options.DESCRIPTORS.value else decoder_options.CROP.value,
         noise,
     )
     known = _whole(tap, source) if source else _views(tap, rendered, _RENDERED_KNOWN)
     judged = {"train": known.take(_SETS)}
-    if _VALIDATION.value:
-        judged["validation"] = _whole(tap, images.source(_VALIDATION.value, output))
+    if decoder_options.VALIDATION.value:
+        judged["validation"] = _whole(tap, images.source(decoder_options.VALIDATION.value, output))
     if held_out:
         judged["rendered"] = _views(tap, held_out, _SETS)
     sample = known.take(_SCALE_IMAGES).descriptors
@@ -112,22 +81,23 @@ def load(output: str, noise: tuple[int, int] | None = None) -> DecoderInputs:
 def _sources(source: ImageSource | None, output: str) -> run_sources.Sources:
     """Facts about all that is trained on or validated on."""
     found = {"images": source_facts(source)._asdict()} if source else {}
-    if _VALIDATION.value:
-        found["val_images"] = run_sources.files(_VALIDATION.value, output)
-    if _RENDERED.value and inputs.FACADES.value:
-        found["facades"] = run_sources.files(inputs.FACADES.value, output)
-    if _DESCRIPTORS.value:
-        descriptors = extraction.read_descriptors(_DESCRIPTORS.value)
+    if decoder_options.VALIDATION.value:
+        found["val_images"] = run_sources.files(decoder_options.VALIDATION.value, output)
+    if decoder_options.RENDERED.value and decoder_options.FACADES.value:
+        found["facades"] = run_sources.files(decoder_options.FACADES.value, output)
+    if decoder_options.DESCRIPTORS.value:
+        descriptors = extraction.read_descriptors(decoder_options.DESCRIPTORS.value)
         found["descriptors"] = SourceFacts(descriptors.fingerprint)._asdict()
     return found
 
 
 def _check(devices: int) -> None:
-    photographs = _BATCH.value - _RENDERED.value
+    batch, rendered = decoder_options.BATCH.value, decoder_options.RENDERED.value
+    photographs = batch - rendered
     unit = max(4, 2 * devices)
     for name, count, multiple in (
-        ("batch_size", _BATCH.value, devices),
-        ("rendered", _RENDERED.value, unit),
+        ("batch_size", batch, devices),
+        ("rendered", rendered, unit),
     ):
         if count % multiple:
             raise InputError(
@@ -135,33 +105,33 @@ def _check(devices: int) -> None:
                 " give another, or --cpu_devices that fit (a resumed run: those it was begun on)"
             )
     if photographs < 0:
-        raise InputError(f"--rendered={_RENDERED.value} is more than the batch, {_BATCH.value}")
+        raise InputError(f"--rendered={rendered} is more than the batch, {batch}")
     if bool(photographs) != bool(inputs.number_given()):
         raise InputError(
-            f"{photographs} of the {_BATCH.value} images of a batch are not rendered: "
+            f"{photographs} of the {batch} images of a batch are not rendered: "
             + ("give --images or --dataset" if photographs else "none is left for those given")
         )
-    if _DESCRIPTORS.value and (_RENDERED.value or not photographs):
+    if decoder_options.DESCRIPTORS.value and (rendered or not photographs):
         raise InputError("--descriptors are those of --images: leave --rendered at 0")
 
 
 def _stream(source: ImageSource, encoder: Encoder) -> ImageStream:
     space = encoder.preprocessing
     items: Any = source
-    transform = decoder_data.photograph_transform(space, _CROP.value)
-    if _DESCRIPTORS.value:
-        found = extraction.read_descriptors(_DESCRIPTORS.value)
-        check_origin(found, encoder, LAYER.value)
-        extraction.check_images(_DESCRIPTORS.value, source)
+    transform = decoder_data.photograph_transform(space, decoder_options.CROP.value)
+    if decoder_options.DESCRIPTORS.value:
+        found = extraction.read_descriptors(decoder_options.DESCRIPTORS.value)
+        check_origin(found, encoder, decoder_options.LAYER.value)
+        extraction.check_images(decoder_options.DESCRIPTORS.value, source)
         items = decoder_data.DescribedImages(source, found)
         transform = decoder_data.described_transform(space)
     return ImageStream(
         items,
         transform,
-        _BATCH.value - _RENDERED.value,
-        seed=SEED.value,
-        cache_bytes=int(_CACHE.value * 2**30),
-        threads=inputs.THREADS.value,
+        decoder_options.BATCH.value - decoder_options.RENDERED.value,
+        seed=decoder_options.SEED.value,
+        cache_bytes=int(decoder_options.CACHE.value * 2**30),
+        threads=decoder_options.THREADS.value,
         report=images.tell,
     )
 
@@ -170,9 +140,9 @@ def _rendered(
     mesh: Mesh, output: str
 ) -> tuple[training_pairs.RenderedPairs, training_pairs.RenderedPairs]:
     """(of the training facades, of others)."""
-    key = jax.random.fold_in(jax.random.key(SEED.value), 2)
-    atlas, other, _ = images.facade_atlases(inputs.FACADES.value, key, mesh, output)
-    views = _RENDERED.value // 2
+    key = jax.random.fold_in(jax.random.key(decoder_options.SEED.value), 2)
+    atlas, other, _ = images.facade_atlases(decoder_options.FACADES.value, key, mesh, output)
+    views = decoder_options.RENDERED.value // 2
     make = training_pairs.RenderedPairs
     return make(atlas, scenes.SceneConfig(), views, mesh), make(
         other, scenes.SceneConfig(), views, mesh
@@ -188,7 +158,7 @@ def _whole(tap: Tap, source: ImageSource) -> ImageSet:
 
 def _views(tap: Tap, rendered: training_pairs.RenderedPairs | None, count: int) -> ImageSet:
     assert rendered is not None  # `_check` has seen to it
-    key = jax.random.fold_in(jax.random.key(SEED.value), 3)
+    key = jax.random.fold_in(jax.random.key(decoder_options.SEED.value), 3)
     draws = -(-count // (2 * rendered.count))
     drawn = np.concatenate(
         [np.asarray(rendered(jax.random.fold_in(key, draw)).image) for draw in range(draws)]

@@ -1,4 +1,4 @@
-"""What the scripts that train a decoder share: flags of the run, and the run itself."""
+"""The run that the scripts that train a decoder share."""
 
 import re
 from collections.abc import Callable
@@ -11,11 +11,10 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from experiments.common import run_sources
-from experiments.common.decoder_inputs import LAYER, DecoderInputs
+from experiments.common import decoder_options, decoder_run_options, run_sources
+from experiments.common.decoder_inputs import DecoderInputs
 from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder
-from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.encoders.encoder import Tap
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import decoder_evaluation
@@ -26,30 +25,9 @@ from posenet_jax.io.run_files import read_json
 from posenet_jax.training import decoder_training, training_loop
 from posenet_jax.training.decoder_training import DecoderConfig, DecoderState
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-NETWORK = flags.DEFINE_enum("network", "mirror", list(NETWORKS), "Which decoder.")
-_STEPS = flags.DEFINE_integer(
-    "steps", 20_000, "Batches. A run resumed with another number goes on to it.", lower_bound=1
-)
-LEARNING_RATE = flags.DEFINE_float("learning_rate", 2e-3, "Adam's rate.", lower_bound=0.0)
-_DROPS = flags.DEFINE_list("drops", [], "Steps after which the learning rate is divided by ten.")
-_EVALUATE = flags.DEFINE_integer(
-    "evaluate_every", 1000, "Steps between evaluations, multiple of 50.", lower_bound=50
-)
-_CHECKPOINT = flags.DEFINE_integer(
-    "checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1
-)
-_STEP = re.compile(r" *[0-9]{1,18} *")  # as `_DROPS` holds it
+_STEP = re.compile(r" *[0-9]{1,18} *")  # as --drops holds it
 _SHOWN = 8
 _DRAW = 0  # of the noise of a decoder that reads some
-
-
-def drops() -> tuple[int, ...]:
-    """Raises InputError for what are no numbers."""
-    try:
-        return tuple(int(drop) for drop in _DROPS.value)
-    except ValueError as error:
-        raise InputError(f"--drops takes numbers of steps, received {_DROPS.value}") from error
 
 
 def _check_drops(workdir: Path, done: int) -> None:
@@ -59,7 +37,10 @@ def _check_drops(workdir: Path, done: int) -> None:
         return
     remedy = "restore it, or give another --workdir"
     before = read_json(record, {"flags": {"drops": [_STEP]}}, remedy=remedy)["flags"]["drops"]
-    past, now = ([drop for drop in of if drop < done] for of in (map(int, before), drops()))
+    past, now = (
+        [drop for drop in of if drop < done]
+        for of in (map(int, before), decoder_run_options.drops())
+    )
     if past != now:
         said = ",".join(map(str, past)) or "no step"
         raise InputError(
@@ -94,7 +75,7 @@ def run(
     comparator: of a game's losses. judge: further figures of a decoder on a set. watch: called
     after every line of metrics.csv; what it raises ends the run.
     """
-    workdir = output_folder.prepare_workdir(WORKDIR.value)
+    workdir = output_folder.prepare_workdir(decoder_options.WORKDIR.value)
     done = run_sources.steps_done(workdir, "decoder.safetensors")
     _check_drops(workdir, done)
     if done:
@@ -111,7 +92,14 @@ def run(
     )
     everywhere = NamedSharding(data.mesh, PartitionSpec())
     first, tap, scale, rate, other = jax.device_put(
-        (first, data.tap, data.scale, jnp.float32(LEARNING_RATE.value), comparator), everywhere
+        (
+            first,
+            data.tap,
+            data.scale,
+            jnp.float32(decoder_run_options.LEARNING_RATE.value),
+            comparator,
+        ),
+        everywhere,
     )
 
     def step(state, batch):
@@ -122,7 +110,11 @@ def run(
     def evaluate(state: DecoderState) -> dict[str, float]:
         """Figures on every set; the weights that have them, and pictures, are written."""
         decoder = decoder_training.trained_decoder(
-            jax.device_get(state.average), data.scale, config, data.encoder, LAYER.value
+            jax.device_get(state.average),
+            data.scale,
+            config,
+            data.encoder,
+            decoder_options.LAYER.value,
         )
         decoding.save_decoder(workdir / "decoder.safetensors", decoder)
         decoder = decoding.load_decoder(workdir / "decoder.safetensors")
@@ -138,10 +130,16 @@ def run(
         return figures
 
     loop = training_loop.LoopConfig(
-        steps=_STEPS.value, evaluate_every=_EVALUATE.value, checkpoint_every=_CHECKPOINT.value
+        steps=decoder_run_options.STEPS.value,
+        evaluate_every=decoder_run_options.EVALUATE.value,
+        checkpoint_every=decoder_run_options.CHECKPOINT.value,
     )
     with tqdm(
-        total=_STEPS.value, initial=done, unit="batch", mininterval=2.0, dynamic_ncols=True
+        total=decoder_run_options.STEPS.value,
+        initial=done,
+        unit="batch",
+        mininterval=2.0,
+        dynamic_ncols=True,
     ) as bar:
         for done, figures, _ in training_loop.train(
             first, step=step, batch=data.batches, evaluate=evaluate, workdir=workdir, config=loop

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 import jax
-from absl import flags
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from experiments.common import options
 from posenet_jax import errors, scenes
 from posenet_jax.data import training_pairs
 from posenet_jax.data.sources import FolderImages
@@ -18,13 +18,6 @@ from posenet_jax.images import image_files
 from posenet_jax.images.image_list import ImageList, folder_of, list_images
 from posenet_jax.images.preprocessing import Preprocessing
 
-MAX_PIXELS = flags.DEFINE_integer(
-    "max_pixels",
-    image_files.MAX_PIXELS,
-    "Largest image file that is read, in pixels; a larger one is named and left out. Each image"
-    " read at once needs about 10 bytes of memory a pixel.",
-    lower_bound=1,
-)
 # Where scripts write pictures in their output folder.
 _PICTURES = ("images", "samples")
 
@@ -42,12 +35,12 @@ def listed(pattern: str, output: str, limit: int = 0) -> ImageList:
 
 def source(pattern: str, output: str, limit: int = 0) -> FolderImages:
     """The same, read when asked for."""
-    return FolderImages(listed(pattern, output, limit), max_pixels=MAX_PIXELS.value)
+    return FolderImages(listed(pattern, output, limit), max_pixels=options.MAX_PIXELS.value)
 
 
 def read(files: Collection[Path], space: Preprocessing) -> image_files.ImageSet:
     """All that can be read, resized as `space` says; the others are named."""
-    found = image_files.read_images(files, space, max_pixels=MAX_PIXELS.value)
+    found = image_files.read_images(files, space, max_pixels=options.MAX_PIXELS.value)
     for failure in found.failures:
         tell(failure)
     return found
@@ -73,7 +66,7 @@ def facade_atlases(
 ) -> tuple[scenes.Atlas, scenes.Atlas, list[ImageError]]:
     """`training_pairs.facade_atlases` of a folder, a glob or a file; files left out are named."""
     files = listed(facades, output) if facades else None
-    made = training_pairs.facade_atlases(files, key, mesh, max_pixels=MAX_PIXELS.value)
+    made = training_pairs.facade_atlases(files, key, mesh, max_pixels=options.MAX_PIXELS.value)
     for failure in made[-1]:
         tell(failure)
     return made

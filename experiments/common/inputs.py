@@ -1,30 +1,35 @@
-"""Flags that say which images a run over many of them takes."""
+"""Flags that say which images a run over many of them takes.
+
+The imports stand in `source`, after flags are parsed: `--help` is to answer at once.
+"""
+
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import images
-from experiments.common.rendered import rendered_examples
-from posenet_jax import scenes
-from posenet_jax.data.rendered_examples import RenderedImages
-from posenet_jax.data.sources import DatasetExamples, DatasetImages, ImageSource
-from posenet_jax.errors import InputError
+from experiments.common import options
 
-_IMAGES = flags.DEFINE_string("images", None, "Folder, glob or file of images.")
+if TYPE_CHECKING:
+    from posenet_jax.data.sources import ImageSource
+
+_IMAGES = options.images()
 _DATASET = flags.DEFINE_string("dataset", None, "Folder of a TFDS data set, instead of --images.")
-_SPLIT = flags.DEFINE_string("split", "all", "Of the data set: all, train, train[:10%], ...")
-_KIND = flags.DEFINE_enum(
-    "render", None, scenes.kind_names(), "Kind of scenes to render, instead of --images."
+_SPLIT = flags.DEFINE_string(
+    "split", "all", "Part of the data set, as TFDS names it: all, train, train[:10%], ..."
 )
-_SCENES = flags.DEFINE_integer("scenes", 1000, "Rendered scenes, two views each.", lower_bound=1)
-_SCENE_SEED = flags.DEFINE_integer("scene_seed", 0, "Decides the rendered scenes.", lower_bound=0)
-FACADES = flags.DEFINE_string(
-    "facades",
+_KIND = options.kind(
+    "render",
     None,
-    "Folder or glob of facade photographs for rendered scenes; invented if not given.",
+    "Kind of scenes to render instead of reading --images: streets, cars or rooms.",
 )
-_LIMIT = flags.DEFINE_integer(
-    "limit", 0, "Images at most, by name, of those that are not rendered; 0: all.", lower_bound=0
+_SCENES = flags.DEFINE_integer(
+    "scenes", 1000, "Scenes to render, two views of each.", lower_bound=1
 )
+_SCENE_SEED = flags.DEFINE_integer(
+    "scene_seed", 0, "Seed of the rendered scenes, besides --seed.", lower_bound=0
+)
+FACADES = options.facades()
+_LIMIT = options.limit()
 THREADS = flags.DEFINE_integer(
     "threads", 0, "Threads that read images; 0: one a core.", lower_bound=0
 )
@@ -35,17 +40,23 @@ def number_given() -> int:
     return sum(map(bool, (_IMAGES.value, _DATASET.value, _KIND.value)))
 
 
-def source(output: str) -> ImageSource:
+def source(output: str) -> "ImageSource":
     """The images, without those in the run's output folder.
 
     Raises InputError where not one flag names some, or they are not there.
     """
+    from experiments.common import images
+    from experiments.common.rendered import rendered_examples
+    from posenet_jax.data.rendered_examples import RenderedImages
+    from posenet_jax.data.sources import DatasetExamples, DatasetImages
+    from posenet_jax.errors import InputError
+
     if number_given() != 1:
         raise InputError("give one of --images, --dataset and --render")
     if _IMAGES.value:
         return images.source(_IMAGES.value, output, _LIMIT.value)
     if _DATASET.value:
-        limit = images.MAX_PIXELS.value
+        limit = options.MAX_PIXELS.value
         examples = DatasetExamples(_DATASET.value, _SPLIT.value, max_pixels=limit)
         return DatasetImages(examples, _LIMIT.value or None)
     kind, seed = str(_KIND.value), _SCENE_SEED.value

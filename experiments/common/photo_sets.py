@@ -1,4 +1,4 @@
-"""Sets of photographs that a person names: NAME=FOLDER, as scripts with --photos take them."""
+"""Sets of photographs that a person names: NAME=FOLDER, as scripts with --photographs take them."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -30,7 +30,7 @@ def read(
     for item in named:
         name, separator, folder = item.partition("=")
         if not separator or name in taken or name in sets:
-            raise InputError(f"--photos takes NAME=FOLDER with a new name, received {item!r}")
+            raise InputError(f"--photographs takes NAME=FOLDER with a new name, received {item!r}")
         if not name.replace("_", "").isalnum():
             raise InputError(f"a name of photographs has letters, digits and _, unlike {name!r}")
         files = images.listed(folder, output)

@@ -4,15 +4,18 @@ They need a folder in common and nothing else: each takes its shards and writes 
 own service can number them.
 """
 
-import jax
 from absl import flags
 
-_INDEX = flags.DEFINE_integer("process_index", 0, "Which process this is.", lower_bound=0)
+_INDEX = flags.DEFINE_integer(
+    "process_index", 0, "Number of this process, from 0 to --process_count less one.", lower_bound=0
+)
 _COUNT = flags.DEFINE_integer(
     "process_count", 1, "Processes that share the work, one command each.", lower_bound=1
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, where jax.distributed is to join the processes."
+    "coordinator",
+    None,
+    "Address HOST:PORT of process 0, where jax.distributed joins the processes; none if not given.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
@@ -24,6 +27,8 @@ _DISTRIBUTED = flags.DEFINE_bool(
 
 def share() -> tuple[int, int]:
     """(this process, how many there are); call it before anything asks JAX for a device."""
+    import jax
+
     if _COORDINATOR.value:
         jax.distributed.initialize(_COORDINATOR.value, _COUNT.value, _INDEX.value)
     elif _DISTRIBUTED.value:

@@ -6,13 +6,27 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.common import images
+from experiments.common import images, options
 from posenet_jax import scenes
 from posenet_jax.data.rendered_examples import RenderedExamples
 from posenet_jax.data.traces import content_digest
+from posenet_jax.errors import InputError
 
 _BATCH = 32
 _INVENTED_FACADES = 256
+
+
+def batch(mesh: Mesh, together: int, *, unit: int = 1) -> int:
+    """Scenes rendered together on all devices; 0 is 32 on each.
+
+    Raises InputError where they are no multiple of `unit` on each device.
+    """
+    if together % (unit * mesh.size):
+        raise InputError(
+            f"--render_batch must be a multiple of {unit * mesh.size} on {mesh.size} devices,"
+            f" received {together}"
+        )
+    return together or _BATCH * mesh.size
 
 
 def rendered_examples(
@@ -40,7 +54,7 @@ def _atlas(facades: str | None, seed: int, output: str) -> tuple[scenes.Atlas, s
         key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
         return scenes.procedural_atlas(key, num=_INVENTED_FACADES), "procedural", None
     files = images.listed(facades, output)
-    made = scenes.atlas_from_files(list(files), max_pixels=images.MAX_PIXELS.value)
+    made = scenes.atlas_from_files(list(files), max_pixels=options.MAX_PIXELS.value)
     for failure in made.failures:
         images.tell(failure)
     names = "\n".join(file.name for file in files)

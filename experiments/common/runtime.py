@@ -1,19 +1,17 @@
 """What every script does before its first JAX call, and how it reports a person's mistakes.
 
-The library never touches JAX's global configuration; the scripts do it here.
+The library never touches JAX's global configuration; the scripts do it here. Nothing is imported
+here that takes long: `parse` answers `--help` and mistyped flags before a script's own imports.
 """
 
 import gc
 import logging as stdlib_logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
-
-from posenet_jax.errors import Collapsed, InputError, NotFinite, shown
 
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
@@ -28,8 +26,41 @@ _COMPILATION_CACHE = flags.DEFINE_string(
 )
 
 
+def parse(renamed: Mapping[str, str] | None = None) -> None:
+    """Reads the command line; ends the process for --help, and with 2 for what is no flag.
+
+    Scripts call it once their flags are defined and before the imports that take seconds.
+    renamed: {former name of a flag: its name}.
+    """
+    renamed = renamed or {}
+    app.define_help_flags()
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith("experiments."):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    try:
+        rest = flags.FLAGS(sys.argv)
+    except SystemExit:  # it has printed the help that was asked for
+        sys.exit(0)
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname in renamed:
+            _refuse(f"--{error.flagname} is now called --{renamed[error.flagname]}")
+        _refuse(f"{error}; see --help")
+    except flags.Error as error:
+        _refuse(f"{' '.join(str(error).split())}; see --help")
+    if len(rest) > 1:
+        _refuse(f"unexpected argument {rest[1]!r}; see --help")
+
+
+def _refuse(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
 def configure() -> None:
     """Devices and compilation cache; call it before anything asks JAX for a device."""
+    import jax
+
     # Looking for garbage among the objects of so many modules would take a tenth of tracing's time.
     gc.freeze()
     gc.set_threshold(20_000)
@@ -51,11 +82,12 @@ def tell(sentence: str) -> None:
 
 def run(main: Callable[[], int]) -> None:
     """Runs an absl script; a mistake of the caller's becomes one sentence and exit code 2."""
+    from posenet_jax.errors import Collapsed, InputError, NotFinite
+
+    if not flags.FLAGS.is_parsed():
+        parse()
 
     def guarded(argv: list[str]) -> int:
-        if len(argv) > 1:
-            print(f"error: unexpected argument {argv[1]!r}; see --help", file=sys.stderr)
-            return 2
         logging.set_verbosity(logging.WARNING)
         configure()
         try:
@@ -70,11 +102,13 @@ def run(main: Callable[[], int]) -> None:
             print("stopped", file=sys.stderr)
             return 130
 
-    app.run(guarded)
+    app.run(guarded, argv=sys.argv[:1], flags_parser=lambda argv: argv)
 
 
 def _described(error: OSError) -> str:
     """The file, where one is known, and the reason, in one line."""
+    from posenet_jax.errors import shown
+
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     named = isinstance(error.filename, str | bytes | os.PathLike)
     return f"{shown(error.filename)}: {reason}" if named else reason

@@ -155,6 +155,11 @@ alone: the decoder adds what it learnt of street photographs.
 RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED, WARM)}
 
 
+def with_steps(recipe: Recipe, steps: int | None) -> Recipe:
+    """The recipe with another number of steps; None: as it is."""
+    return recipe if steps is None else dataclasses.replace(recipe, steps=steps)
+
+
 def broadcast(recipe: Recipe, count: int) -> Recipe:
     """Returns the recipe with every leaf [count], on the host.
 

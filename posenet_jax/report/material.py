@@ -7,6 +7,7 @@ rendered scenes, or photographs under a name.
 import contextlib
 import dataclasses
 import functools
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ SCENE_GROUPS = {
         *kind.figure_titles,
         _KIND_NUMBERS.get(name, zlib.crc32(name.encode())),
     )
-    for name, kind in scenes.KINDS.items()
+    for name, kind in sorted(scenes.KINDS.items(), key=lambda item: item[1].figure or math.inf)
 }
 
 

@@ -24,7 +24,7 @@ def rows_of(path):
 def test_sensitivity_is_measured_and_drawn(tmp_path):
     out = tmp_path / "out"
     encoders = ["--encoder=compact-random-1", "--control=compact-random-0"]
-    few = "--cpu_devices=1", "--scenes=5", "--batch=4"  # as the report's test compiles it
+    few = "--cpu_devices=1", "--scenes=5", "--render_batch=4"  # as the report's test compiles it
     done = run("measure_sensitivity", f"--out={out}", *few, *encoders)
     assert done.returncode == 0, done.stderr
     assert "5/5" in done.stderr and "translation" in done.stdout
@@ -67,7 +67,7 @@ def test_photographs_are_operated_on(tmp_path):
 @pytest.mark.parametrize(
     ("script", "flags", "words"),
     [
-        ("measure_sensitivity", ["--batch=3"], "multiple of 2 devices"),
+        ("measure_sensitivity", ["--render_batch=3"], "multiple of 2 on 2 devices"),
         ("measure_sensitivity", ["--control=streetnet"], "another encoder"),
         ("measure_sensitivity", ["--encoder=/nowhere.safetensors"], "/nowhere.safetensors"),
         ("operate_descriptors", ["--images=/nowhere"], "/nowhere"),

@@ -163,7 +163,7 @@ def test_trains_against_a_discriminator_and_compares(images, trained, tmp_path):
     workdir, out = tmp_path / "game", tmp_path / "compared"
     decoder = trained[0] / "decoder.safetensors"
     flags = _train_flags(images, workdir, f"--decoder={decoder}", f"--val_images={images}")[1:]
-    flags = *flags, "--steps=4", "--noise=5", "--learning_rate=1e-3", "--evaluate_every=50"
+    flags = *flags, "--steps=4", "--noise_numbers=5", "--learning_rate=1e-3", "--evaluate_every=50"
     flags = "--comparator=compact-random-1/conv1", *flags
     run = _run("train_adversarial", *flags)
     assert run.returncode == 0, run.stderr

@@ -50,7 +50,7 @@ def scene(tmp_path_factory):
 
 def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
     out = tmp_path / "out"
-    run = _evaluate(f"--weights={encoder_file}", f"--strecha={scene}", f"--out={out}")
+    run = _evaluate(f"--encoder={encoder_file}", f"--strecha={scene}", f"--out={out}")
     assert run.returncode == 1, run.stderr  # one photograph is damaged
     assert "3.png" in run.stderr
     metrics = json.loads((out / "metrics.json").read_text())
@@ -78,8 +78,8 @@ def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
     ("flags", "words"),
     [
         (["--strecha=/nowhere"], "/nowhere"),
-        (["--weights=compact-random-0"], "no heads"),
-        (["--weights=/nowhere.safetensors"], "/nowhere.safetensors"),
+        (["--encoder=compact-random-0"], "no heads"),
+        (["--encoder=/nowhere.safetensors"], "/nowhere.safetensors"),
         (["--pairs=65"], "multiple of 64"),
     ],
 )

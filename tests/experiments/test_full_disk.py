@@ -78,14 +78,14 @@ def test_inversions_with_too_little_room_and_into_a_folder_that_is_not_empty(ima
 
 
 def test_rendered_pictures_without_room(tmp_path):
-    flags = "--num=2", f"--out={tmp_path}"
+    flags = "--scenes=2", f"--out={tmp_path}"
     run = _limited(8000, "streets_child", *flags)
     assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
     assert f"not written: {tmp_path}/images/0001_0.png (File too large)" in run.stderr
     assert "but for 5 of them: what is written already stays" in run.stdout
     assert _files(tmp_path) == {"run.json"}
     for count, names in ((2, ["0000_0", "0000_1", "0001_0", "0001_1"]), (1, ["0000_0", "0000_1"])):
-        run = script_process.start("streets_child", *flags, f"--num={count}").end()
+        run = script_process.start("streets_child", *flags, f"--scenes={count}").end()
         assert run.returncode == 0, run.stderr
         expected = {f"images/{name}.png" for name in names} | {"grid.png", "run.json"}
         assert _files(tmp_path) == expected
@@ -93,7 +93,7 @@ def test_rendered_pictures_without_room(tmp_path):
 
 @pytest.mark.parametrize("limit", [1000, 20_000])
 def test_a_data_set_without_room_leaves_nothing(images, tmp_path, limit):
-    flags = "--source=photos", f"--images={images}", f"--out={tmp_path / 'sets'}"
+    flags = "--source=photographs", f"--images={images}", f"--out={tmp_path / 'sets'}"
     run = _limited(limit, "experiments.build_dataset", *flags)
     assert run.returncode == 2 and "Traceback" not in run.stderr, run.stderr
     said = run.stderr.splitlines()[-1]

@@ -91,7 +91,7 @@ def test_images_may_lie_in_the_output_folder_but_not_where_pictures_are_written(
 
 def test_the_flag_sets_how_large_an_image_may_be(folder, tmp_path):
     Image.new("RGB", (200, 150)).save(folder / "d.png")
-    flags = ("--source=photos", f"--images={folder}")
+    flags = ("--source=photographs", f"--images={folder}")
     small = script_process.run(
         "build_dataset", *flags, "--max_pixels=19200", f"--out={tmp_path / 'small'}"
     )
@@ -137,12 +137,13 @@ def test_every_script_that_reads_images_takes_the_flag():
     reaching = {"images"}
     while more := {n for n, p in scripts.items() if _imports(p) & reaching} - reaching:
         reaching |= more
-    named = ("images", "photos", "facades", "val_images", "strecha", "dataset")
+    named = ("images", "photos", "photographs", "facades", "val_images", "strecha", "dataset")
     reading = {
         name
         for name, path in scripts.items()
         if any(f'DEFINE_{kind}(\n    "{flag}"' in path.read_text()
                or f'DEFINE_{kind}("{flag}"' in path.read_text()
+               or f"options.{flag}(" in path.read_text()
                for kind in ("string", "list") for flag in named)
     }  # fmt: skip
     assert len(reading) >= 10 and reading <= reaching

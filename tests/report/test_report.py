@@ -220,10 +220,10 @@ def test_the_script_makes_the_whole_page(tmp_path):
     few = "--scenes=3", "--pairs=4", "--probe_scenes=12", "--steps=2", "--batches=2", "--kinds="
     flags = (
         *few,
-        "--batch=4",
+        "--render_batch=4",
         "--cpu_devices=1",
         f"--out={out}",
-        f"--photos=mine={photos}",
+        f"--photographs=mine={photos}",
         "--beside=compact/fc5",
     )
     done = script_process.run("report", *flags)

@@ -1,0 +1,301 @@
+"""Flags of the scripts: `--help` lists them all, and a name means one thing.
+
+Read from what the scripts themselves say of their flags, and from the source.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+
+import pytest
+
+from posenet_jax import scenes
+from posenet_jax.decoders.networks import NETWORKS
+from posenet_jax.images import image_files
+from posenet_jax.inversion.recipes import CALIBRATED, RECIPES
+from posenet_jax.scenes import DevelopmentConfig, SceneConfig
+from posenet_jax.shards.descriptor_shards import DTYPES, FORMATS
+from posenet_jax.training.adversarial import Game
+from posenet_jax.training.pose_training import TrainConfig
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "experiments"
+SCRIPTS = sorted(path.stem for path in EXPERIMENTS.glob("*.py") if path.stem != "__init__")
+
+# What a flag's definitions may differ in, and why.
+DIFFERENT = {
+    "seed": {"default"},  # what measures must not draw training's scenes
+    "limit": {"default"},  # a search inverts few images, many times
+    "grid": {"default"},  # pages of one row an image, or of many columns
+    "probe_scenes": {"default"},  # the report is to take minutes
+    "pairs": {"default", "meaning"},  # measured on, or for a page
+    "scenes": {"default", "meaning"},  # what is made of them is the script's
+    "trials": {"default", "meaning"},  # two searches: a trial is what is searched
+    "stage": {"meaning"},  # of two searches, in the report's words
+    "batches": {"default", "meaning"},  # training steps of what the script trains
+    "steps": {"default", "meaning"},  # of an inversion, or of training
+    "batch_size": {"default", "meaning"},  # images encoded, or trained on
+    "learning_rate": {"default"},  # each network has its own
+    "network": {"default"},  # what makes sharp pictures is another
+    "layer": {"type", "meaning"},  # invert takes several; decoders there are for two
+    "decoder": {"type", "meaning"},  # begins an inversion or a training, decodes, or several do
+    "draws": {"default", "meaning"},  # in a training step, or when measured
+    "descriptors": {"meaning"},  # instead of images, or beside them
+    "beside": {"type", "meaning"},  # one with its control, or several
+    "max_angle": {"default"},  # training's, recorded with the bundled weights
+    "out": {"meaning"},  # of results, or of data sets
+}
+
+
+def run(script, *flags):
+    """A process of its own: nothing is imported that takes long."""
+    command = [sys.executable, "-m", f"experiments.{script}", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def described(script):
+    """Name -> facts of every flag that the script's help lists, from its `--helpxml`."""
+    text = run(script, "--helpxml").stdout
+    found = {}
+    for flag in xml.etree.ElementTree.fromstring(text).iter("flag"):
+        facts = {child.tag: child.text or "" for child in flag}
+        if facts.get("key") == "yes":
+            found[facts["name"]] = facts
+    return found
+
+
+@pytest.fixture(scope="module")
+def helps():
+    return {script: described(script) for script in SCRIPTS}
+
+
+def tree_of(module):
+    return ast.parse((EXPERIMENTS / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+
+
+def imported(tree):
+    """Modules of experiments.common that a tree names."""
+    return {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("experiments.common")
+        for name in (
+            [alias.name for alias in node.names]
+            if node.module == "experiments.common"
+            else [str(node.module).rpartition(".")[2]]
+        )
+    }
+
+
+def defined(tree):
+    """Names of flags that a module defines when it is imported, and calls of `options`."""
+    inside = {
+        call for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for call in calls(node)
+    }
+    return [call for call in calls(tree) if call not in inside]
+
+
+def calls(tree):
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+
+
+def name_of(call, shared):
+    """The flag that a call defines; empty: none."""
+    own = call.func.attr.startswith("DEFINE_") or call.func.attr == "kind"
+    literals = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+    if own:
+        return literals[0]
+    if isinstance(call.func.value, ast.Name) and call.func.value.id == "options":
+        return shared.get(call.func.attr, "")
+    return ""
+
+
+def names_read(script):
+    """Flags of the script and of all that it imports, from the source."""
+    shared = {}
+    for function in tree_of("common.options").body:
+        if isinstance(function, ast.FunctionDef):
+            words = [
+                node.value
+                for call in calls(function)
+                for node in call.args
+                if isinstance(node, ast.Constant) and re.fullmatch("[a-z_]+", str(node.value))
+            ] + [
+                call.args[0].value
+                for call in ast.walk(function)
+                if isinstance(call, ast.Call)
+                and getattr(call.func, "id", "") == "kind"
+                and isinstance(call.args[0], ast.Constant)
+            ]
+            if words:
+                shared[function.name] = words[0]
+    reached, pending, names = set(), [script], set()
+    while pending:
+        module = pending.pop()
+        if module in reached:
+            continue
+        reached.add(module)
+        tree = tree_of(module)
+        pending += [f"common.{name}" for name in imported(tree)]
+        names |= {name_of(call, shared) for call in defined(tree)}
+    return names - {""}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_lists_all_that_a_script_and_its_imports_read(script, helps):
+    read = names_read(script)
+    assert {"cpu_devices", "max_pixels"} < read
+    assert set(helps[script]) == read
+
+
+def test_help_answers_before_jax_is_imported():
+    for script in SCRIPTS:
+        parsed = tree_of(script).body
+        where = next(i for i, node in enumerate(parsed) if isinstance(node, ast.If))
+        early = [node for node in parsed[:where] if isinstance(node, ast.Import | ast.ImportFrom)]
+        roots = {
+            str(getattr(node, "module", None) or node.names[0].name).split(".")[0] for node in early
+        }
+        assert not roots & {"jax", "numpy", "posenet_jax", "tqdm", "tensorflow_datasets"}, script
+    light = ("options", "inputs", "processes", "runtime", "decoder_options", "decoder_run_options")
+    code = f"import sys; from experiments.common import {', '.join(light)}; print(*sys.modules)"
+    assert not set(printed(code).split()) & {"jax", "numpy", "posenet_jax", "orbax"}
+
+
+def printed(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_a_name_means_one_thing(helps):
+    kinds = ("type", "default", "meaning")
+    seen = {}
+    for script, flags in helps.items():
+        for name, facts in flags.items():
+            for kind in kinds:
+                seen.setdefault((name, kind), {}).setdefault(facts.get(kind, ""), []).append(script)
+    differing = {key for key, values in seen.items() if len(values) > 1}
+    allowed = {(name, kind) for name, kinds_ in DIFFERENT.items() for kind in kinds_}
+    assert differing - allowed == set()
+    assert allowed - differing == set(), "exceptions that are none any more"
+
+
+def test_helps_make_sense_alone(helps):
+    for script, flags in helps.items():
+        for name, facts in flags.items():
+            words = re.sub(r"^<[^>]*>: ", "", facts["meaning"]).split()
+            assert len(words) >= 4, (script, name)
+            assert words[0] not in ("Of", "Which", "Whose", "What"), (script, name)
+
+
+def test_integers_have_a_lower_bound(helps):
+    for script, flags in helps.items():
+        for name, facts in flags.items():
+            if facts["type"] == "int":
+                assert facts["lower_bound"], (script, name)
+
+
+def test_defaults_and_choices_are_the_librarys(helps):
+    def default(script, name):
+        return helps[script][name]["default"]
+
+    def choices(script, name):
+        return re.findall(r"[\w.]+", helps[script][name]["meaning"].split(">")[0])
+
+    assert int(default("invert", "max_pixels")) == image_files.MAX_PIXELS
+    assert set(choices("invert", "recipe")) == set(RECIPES)
+    assert f"calibrated: {CALIBRATED.steps}" in helps["invert"]["steps"]["meaning"]
+    assert choices("train_decoder", "network") == list(NETWORKS)
+    assert choices("extract_descriptors", "format") == list(FORMATS)
+    assert choices("extract_descriptors", "dtype") == list(DTYPES)
+    assert choices("decode", "layer") == ["fc5", "conv4"]
+    game, train = Game(), TrainConfig()
+    assert default("train_adversarial", "feature_taps").split(",") == list(game.layers)
+    for name, value in (
+        ("image_weight", game.image),
+        ("descriptor_weight", game.descriptor),
+        ("feature_weight", game.features),
+        ("adversarial_weight", game.adversarial),
+        ("noise_numbers", game.noise),
+        ("draws", game.draws),
+        ("pace", game.pace),
+        ("pause", game.pause),
+    ):
+        assert float(default("train_adversarial", name)) == value, name
+    for name in ("steps", "rendered_pairs", "photo_pairs", "learning_rate", "weight_decay"):
+        assert float(default("train_posenet", name)) == getattr(train, name), name
+    assert float(default("train_posenet", "active_share")) == train.active_share
+    assert default("train_posenet", "architecture") == train.architecture
+    assert float(default("train_posenet", "noise")) == DevelopmentConfig().noise
+    assert float(default("train_posenet", "centre_jitter")) == SceneConfig().centre_jitter
+
+
+def test_kinds_have_two_words_each():
+    code = (
+        "from absl import flags; from experiments.common import options;"
+        "one, many = options.rendered_kind(), options.kinds();"
+        "print(sorted(options.KINDS.values()));"
+        "flags.FLAGS(['x', '--kind=rooms', '--kinds=indoor,rooms,streets']);"
+        "print(one.value, *many.value);"
+        "flags.FLAGS(['x', '--kind=indoor']); print(one.value)"
+    )
+    kinds, values, former = printed(code).splitlines()
+    assert ast.literal_eval(kinds) == sorted(scenes.CONFIGS)
+    assert values == "indoor indoor cities" and former == "indoor"
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "name"),
+    [
+        ("evaluate_posenet", "--weights=streetnet", "--encoder"),
+        ("measure_retention", "--images=48", "--scenes"),
+        ("measure_retention", "--photos=a=b", "--photographs"),
+        ("report", "--batch=4", "--render_batch"),
+        ("build_dataset", "--count=5", "--scenes"),
+        ("render_streets", "--num=5", "--scenes"),
+    ],
+)
+def test_a_former_name_says_the_new_one(script, flag, name):
+    done = run(script, flag, "--out=nowhere")
+    former = flag.split("=")[0]
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == f"error: {former} is now called {name}\n"
+
+
+def test_mistakes_are_told_in_a_sentence():
+    for flags, words in (
+        (["--out=x", "--imagse=y"], "imagse"),
+        (["--out=x"], "--images"),
+        (["--out=x", "--images=y", "--steps=0"], "--steps=0"),
+        (["--out=x", "--images=y", "z"], "unexpected argument 'z'"),
+    ):
+        done = run("invert", *flags)
+        assert done.returncode == 2 and words in done.stderr
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def commands(text):
+    """(script, names of flags) of every command in a text, with those of lines that go on."""
+    for start in re.finditer(r"python -m experiments\.(\w+)", text):
+        rest = text[start.end() :]
+        rest = re.split(r"(?<!\\)\n|`", rest.replace("\\\n", " "))[0]
+        yield start.group(1), re.findall(r"--(?:no)?([a-z_]+)", rest)
+
+
+def test_the_documents_commands_exist(helps):
+    seen = 0
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for script, names in commands(path.read_text(encoding="utf-8")):
+            assert script == "NAME" or script in helps, (path.name, script)
+            for name in set(names) - {"help", "helpfull"}:
+                seen += 1
+                assert name in helps[script] or f"no{name}" in helps[script], (path.name, name)
+    assert seen > 40
