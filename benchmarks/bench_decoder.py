@@ -126,7 +126,7 @@ def check_agreement(network: str, layer: str, count: int) -> list[float]:
 
 
 def images_per_second(steps: Iterator, count: int) -> float:
-    """Of the steps to come, by their median time, for --seconds and five at least."""
+    """Number of the steps to come, by their median time, for --seconds and five at least."""
     times, start = [], time.perf_counter()
     while len(times) < 5 or time.perf_counter() - start < _SECONDS.value:
         before = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What extraction makes of the encoder's own forward rate, its waiting, its memory, its disk.
+"""Rate of extraction beside the encoder's own forward rate; waiting, memory, disk.
 
     python -m benchmarks.bench_extraction --json=extraction.json
     python -m benchmarks.bench_extraction --rounds=0 --memory=1000,10000,100000

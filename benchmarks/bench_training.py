@@ -1,4 +1,4 @@
-"""What a training step costs, and how much of that is the making of its data.
+"""Cost of a training step, and the fraction of it that makes its data.
 
 Times the update on pairs already made, the rendering of a step's streets, the resampling of its
 photographs, and the whole as the trainer runs it, in turn, round after round.

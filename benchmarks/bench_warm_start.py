@@ -1,4 +1,4 @@
-"""What a decoder's image is worth as the start of an inversion: steps saved, and what they cost.
+"""Worth of a decoder's image as the start of an inversion: steps saved, and their cost.
 
     python -m benchmarks.bench_warm_start --images=PHOTOS --first=40 --count=32 --json=warm.json
 

@@ -214,7 +214,7 @@ def _write_grid(path: Path, originals: np.ndarray, pictures: dict[str, np.ndarra
 
 
 def _write_draws(path: Path, originals: np.ndarray, draws: np.ndarray) -> None:
-    """What all draws share, and what each invents."""
+    """Parts that all draws share, and that each invents."""
     shown = slice(0, _GRID.value)
     made = draws[:, shown].astype(np.float64)
     deviation = made.std(axis=0).mean(axis=-1, keepdims=True)

@@ -73,7 +73,7 @@ def _load_images(encoder: Encoder) -> _Images:
 
 
 def _decoders(encoder: Encoder, recipe: Recipe) -> dict[str, decoding.Decoder | None]:
-    """Of every layer, where the recipe begins with their images."""
+    """Decoders of every layer, where the recipe begins with their images."""
     if recipe.start == "noise" and not _DECODER.value:
         return dict.fromkeys(_LAYERS.value)
     return {layer: decoding.decoder_for(encoder, layer, _DECODER.value) for layer in _LAYERS.value}

@@ -59,7 +59,7 @@ _POSSIBLE = (1e-150, 1e150)  # rates
 
 
 def _range(workdir: Path) -> tuple[float, float]:
-    """Of the rates to be drawn."""
+    """Range of the rates to be drawn."""
     if _STAGE.value == "coarse":
         if not 0.0 < _LOWEST.value < _HIGHEST.value:
             raise InputError("--lowest must be positive and below --highest")

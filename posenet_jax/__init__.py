@@ -1,4 +1,4 @@
-"""What does a network trained for camera pose keep of an image? Invert its descriptor and see.
+"""Inversion of the descriptors of networks: images that give the same descriptor, in JAX.
 
 encoder = posenet_jax.load_encoder("streetnet")
 targets = jax.vmap(encoder.tap("fc5"))(encoder.preprocessing.to_network(images))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 class InputError(ValueError):
-    """What the program was given (a path, an option, a file) cannot be used."""
+    """Unusable input: a path, an option or a file."""
 
 
 class ImageError(InputError):

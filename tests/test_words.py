@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1] / "posenet_jax"
-PACKAGES = ("analysis", "decoders", "images", "io", "metrics", "nn", "report", "shards", "training")
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("posenet_jax", "experiments", "benchmarks")
 _FRAGMENTS = ("Of ", "Whose ", "Which ", "What ")
 
 
@@ -18,11 +18,11 @@ def docstrings(source):
                 yield node.lineno, node.value.value
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_docstrings_begin_with_a_noun_or_a_verb(package):
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_docstrings_begin_with_a_noun_or_a_verb(folder):
     found = [
         f"{path.relative_to(ROOT)}:{line} {text[:40]}"
-        for path in sorted((ROOT / package).rglob("*.py"))
+        for path in sorted((ROOT / folder).rglob("*.py"))
         for line, text in docstrings(path.read_text(encoding="utf-8"))
         if text.startswith(_FRAGMENTS)
     ]

@@ -1,1 +1,1 @@
-"""What scripts share: flags, images, processes, the run itself."""
+"""Code that scripts share: flags, images, processes, the run itself."""

@@ -50,7 +50,7 @@ def _check_drops(workdir: Path, done: int) -> None:
 
 
 def _controls(data: DecoderInputs) -> dict[str, float]:
-    """What knowing less scores on each set."""
+    """Errors of baselines that know less, on each set."""
     figures = {}
     for name, images in data.judged.items():
         mean = decoder_evaluation.mean_image_errors(data.known, images)

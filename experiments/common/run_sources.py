@@ -1,4 +1,4 @@
-"""What a run that trains or searches was begun with, noted in its record and compared later.
+"""Sources and options of a training or a search, noted in its record and compared later.
 
 Sources are noted by the flag that names them.
 """
@@ -72,7 +72,7 @@ def _compare(workdir: Path, done: str, before: Sources, now: Sources) -> None:
 
 
 def _difference(flag: str, before: SourceFacts, now: SourceFacts) -> str:
-    """What is not as it was, in words; nothing where all is, as far as can be seen."""
+    """Difference in words; empty where all is as it was, as far as can be seen."""
     if before.fingerprint != now.fingerprint:
         return f"--{flag} had other images (names or sizes)"
     if before.content != now.content:

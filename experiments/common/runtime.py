@@ -1,4 +1,4 @@
-"""What every script does before its first JAX call, and how it reports a person's mistakes.
+"""Steps of every script before its first JAX call, and its reports of a person's mistakes.
 
 The library never touches JAX's global configuration; the scripts do it here. Nothing is imported
 here that takes long: `parse` answers `--help` and mistyped flags before a script's own imports.

@@ -76,7 +76,7 @@ class BulkConfig:
 
 
 class Summary(NamedTuple):
-    """What stands in the folder."""
+    """State of the folder."""
 
     images: int
     inverted: int  # by every process so far
@@ -172,7 +172,7 @@ def invert_all(
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """What all inversions of a run have in common."""
+    """Settings that all inversions of a run share."""
 
     tap: Tap
     recipe: Recipe  # arrays [images], on the host
@@ -186,7 +186,7 @@ class _Work:
         return jax.tree.map(lambda column: column[position], self.recipe)
 
     def starts(self, batch: InversionBatch) -> np.ndarray | list[None]:
-        """What each of its images begins with."""
+        """Returns the start image of each entry, or None."""
         if not self.decoder or not batch.entries:
             return [None] * len(batch.entries)
         return decode(self.decoder, np.stack([entry.target for entry in batch.entries]))
@@ -386,7 +386,7 @@ def _identity(
     judge: Encoder | None,
     decoder: Decoder | None,
 ) -> dict[str, Any]:
-    """What two runs into one folder must have in common; sizes not chosen are 0."""
+    """Returns the facts that two runs into one folder must share; sizes not chosen are 0."""
     return {
         "layer": tap.layer,
         "encoder": encoder.name,
@@ -408,7 +408,7 @@ def _identity(
 
 
 def _default_sizes(config: BulkConfig, devices: int) -> dict[str, int]:
-    """Of slots as many as suit the devices; shards of a few times as many inversions."""
+    """Returns slots that suit the devices, and shards of a few times as many inversions."""
     slots = config.slots or engine.default_slots(devices)
     batch = config.batch_size or devices * (16 if jax.default_backend() == "cpu" else 256)
     fitting = min(_LARGEST_SHARD, 4 * slots // config.restarts) // batch * batch

@@ -82,7 +82,7 @@ class ExtractionConfig:
 
 
 class Summary(NamedTuple):
-    """What stands in the folder."""
+    """State of the folder."""
 
     images: int
     extracted: int  # by every process so far
@@ -320,7 +320,7 @@ def _write_manifest(
 def _identity(
     encoder: Encoder, tap: Tap, source: ImageSource, config: ExtractionConfig
 ) -> dict[str, Any]:
-    """What two runs into one folder must have in common; sizes not chosen are 0."""
+    """Returns the facts that two runs into one folder must share; sizes not chosen are 0."""
     size = tap.preprocessing.size
     image = jax.ShapeDtypeStruct((size, size, 3), jnp.float32)
     return {

@@ -1,4 +1,4 @@
-"""What a bulk inversion inverts: targets in batches, of images or of an earlier extraction."""
+"""Targets of a bulk inversion in batches, of images or of an earlier extraction."""
 
 import contextlib
 from collections.abc import Generator, Sequence

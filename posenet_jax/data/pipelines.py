@@ -179,7 +179,7 @@ class DeviceWait:
 
     @property
     def share(self) -> float:
-        """Of the time up to now's last result, which is waited for; 0 before the first step."""
+        """Fraction of the time up to the last result, which is waited for; 0 at first."""
         if self._done is None:
             return 0.0
         return self._idle / max(self._done.result() - self._start, 1e-9)
@@ -229,7 +229,7 @@ def _mixed(seed: int) -> int:
 
 
 def _identity(source: Any, config: PipelineConfig) -> dict[str, Any]:
-    """What a state is only good for."""
+    """Facts that a state is only good for."""
     return {
         "source": getattr(source, "fingerprint", None),
         "items": len(source),

@@ -51,7 +51,7 @@ class RenderedExamples:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What the data set is made of."""
+        """Facts that the data set is made from."""
         recipe = {
             "kind": self.kind,
             "count": self.count,
@@ -62,7 +62,7 @@ class RenderedExamples:
         return recipe | ({"facades": self.facades} if self.facades else {})
 
     def name(self, number: int) -> str:
-        """Of a scene and its target: what is split."""
+        """Name of a scene and its target, by which examples are split."""
         return f"{self.kind}/{self.seed}/{number}"
 
     def of_split(self, split: Split) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -123,7 +123,7 @@ class RenderedImages:
         return 2 * self._examples.count
 
     def name(self, position: int) -> str:
-        """Of the scene, and the view's number."""
+        """Name of the scene, and the view's number."""
         return f"{self._examples.name(position // 2)}/{position % 2}"
 
     def __getitem__(self, position: SupportsIndex) -> NamedImage:

@@ -45,7 +45,7 @@ class ImageSource(Protocol):
     def __getitem__(self, position: SupportsIndex) -> NamedImage: ...
 
     def name(self, position: int) -> str:
-        """Of an image, also of one that cannot be read."""
+        """Name of an image, also of one that cannot be read."""
         ...
 
 
@@ -167,7 +167,7 @@ class DatasetExamples:
         return decode_image(example["image"][view], name, max_pixels=self._max_pixels)
 
     def where(self, position: SupportsIndex, example: dict[str, Any] | None = None) -> str:
-        """What an error about an example begins with."""
+        """Beginning of an error about an example."""
         name = f" ({example['name']})" if example and "name" in example else ""
         return f"{self._folder}, example {operator.index(position)}{name}"
 
@@ -260,7 +260,7 @@ def _views(feature: Any) -> int:
 
 
 def _dataset_fingerprint(folder: Path, part: str) -> str:
-    """Of the data set's description, which holds every shard's length, and its files' sizes."""
+    """Digest of the data set's description, with every shard's length, and its files' sizes."""
     digest = hashlib.sha256(part.encode())
     digest.update((folder / INFO).read_bytes())
     for file in sorted(folder.iterdir()):

@@ -30,7 +30,7 @@ _FOCAL = 0.005, 10.0
 
 
 class PhotographCamera(NamedTuple):
-    """Of one photograph, as it was taken."""
+    """Camera of one photograph, as it was taken."""
 
     calibration: np.ndarray  # [3, 3] pixels
     rotation: np.ndarray  # [3, 3] camera to world

@@ -50,7 +50,7 @@ _EXTENSIONS = (".jpg", ".jpeg")
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Alignment:
-    """What the alignment of an image found, in the image's pixels, as the README orders it.
+    """Alignment of an image, in the image's pixels, as the README orders it.
 
     The README lists 40 numbers; released files are reported to hold more (issue 13 of the data
     set's repository). The further ones are `rest`; where there are any, trust `patch_centre` only.
@@ -108,7 +108,7 @@ class StreetViewImage:
 
 
 class StreetViewSet(NamedTuple):
-    """What could be read of a folder.
+    """Images of a folder that could be read.
 
     images: sorted by their paths.
     failures: one error for each file left out.

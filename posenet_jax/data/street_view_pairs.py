@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 class PairArrays(NamedTuple):
-    """What training takes from a pair; the fields of `training_pairs.Pairs`, unbatched."""
+    """Part of a pair that training takes; the fields of `training_pairs.Pairs`, unbatched."""
 
     image: np.ndarray  # [2, size, size, 3] uint8 RGB
     rotation: np.ndarray  # [2, 3, 3] float32, camera to world
@@ -37,7 +37,7 @@ class PairArrays(NamedTuple):
 
 
 class PairList(NamedTuple):
-    """What could be read of a list of pairs.
+    """Pairs of a list that could be read.
 
     names: [P] the two images' names, as written.
     matching: [P] bool, whether both show the same target.

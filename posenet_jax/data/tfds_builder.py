@@ -46,7 +46,7 @@ class _Builder(
     tfds.core.GeneratorBasedBuilder,
     skip_registration=True,  # type: ignore[call-arg]
 ):
-    """What the builders share. `report` is told of each file left out, `progress` of each one done.
+    """Base of the builders. `report` is told of each file left out, `progress` of each one done.
 
     `recipe` is kept in the data set's metadata: the same recipe over the same files makes the same
     bytes. `files` are those that it is made of; their traces are kept in sources.npy.

@@ -35,7 +35,7 @@ class Traceable(Protocol):
 
 
 class Checked(NamedTuple):
-    """What became of some files since their traces were taken."""
+    """Outcome of a check of files against their traces."""
 
     changed: list[int]  # positions
     touched: bool  # whether any had other times
@@ -58,7 +58,7 @@ class Tracer:
         return self._traces(positions, self._digests[positions.start : positions.stop])
 
     def check(self, positions: range, before: np.ndarray) -> Checked:
-        """Which of the files are not those of earlier traces [n], taken at the same positions.
+        """Finds the files that are not those of earlier traces [n], taken at the same positions.
 
         What are no such traces are compared with nothing.
         """
@@ -113,7 +113,7 @@ class TracedSource:
 
 
 class SourceFacts(NamedTuple):
-    """What a run that reads a source again and again notes of it.
+    """Facts about a source that a run notes which reads it again and again.
 
     fingerprint: of all names and sizes. content: digest of what is in the files, or in some of them
     where `whole` is not true; None where they cannot be traced. times: digest of all files' times.

@@ -53,7 +53,7 @@ def negatives(second: Array) -> tuple[Array, Array]:
 
 @functools.partial(jax.jit, static_argnames=("count", "sharding"))
 def _scene_keys(key: Array, count: int, sharding: NamedSharding) -> tuple[SceneKeys, Array, Array]:
-    """Of `count` scenes, over the devices, so that each samples its own."""
+    """Keys of `count` scenes, over the devices, so that each samples its own."""
     city_key, view_key, photo_key = jax.random.split(key, 3)
     cities, views, photos = jax.lax.with_sharding_constraint(
         (

@@ -216,7 +216,7 @@ def _variable_shapes(module: Mirror, read: tuple[int, ...]) -> Any:
 
 
 def _descriptor_shape(metadata: Mapping[str, str]) -> tuple[int, ...]:
-    """Of a vector, or of a 6×6 feature map."""
+    """Shape of a vector, or of a 6×6 feature map."""
     sides = [range(1, 2**31)]
     shape = parsed_json(metadata["descriptor_shape"], sides, "descriptor_shape")
     if len(shape) != 1 and (len(shape) != 3 or shape[:2] != [6, 6]):

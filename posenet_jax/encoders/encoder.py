@@ -158,8 +158,10 @@ def init_params(module: nn.Module, key: Array, size: int = 100) -> tuple[Any, An
 
 @functools.lru_cache(maxsize=64)
 def parameter_shapes(module: nn.Module, size: int) -> tuple[Any, Any]:
-    """What `init_params` gives, as shapes. Raises InputError for images too small for the network,
-    or of more than `LARGEST_SIDE` pixels a side.
+    """Returns the shapes of `init_params`' result.
+
+    Raises InputError for images too small for the network, or of more than `LARGEST_SIDE` pixels a
+    side.
     """
     kind = type(module).__name__
     if size > LARGEST_SIDE:

@@ -28,7 +28,7 @@ class PoseScale:
 
 @struct.dataclass
 class HeadOutputs:
-    """What the siamese heads say of a pair of descriptors."""
+    """Predictions of the siamese heads for a pair of descriptors."""
 
     pose: Array  # [..., 6] relative pose, z-scored: yaw, pitch, roll, translation
     match: Array  # [...] logit that both descriptors show the same target

@@ -23,7 +23,7 @@ Array = jax.Array
 CLASSES = 1000
 
 TORCHVISION = Preprocessing(means=(0.406 * 255, 0.456 * 255, 0.485 * 255))
-"""What torchvision's networks read, once `importing.fold_torchvision` has changed conv1."""
+"""Image space of torchvision's networks, once `importing.fold_torchvision` has changed conv1."""
 
 _conv = functools.partial(nn.Conv, padding=0, kernel_init=nn.initializers.he_normal())
 _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.he_normal())

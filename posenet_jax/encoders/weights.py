@@ -51,7 +51,7 @@ def random_encoder(
 
 
 def _image_space(architecture: str) -> Preprocessing:
-    """What the bundled encoder reads; else what the network says."""
+    """Image space of the bundled encoder; else the network's own."""
     if (PRETRAINED / f"{architecture}.safetensors").is_file():
         return load_encoder(architecture).preprocessing
     return NETWORKS[architecture].image_space
@@ -83,7 +83,7 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
 
 
 def _metadata(encoder: Encoder) -> dict[str, str]:
-    """Of which `_assemble` makes the network again; InputError where it would be another."""
+    """Metadata of which `_assemble` makes the network again; InputError if it would be another."""
     module, kind = encoder.module, type(encoder.module)
     architecture = next((name for name, own in NETWORKS.items() if own is kind), None)
     if architecture is None:
@@ -156,7 +156,7 @@ def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
 
 
 def encoder_and_layer(named: str) -> tuple[Encoder, str]:
-    """What "ENCODER/LAYER" names, the encoder as for `load_encoder`.
+    """Encoder and layer that "ENCODER/LAYER" names, the encoder as for `load_encoder`.
 
     Raises InputError where it is not of that form, or the encoder has no such layer.
     """
@@ -206,7 +206,7 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
 
 
 def _lacking(path: Path, missing: set[str], tensors: Iterable[str]) -> str:
-    """What is said of a file that is not an encoder's, or no longer is."""
+    """Message about a file that is not an encoder's, or no longer is."""
     names = ", ".join(map(named, sorted(tensors)[:3]))
     holds = f"it holds {names}, ..." if names else "it holds no arrays"
     return (

@@ -28,9 +28,10 @@ def _features(tap: Tap, pictures: Array) -> Array:
 def set_measures(
     pictures: np.ndarray, originals: np.ndarray, judge: Tap | None = None
 ) -> dict[str, float]:
-    """Of a whole set. energy_ratio: mean gradient energy over that of the originals; 1 is as sharp.
+    """Measures of a whole set.
 
-    diversity_ratio likewise. kernel_distance: in the judge's features.
+    energy_ratio: mean gradient energy over that of the originals; 1 is as sharp. diversity_ratio
+    likewise. kernel_distance: in the judge's features.
     """
     energy, wanted = (float(np.mean(metrics.gradient_energies(x))) for x in (pictures, originals))
     found = {
@@ -46,7 +47,7 @@ def set_measures(
 
 
 def draw_measures(draws: np.ndarray, originals: np.ndarray) -> dict[str, float]:
-    """Of S ≥ 2 draws [S, N, H, W, 3] of each original: how much the descriptor leaves open.
+    """Measures of S ≥ 2 draws [S, N, H, W, 3] of each original: what the descriptor leaves open.
 
     draw_variance: of a pixel's values over draws, 1 = the range squared. mean_error: squared error
     of the mean of all the draws there could be. Draws from all images that a descriptor allows

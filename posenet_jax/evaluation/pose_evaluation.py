@@ -31,7 +31,7 @@ BIN_EDGES = (0.0, 9.5, 28.4, 47.3, 66.3, 85.3, 104.3, 123.3)
 
 
 class Predictions(NamedTuple):
-    """What a network says of pairs."""
+    """Predictions of a network for pairs of views."""
 
     descriptors: np.ndarray  # [P, 2, F]
     pose: np.ndarray  # [P, 6] radians and metres

@@ -1,4 +1,4 @@
-"""What a caller hands the engine, looked at before the first step: φ, targets, starts, jobs.
+"""Checks of a caller's arguments before the first step: φ, targets, starts, jobs.
 
 φ is any function from one image, float32 [H, W, 3] in network space, to one array of floating
 numbers, the descriptor. Whatever else it is or returns is refused here with what to do instead:
@@ -57,7 +57,7 @@ def _kind(value: Any) -> str:
 
 
 def _container(found: Any) -> str:
-    """What φ returns instead of an array, and how to choose one."""
+    """Returns a description of φ's result that is no array, and how to choose one."""
     if isinstance(found, dict) and found:
         names = ", ".join(str(name) for name in found)
         first = next(iter(found))

@@ -96,7 +96,7 @@ def named(name: str) -> str:
 
 
 def _other_format(path: str | Path) -> str | None:
-    """What another kind of file is, by its first bytes, and what to do; None where not known."""
+    """Kind of another file, by its first bytes, and what to do; None where not known."""
     with open(path, "rb") as file:
         start = file.read(16)
     if start.startswith(b"PK\x03\x04"):

@@ -1,4 +1,4 @@
-"""What scenes may look like and how they are seen. Metres and radians throughout."""
+"""Configuration of scenes and of views. Metres and radians throughout."""
 
 import dataclasses
 import math

@@ -27,7 +27,7 @@ _MISS = 2**31 - 1
 
 
 class World(Protocol):
-    """What a ray may meet. The sky's id is the last."""
+    """Classes of surface a ray may meet. The sky's id is the last."""
 
     def solids(self) -> Solids:
         """Everything with its ids; these are static, the shapes may be traced."""
@@ -95,7 +95,7 @@ def to_world(rotation: Array, rays: Vector) -> Vector:
 
 
 class Hit(NamedTuple):
-    """What rays met, [R] each."""
+    """Hits of rays, [R] each."""
 
     depth: Array  # metres along the optical axis; about FAR for the sky
     identity: Array  # int32

@@ -37,7 +37,7 @@ class Scene(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """What a camera sees, exactly, at the pixels' centres."""
+    """Exact geometry of a view, at the pixels' centres."""
 
     depth: Array  # float32 [B, 2, H, W] metres along the optical axis; inf for the sky
     semantic: Array  # uint8 [B, 2, H, W], `Semantic`
@@ -88,7 +88,7 @@ def scene_from_keys(
 
 
 def _scene_keys(key: Array) -> tuple[SceneKeys, Array, Array]:
-    """Of the world, the views and the photographs."""
+    """Keys of the world, the views and the photographs."""
     world_key, view_key, photo_key = jax.random.split(key, 3)
     return scene_keys(world_key), view_key, photo_key
 

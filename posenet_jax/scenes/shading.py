@@ -28,7 +28,7 @@ _BITS = (11, 11, 10)
 
 
 class Semantic(enum.IntEnum):
-    """What a pixel shows."""
+    """Surface shown at a pixel."""
 
     SKY = 0
     GROUND = 1
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What rays [R] from one camera met, in the world."""
+    """Hits of rays [R] from one camera, in the world."""
 
     direction: Vector
     hit: Hit
@@ -67,7 +67,7 @@ class Seen(NamedTuple):
 
 
 class Texture(NamedTuple):
-    """Which texture shows where, [R] each; of a pixel of 1 metre."""
+    """Texture and place in it, [R] each, for a pixel of 1 metre."""
 
     layer: Array | int  # int32
     u: Array  # rightward, in [0, 1]

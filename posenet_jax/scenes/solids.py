@@ -1,4 +1,4 @@
-"""What rays can meet, and where they meet it. Unbatched; metres.
+"""Solids that rays can meet, and where they meet them. Unbatched; metres.
 
 A solid's fields hold n things of one sort. A ray's parameter is its z-depth: directions have z
 component 1 in the camera's frame. Vectors are x, y and z apart, because planes vectorise and
@@ -181,7 +181,7 @@ class Span(NamedTuple):
 
 
 def box_span(ray: Ray, low: Array, high: Array) -> Span:
-    """Of one box; low and high are [3]."""
+    """Entry and exit of one box; low and high are [3]."""
     one = [(low[axis] - ray.origin[axis]) * ray.inverse[axis] for axis in range(3)]
     two = [(high[axis] - ray.origin[axis]) * ray.inverse[axis] for axis in range(3)]
     near = [smaller(a, b) for a, b in zip(one, two, strict=True)]
@@ -193,7 +193,7 @@ def box_span(ray: Ray, low: Array, high: Array) -> Span:
 
 
 def wedge_span(ray: Ray, low: Array, high: Array, normal: Array, offset: Array) -> Span:
-    """Of one wedge: a box [3], [3] cut by planes [k, 3], [k]."""
+    """Entry and exit of one wedge: a box [3], [3] cut by planes [k, 3], [k]."""
     entry, leave, face = box_span(ray, low, high)
     for k in range(offset.shape[0]):
         # n.(o + t d) = offset; the ray goes into the half-space where n.d < 0.
@@ -207,7 +207,7 @@ def wedge_span(ray: Ray, low: Array, high: Array, normal: Array, offset: Array) 
 
 
 def roller_span(ray: Ray, centre: Array, radius: Array, half_width: Array) -> Span:
-    """Of one cylinder; face 1 is a disc, face 0 the tread."""
+    """Entry and exit of one cylinder; face 1 is a disc, face 0 the tread."""
     x, y, z = (ray.origin[i] - centre[i] for i in range(3))
     u, _, w = ray.direction
     square = _away_from_zero(u * u + w * w)
@@ -278,7 +278,7 @@ def _hollow_hit(ray: Ray, low: Array, high: Array) -> tuple[Array, Array]:
 
 
 def _spans(ray: Ray, solid: Solid) -> Iterator[Span]:
-    """Of each box, wedge or cylinder."""
+    """Distance and face of each box, wedge or cylinder."""
     match solid:
         case Boxes(low, high) | Turned(Boxes(low, high), _):
             yield from (box_span(ray, low[i], high[i]) for i in range(low.shape[0]))

@@ -171,14 +171,14 @@ def _mirror(scene: CarScene, seen: Seen) -> Colour:
 
 
 class _Surface(NamedTuple):
-    """What shows at hits, [R] each."""
+    """Surface shown at hits, [R] each."""
 
     albedo: Colour  # display-referred
     gloss: Array  # how much of the mirrored light shows, facing the surface
 
 
 def _car_surface(p: _Place, seen: Seen, paint: Colour) -> _Surface:
-    """Of hits on cars; `paint` is the car's colour."""
+    """Surface at hits on cars; `paint` is the car's colour."""
     glass, (dark, grey), (head, tail) = _glass(p, seen), _dark(p, seen), _lamps(p)
     seams, wheel = 1.0 - _seams(p, seen), _wheel(p, seen)
     colour = []

@@ -1,4 +1,4 @@
-"""What cameras about a car look at, and where they stand. Unbatched; see `views`."""
+"""Targets and places of cameras about a car. Unbatched; see `views`."""
 
 from typing import NamedTuple
 

@@ -78,7 +78,7 @@ class CarScene(NamedTuple):
     backdrop: Array  # [3] display-referred colour of a studio's floor
 
     def solids(self) -> Solids:
-        """What rays can meet: the city's, with wedges in the place of its cars."""
+        """Solids that rays can meet: the city's, with wedges in the place of its cars."""
         boxes, rest = self.city.boxes, slice(CAR_CABINS.stop, None)
         after = Boxes(boxes.low[rest], boxes.high[rest])
         first, turned, _, crowns, ground = self.city.solids()

@@ -324,7 +324,7 @@ def _direct(room: Room, seen: Seen) -> Array:
 
 
 def _glow(room: Room, seen: Seen, texel: Colour) -> tuple[Array, Colour]:
-    """Which hits shine, and their display-referred colours: panes of windows, lamps."""
+    """Mask of hits that shine (panes of windows, lamps), and their display-referred colours."""
     spot = _spot(room, seen.hit, seen.point)
     pane = is_in(spot.panel, WINDOWS) & ~_is_frame(spot)
     lamp = is_in(seen.hit.identity, LAMPS) & (room.light.lamp > 0.5)

@@ -1,4 +1,4 @@
-"""What cameras in a room look at, and where they stand. Unbatched; see `views`."""
+"""Targets and places of cameras in a room. Unbatched; see `views`."""
 
 import jax
 import jax.numpy as jnp

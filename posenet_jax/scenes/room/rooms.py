@@ -80,7 +80,7 @@ class Room(NamedTuple):
     light: Lighting
 
     def solids(self) -> Solids:
-        """What rays can meet."""
+        """Solids that rays can meet."""
         first = _FURNITURE - TABLE.start
         table, rest = (
             Boxes(self.boxes.low[part], self.boxes.high[part])

@@ -83,7 +83,7 @@ class City(NamedTuple):
     turn: Array  # [] radians: heading of the frame of the boxes in TURNED
 
     def solids(self) -> Solids:
-        """What rays can meet."""
+        """Solids that rays can meet."""
         before, turned, after = (
             Boxes(self.boxes.low[part], self.boxes.high[part])
             for part in (BUILDINGS, TURNED, slice(TURNED.stop, NUM_BOXES))
