@@ -193,7 +193,7 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
         origin = [metadata[key] for key in ("layer", "encoder", "encoder_fingerprint")]
         expected = _variable_shapes(module, (*shape[:-1], shape[-1] + noise))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+        reason = f"no {one_line(error)}" if isinstance(error, KeyError) else one_line(error)
         raise InputError(f"{shown(path)} has unusable metadata for a decoder: {reason}") from error
     return Decoder(
         variables=checked_tree(path, tensors, expected),

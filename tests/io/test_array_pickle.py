@@ -3,9 +3,15 @@
 import os
 import pickle
 import pickletools
+import random
+import sys
 
 import numpy as np
 import pytest
+from damage import damaged_bytes, refused, seeds, tried
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from posenet_jax.errors import InputError
 from posenet_jax.io.array_pickle import read_arrays
@@ -152,3 +158,175 @@ def test_other_files_are_refused(file, tmp_path):
     refusal(file(b""))
     with pytest.raises(FileNotFoundError):
         read_arrays(tmp_path / "nowhere.pkl")
+
+
+# Anything ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("pickles") / "weights.pkl"
+
+
+_HAPPENED: list[str] = []
+_WATCHED = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.", "ctypes.")
+
+
+def _notice(event: str, details: tuple) -> None:
+    text = event == "exec" and getattr(details[0], "co_filename", "") == "<string>"
+    if text or event.startswith(_WATCHED):
+        _HAPPENED.append(event)
+
+
+sys.addaudithook(_notice)
+
+
+def outcome(path, content: bytes):
+    """What is read or refused; nothing that the pickle names has happened."""
+    path.write_bytes(content)
+    _HAPPENED.clear()
+    found = refused(lambda: read_arrays(path), path)
+    assert _HAPPENED == []
+    return found
+
+
+def test_what_happens_is_noticed():
+    _HAPPENED.clear()
+    eval(compile("1 + 1", "<string>", "eval"))
+    os.system("true")
+    assert _HAPPENED == ["exec", "os.system"]
+
+
+def plain(value) -> bool:
+    if isinstance(value, dict):
+        return all(map(plain, value)) and all(map(plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(plain, value))
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind == "f" and not value.dtype.hasobject
+    return value is None or type(value) in (str, bytes, int, float, bool)
+
+
+FLOATS = arrays.arrays(
+    st.sampled_from([np.dtype(kind) for kind in ("<f4", "<f8", "<f2")]),
+    arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+)
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+    | st.binary(max_size=5) | FLOATS,
+    lambda inner: st.lists(inner, max_size=4)
+    | st.lists(inner, max_size=4).map(tuple)
+    | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@tried(100)
+@given(TREES, st.sampled_from([3, 4]), st.booleans())
+def test_every_tree_of_arrays_is_read_as_pickle_reads_it(path, tree, protocol, twice):
+    tree = [tree, tree] if twice else tree  # the second time by a place in the memory
+    content = pickle.dumps(tree, protocol=protocol)
+    path.write_bytes(content)
+    found, expected = read_arrays(path), pickle.loads(content)
+    assert plain(found)
+    same(found, expected)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 3, 4, 5])
+def test_any_damage_is_refused_or_read_as_values_of_another_content(path, protocol):
+    content = pickle.dumps(weights(), protocol=protocol)
+
+    @tried(60)
+    @given(seeds)
+    def check(rng):
+        found = outcome(path, damaged_bytes(content, rng))
+        assert isinstance(found, InputError) or plain(found)
+
+    check()
+
+
+_ARRAY = pickle.dumps(np.arange(3.0), protocol=3)[2:-1]
+_NAMES = (
+    *(b"cposix\nsystem\n", b"cbuiltins\nexec\n", b"cbuiltins\neval\n", b"cos\nsystem\n"),
+    *(b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"cnumpy._core.multiarray\n_reconstruct\n"),
+    *(b"cnumpy\nload\n", b"csubprocess\nPopen\n", b"\x8c\x05posix\x8c\x06system\x93"),
+    *(b"iposix\nsystem\n", b"cposenet_jax\ninvert\n", b"\x82\x01", b"Pid\n"),
+)
+_VALUES = (
+    *(b"K\x03", b"M\xff\xff", b"J\xff\xff\xff\xff", b"\x8a\x09" + b"\xff" * 9, b"I01\n", b"F1.5\n"),
+    *(b"I" + b"9" * 5000 + b"\n", b"L7L\n", b"G" + bytes(8), b"N", b"\x88", b"\x89"),
+    *(b"X\x02\x00\x00\x00f4", b"U\x02f8", b"B\x04\x00\x00\x00abcd", b"S'touch /tmp/x'\n", b"V<\n"),
+    *(b"\x8e" + b"\xff" * 8, b"\x96" + b"\xff" * 8, b"T\xff\xff\xff\x7f", b"\x8b\xff\xff\xff\x7f"),
+)
+_ACTIONS = (
+    *(b"(", b"0", b"1", b"2", b"]", b"}", b")", b"\x85", b"\x86", b"\x87", b"t", b"l", b"d"),
+    *(b"a", b"e", b"s", b"u", b"R", b"b", b"\x81", b"\x92", b"o", b"\x8f", b"\x90", b"\x91", b"Q"),
+    *(b"q\x00", b"h\x00", b"r\xff\xff\xff\xff", b"j\xff\xff\xff\xff", b"p99999999999\n", b"\x94"),
+    *(b"g0\n", b"\x95" + b"\xff" * 8, b"\x97", b"\x98", b"\x80\x04", b"."),
+)
+
+
+def program(rng: random.Random) -> bytes:
+    """Operations in any order, values and arrays among them."""
+    parts = [b"\x80\x04"]
+    for _ in range(rng.randrange(1, 40)):
+        parts.append(rng.choice(rng.choice((_NAMES, _VALUES, _VALUES, _ACTIONS, [_ARRAY]))))
+    return b"".join(parts) + b"."
+
+
+@tried(200)
+@given(seeds)
+def test_operations_in_any_order_are_refused_or_make_plain_values(path, rng):
+    found = outcome(path, program(rng))
+    assert isinstance(found, InputError) or plain(found)
+
+
+def tuples(depth: int) -> bytes:
+    """Whose hash, or whose comparison, goes as deep: a million overflow Python's own reader."""
+    return b"K\x01" + b"\x85" * depth
+
+
+def shaped(sides: bytes) -> bytes:
+    """Three numbers, said to be of another shape."""
+    assert _ARRAY.count(b"K\x03\x85") == 1
+    return b"\x80\x04" + _ARRAY.replace(b"K\x03\x85", sides) + b"."
+
+
+_FLOAT32 = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4\x85R"
+CRAFTED = {
+    "bytes of 16 EB": b"\x80\x04\x8e" + b"\xff" * 8 + b".",
+    "a bytearray of 4 GB": b"\x80\x05\x96" + (2**32).to_bytes(8, "little") + b".",
+    "a deep key": b"\x80\x04}" + tuples(300_000) + b"K\x02s.",
+    "a deep name of a dtype": b"\x80\x04cnumpy\ndtype\n" + tuples(300_000) + b"\x85R.",
+    "a deep byte order": b"\x80\x04" + _FLOAT32 + b"K\x00" + tuples(300_000) + b"\x86b.",
+    "deep lists": b"\x80\x04" + b"]" * 100_000 + b"a" * 99_999 + b".",
+    "a list in itself": b"\x80\x04]q\x00h\x00a.",
+    "marks that do not close": b"\x80\x04" + b"(" * 100_000 + b".",
+    "a shape of texts": shaped(b"X\x01\x00\x00\x00aJ\xff\xff\xff\x7f\x86"),
+    "a shape beyond all memory": shaped(b"K\x00\x8a\x08" + b"\x7f" * 8 + b"\x86"),
+    "a shape of huge numbers": shaped(b"(" + (b"\x8a\x64" + b"\x7f" * 100) * 9 + b"t"),
+    "a shape of many axes": shaped(b"(K\x03" + b"K\x01" * 10_000 + b"t"),
+    "a shape below zero": shaped(b"J\xff\xff\xff\xffJ\xfd\xff\xff\xff\x86"),
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_crafted_pickles_are_refused_at_once(path, name):
+    assert isinstance(outcome(path, CRAFTED[name]), InputError)
+
+
+@pytest.mark.parametrize("place", [b"r\xff\xff\xff\x7f", b"p" + b"9" * 4000 + b"\n"])
+def test_a_place_far_away_takes_no_memory(path, place):
+    """Python's own reader makes room for all places before it: here for 17 GB."""
+    assert outcome(path, b"\x80\x02K\x01" + place + b".") == 1
+
+
+def test_what_is_named_again_and_again_is_made_once(path):
+    """2^60 leaves, of 60 lists that each hold the one before it twice."""
+    doubled = b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60))
+    found = outcome(path, b"\x80\x04]q\x00" + doubled + b".")
+    depth = 0
+    while found:
+        assert found[0] is found[1]
+        found, depth = found[0], depth + 1
+    assert depth == 60
