@@ -101,7 +101,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, content: bytes) -> Any:
-        """What the operations leave behind."""
+        """Value that the operations leave behind."""
         for operation, argument, _ in pickletools.genops(content):
             name = operation.name
             if name == "STOP":
