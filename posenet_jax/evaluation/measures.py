@@ -17,6 +17,9 @@ from posenet_jax import metrics, numerics
 from posenet_jax.encoders.encoder import Encoder, Tap, describe
 
 Array = jax.Array
+
+# Correlations of the same image in another row of a batch may be as far apart.
+_ROUNDING = 1e-5
 Need = Literal["originals", "judge", "heads"]
 
 
@@ -150,15 +153,6 @@ def columns() -> list[str]:
     return list(dict.fromkeys(name for pair in names for name in pair))
 
 
-def ranks(scores: np.ndarray) -> np.ndarray:
-    """Returns [N] rank of each row's diagonal score among the row, 1 for the greatest; [N, N].
-
-    A tie counts against it, and so does a score that is not a number: an image without contrast,
-    which correlates with none, comes last.
-    """
-    return np.sum(~(scores < np.diagonal(scores)[:, None]), axis=1)
-
-
 def other_mean(matrix: np.ndarray) -> np.ndarray:
     """Returns [N] mean of each row but for its diagonal; NaN where there is no other."""
     count = len(matrix)
@@ -278,7 +272,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "luminance_rank",
-        lambda context: ranks(context.correlations),
+        lambda context: metrics.own_ranks(context.correlations, _ROUNDING),
         _CHANCE,
         "luminance rank",
         "rank of the true original among all originals of the run by that correlation; 1 is best, "
@@ -314,7 +308,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "descriptor_rank",
-        lambda context: ranks(-context.distances),
+        lambda context: metrics.own_ranks(-context.distances),
         _CHANCE,
         "descriptor rank",
         "rank of the true target among all targets of the run by distance from the picture's "
@@ -322,7 +316,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "recall_at_1",
-        lambda context: (ranks(-context.distances) == 1).astype(np.float64),
+        lambda context: (metrics.own_ranks(-context.distances) == 1).astype(np.float64),
         Control(
             "chance_recall_at_1",
             lambda context: np.full(len(context.pictures), 1.0 / len(context.pictures)),

@@ -32,6 +32,7 @@ from posenet_jax.metrics.poses import (
     roc,
     rotation_errors,
 )
+from posenet_jax.metrics.ranks import own_ranks
 
 __all__ = [
     "PairErrors",
@@ -49,6 +50,7 @@ __all__ = [
     "luminance_pattern",
     "mean_squared_error",
     "normal_errors",
+    "own_ranks",
     "pair_errors",
     "pairwise_normalised_errors",
     "psnr",

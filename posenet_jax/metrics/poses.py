@@ -18,8 +18,13 @@ Array = jax.Array
 
 
 def false_positive_rate(matching: np.ndarray, differing: np.ndarray, recall: float = 0.95) -> float:
-    """Share of `differing` logits above the threshold that accepts `recall` of the `matching`."""
-    return float(np.mean(differing > np.quantile(matching, 1.0 - recall)))
+    """Share of `differing` logits that the threshold accepts which accepts `recall` of `matching`.
+
+    It accepts what is as high: logits that are all alike tell nothing apart, and the rate is 1. So
+    it is where they are no numbers.
+    """
+    refused = np.asarray(differing) < np.quantile(matching, 1.0 - recall)
+    return float(1.0 - np.mean(refused))
 
 
 class PairErrors(NamedTuple):

@@ -133,3 +133,17 @@ def test_psnr_and_ssim_are_scikit_images(shape):
     assert float(metrics.psnr(image, original)) == pytest.approx(expected, rel=1e-5)
     assert float(metrics.ssim(original, original)) == pytest.approx(1.0, abs=1e-5)
     assert np.isinf(metrics.psnr(original, original))
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 100])
+def test_ranks_are_scipys_with_ties_against(levels):
+    scores = np.random.default_rng(levels).integers(0, levels, (9, 9)) / levels
+    expected = [stats.rankdata(-row, method="max")[i] for i, row in enumerate(scores)]
+    np.testing.assert_array_equal(metrics.own_ranks(scores), expected)
+    rounding = np.random.default_rng(0).uniform(-1e-6, 1e-6, scores.shape)
+    np.testing.assert_array_equal(metrics.own_ranks(scores + rounding, 1e-5), expected)
+
+
+def test_a_score_that_is_no_number_is_no_rank():
+    scores = np.array([[np.nan, 0.0, 1.0], [np.nan, 2.0, 1.0], [0.0, 0.0, 1.0]])
+    np.testing.assert_array_equal(metrics.own_ranks(scores), [3, 2, 1])

@@ -74,3 +74,13 @@ def test_false_positive_rate_counts_above_the_threshold_of_the_recall():
     differing = np.arange(100.0) - 50.0
     # The threshold is 4.95; the differing logits above it are 5 to 49.
     assert float(metrics.false_positive_rate(matching, differing)) == pytest.approx(0.45)
+
+
+def test_false_positive_rate_of_logits_that_tell_nothing_apart_is_one():
+    assert metrics.false_positive_rate(np.zeros(20), np.zeros(30)) == 1.0
+    assert metrics.false_positive_rate(np.full(20, np.nan), np.zeros(30)) == 1.0
+    matching, differing = np.repeat([1.0, 2.0], 10), np.array([0.0, 1.0, 1.0, 2.0])
+    # As the curve of all thresholds has it where recall first reaches 95 %.
+    rates, recalls = metrics.roc(matching, differing)
+    expected = rates[np.argmax(recalls >= 0.95)]
+    assert metrics.false_positive_rate(matching, differing) == expected == 0.75
