@@ -27,10 +27,15 @@ def listed(pattern: str, output: str, limit: int = 0) -> ImageList:
 
     limit: the first so many; 0: all. Raises InputError where there is none.
     """
-    found = list_images(pattern, limit=limit or None, exclude=own_folders(pattern, output))
+    found = listed_silently(pattern, output, limit)
     for sentence in found.left_out.sentences():
         tqdm.write(sentence, file=sys.stderr)
     return found
+
+
+def listed_silently(pattern: str, output: str, limit: int = 0) -> ImageList:
+    """The same list, for what says nothing of it, or has been said."""
+    return list_images(pattern, limit=limit or None, exclude=own_folders(pattern, output))
 
 
 def source(pattern: str, output: str, limit: int = 0) -> FolderImages:

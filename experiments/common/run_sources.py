@@ -13,7 +13,6 @@ from experiments.common import images
 from posenet_jax.data.sources import FolderImages
 from posenet_jax.data.traces import SourceFacts, source_facts
 from posenet_jax.errors import InputError
-from posenet_jax.images.image_list import list_images
 from posenet_jax.io.run_files import read_json
 from posenet_jax.training import training_loop
 
@@ -22,7 +21,7 @@ Sources = dict[str, dict[str, Any]]
 
 def files(pattern: str, output: str) -> dict[str, Any]:
     """Facts about the images of a folder, a glob or a file, without those in the output folder."""
-    found = list_images(pattern, exclude=images.own_folders(pattern, output))
+    found = images.listed_silently(pattern, output)
     return source_facts(FolderImages(found))._asdict()
 
 

@@ -181,7 +181,8 @@ def test_an_error_of_the_operating_system_is_never_none(error, said, monkeypatch
 
     ends = []
     monkeypatch.setattr(runtime, "configure", lambda: None)
-    monkeypatch.setattr(runtime.app, "run", lambda guarded: ends.append(guarded(["script"])))
+    monkeypatch.setattr(runtime, "parse", lambda: None)
+    monkeypatch.setattr(runtime.app, "run", lambda guarded, **_: ends.append(guarded(["script"])))
     runtime.run(main)
     told = capsys.readouterr().err
     assert ends == [2] and told.startswith(said) and told.count("\n") == 1 and "None" not in told

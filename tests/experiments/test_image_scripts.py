@@ -146,6 +146,7 @@ def test_every_script_that_reads_images_takes_the_flag():
                or f"options.{flag}(" in path.read_text()
                for kind in ("string", "list") for flag in named)
     }  # fmt: skip
+    reading -= {"options"}  # where flags are defined
     assert len(reading) >= 10 and reading <= reaching
     for name, path in scripts.items():
         if name != "images":

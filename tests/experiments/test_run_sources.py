@@ -24,12 +24,14 @@ def folder(tmp_path):
 
 def _begun(tmp_path, folder, **more):
     record = tmp_path / "run.json"
-    record.write_text(json.dumps({"sources": {"images": run_sources.files(str(folder))}} | more))
+    record.write_text(
+        json.dumps({"sources": {"images": run_sources.files(str(folder), "elsewhere")}} | more)
+    )
     return record
 
 
 def _go_on(record, folder, options=None, **more):
-    now = {"images": run_sources.files(str(folder))} | more
+    now = {"images": run_sources.files(str(folder), "elsewhere")} | more
     run_sources.check(record, "the 8 steps done", now, options)
 
 
@@ -53,7 +55,7 @@ def test_other_images_are_refused_with_what_differs(tmp_path, folder):
 
 
 def test_a_source_more_or_less_is_named(tmp_path, folder):
-    facts = run_sources.files(str(folder))
+    facts = run_sources.files(str(folder), "elsewhere")
     with pytest.raises(InputError, match="--facades was not given"):
         _go_on(_begun(tmp_path, folder), folder, facades=facts)
     both = {"images": facts, "facades": facts}
@@ -73,7 +75,7 @@ def test_records_that_are_not_there_or_older_are_compared_with_nothing(tmp_path,
     (tmp_path / "old.json").write_text('{"flags": {}}')
     _go_on(tmp_path / "old.json", folder, {"batches": 20})
     (tmp_path / "half.json").write_text("{")
-    with pytest.raises(InputError, match=r"half\.json cannot be read"):
+    with pytest.raises(InputError, match=r"half\.json is not JSON"):
         _go_on(tmp_path / "half.json", folder)
 
 
