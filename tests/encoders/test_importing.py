@@ -140,6 +140,8 @@ def test_names_without_a_wrapper_stay():
     assert importing.unwrapped([], known) == {}
 
 
+# torch.compile calls it itself.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 def test_pytorchs_own_wrappers(torch):
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 4))
     for wrapped in (
