@@ -20,6 +20,7 @@ from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
 from posenet_jax.images import image_list
 from posenet_jax.inversion import recipes
+from posenet_jax.io.run_files import checksummed
 
 COUNT, SHARD = 6, 2
 RECIPE = dataclasses.replace(recipes.CALIBRATED, steps=1)
@@ -187,7 +188,7 @@ def test_a_data_set_built_anew_is_read_again_and_one_of_other_images_noticed(
 
 @RUNS
 def test_folders_that_older_versions_wrote_are_gone_on_with(run, encoder, folder, tmp_path):
-    """Without traces, devices and facades."""
+    """Without traces, devices, facades and checksums."""
     out = tmp_path / "out"
     run(encoder, sources.FolderImages(folder), out)
     whole = _results(out)
@@ -197,9 +198,11 @@ def test_folders_that_older_versions_wrote_are_gone_on_with(run, encoder, folder
         path.unlink()
     for name in (f"{kind}.json", "manifest.json"):
         record = json.loads((out / name).read_text())
-        record = {k: v for k, v in record.items() if k not in ("devices", "facades")}
+        newer = ("devices", "facades", "sha256_of_rest")
+        record = {k: v for k, v in record.items() if k not in newer}
         (out / name).write_text(json.dumps(record))
-        whole[name] = json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n"
+        again = checksummed(record) if name == "manifest.json" else record  # written anew
+        whole[name] = json.dumps(again, indent=1, ensure_ascii=False).encode() + b"\n"
     assert run(encoder, sources.FolderImages(folder), out).new == SHARD
     found = _results(out)
     assert json.loads(found.pop(f"{kind}.json")) == json.loads(whole.pop(f"{kind}.json"))
@@ -248,7 +251,7 @@ def test_an_older_run_whose_sizes_do_not_divide_over_the_devices(encoder, folder
     out, sizes = tmp_path / "out", {"batch_size": 3, "shard_size": 3}
     _extract(encoder, sources.FolderImages(folder), out, devices=1, **sizes)
     record = json.loads((out / "extraction.json").read_text())
-    del record["devices"]
+    del record["devices"], record["sha256_of_rest"]
     (out / "extraction.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"with batch_size 3.*give --cpu_devices=1"):
         _extract(encoder, sources.FolderImages(folder), out, batch_size=0, shard_size=0)
