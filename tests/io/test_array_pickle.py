@@ -255,7 +255,7 @@ _NAMES = (
 _VALUES = (
     *(b"K\x03", b"M\xff\xff", b"J\xff\xff\xff\xff", b"\x8a\x09" + b"\xff" * 9, b"I01\n", b"F1.5\n"),
     *(b"I" + b"9" * 5000 + b"\n", b"L7L\n", b"G" + bytes(8), b"N", b"\x88", b"\x89"),
-    *(b"X\x02\x00\x00\x00f4", b"U\x02f8", b"B\x04\x00\x00\x00abcd", b"S'touch /tmp/x'\n", b"V<\n"),
+    *(b"X\x02\x00\x00\x00f4", b"U\x02f8", b"B\x04\x00\x00\x00abcd", b"S'echo anything'\n", b"V<\n"),
     *(b"\x8e" + b"\xff" * 8, b"\x96" + b"\xff" * 8, b"T\xff\xff\xff\x7f", b"\x8b\xff\xff\xff\x7f"),
 )
 _ACTIONS = (
