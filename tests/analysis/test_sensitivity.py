@@ -133,7 +133,7 @@ def row(rows, encoder, intervention):
 
 
 def test_intervals_are_the_known_ones():
-    """Of the mean s / √N; of a ratio of independent means by the delta method."""
+    """Standard error of the mean, s / √N; of a ratio of independent means by the delta method."""
     rng = np.random.default_rng(0)
     count = 400
     yaw, roll = rng.gamma(4.0, 0.1, (2, count))

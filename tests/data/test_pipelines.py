@@ -378,7 +378,7 @@ def test_a_map_in_threads_raises_in_its_turn():
 
 
 class Result:
-    """Of a device that takes its time; what `jax.block_until_ready` waits for."""
+    """Result of a device that takes its time; what `jax.block_until_ready` waits for."""
 
     def __init__(self, seconds, after=None):
         self._ready = threading.Event()

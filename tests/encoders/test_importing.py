@@ -340,7 +340,7 @@ def test_the_weights_are_those_that_were_examined(squeezenet):
 
 @pytest.mark.parametrize("name", ["photo_pavilion_left.jpg", "photo_pavilion_right.jpg"])
 def test_imagenets_weights_see_a_building(squeezenet, name):
-    """Of a thousand classes, the embedded photograph of a pavilion is first a bell cote, 442."""
+    """The embedded photograph of a pavilion is first a bell cote, 442, of a thousand classes."""
     with Image.open(DEMO / name) as photo:
         image = squeezenet.preprocessing.resize(np.asarray(photo.convert("RGB")))
     call = jax.jit(lambda tap, x: tap(x))

@@ -35,7 +35,7 @@ def test_the_kernel_distance_is_that_of_the_moments():
 
 
 def test_the_kernel_distance_is_without_bias():
-    """Of twenty features from one distribution, over many draws: about zero, on both sides."""
+    """Distance of twenty features alike, over many draws: about zero, on both sides."""
     rng = np.random.default_rng(0)
     found = [metrics.kernel_distance(*rng.normal(size=(2, 20, 8))) for _ in range(300)]
     assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(300)

@@ -154,7 +154,7 @@ def test_decodes_with_every_measure(images, trained, tmp_path):
 
 
 def _energy(pictures):
-    """Of Rec. 601's grey values; Pillow's are rounded, which a blurred picture's energy shows."""
+    """Energy of Rec. 601 greys; Pillow's are rounded, which a blurred picture's energy shows."""
     grey = [picture.astype(float) @ (0.299, 0.587, 0.114) for picture in pictures]
     return np.mean([np.square(np.diff(g, axis=axis)).mean() for g in grey for axis in (0, 1)])
 

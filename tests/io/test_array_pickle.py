@@ -282,7 +282,7 @@ def test_operations_in_any_order_are_refused_or_make_plain_values(path, rng):
 
 
 def tuples(depth: int) -> bytes:
-    """Whose hash, or whose comparison, goes as deep: a million overflow Python's own reader."""
+    """Tuples whose hash, or comparison, goes as deep: a million overflow Python's own reader."""
     return b"K\x01" + b"\x85" * depth
 
 

@@ -18,7 +18,7 @@ def part(tree, index):
 
 
 def polyhedron(origin, direction, normal, offset):
-    """Of the intersection of half-spaces normal [P, 3] . p <= offset [P], by clipping."""
+    """Entry and exit of half-spaces normal [P, 3] . p <= offset [P], by clipping."""
     along, gap = direction @ normal.T, offset - origin @ normal.T
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = gap / along
@@ -31,7 +31,7 @@ def polyhedron(origin, direction, normal, offset):
 
 
 def box(origin, direction, low, high, turn=0.0, normal=None, offset=None):
-    """Of a box turned about z and cut by further half-spaces."""
+    """Entry and exit of a box turned about z and cut by further half-spaces."""
     c, s = np.cos(turn), np.sin(turn)
     axes = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
     normals, offsets = np.concatenate([axes, -axes]), np.concatenate([high, -low])

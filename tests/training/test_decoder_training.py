@@ -226,7 +226,7 @@ def test_a_whole_crop_is_pillows_resizing():
 
 
 def test_crops_show_parts_of_the_image_at_their_scale():
-    """Of a ramp, whose values say where a pixel comes from."""
+    """Crops of a ramp, whose values say where a pixel comes from."""
     ramp = np.linspace(0.0, 250.0, 150)
     image = np.stack([*np.broadcast_arrays(ramp[None, :], ramp[:, None]), np.zeros((150, 150))], -1)
     image = np.round(image).astype(np.uint8)
