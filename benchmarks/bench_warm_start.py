@@ -19,7 +19,7 @@ from absl import flags
 from experiments.common import runtime
 from posenet_jax.data.sources import FolderImages
 from posenet_jax.decoders import decoding
-from posenet_jax.encoders.encoder import Encoder, describe
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.encoders.weights import load_encoder
 from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.images.image_list import list_images
@@ -43,7 +43,7 @@ def measure(
 ) -> dict[str, float]:
     """Medians over the images."""
     tap, space = encoder.tap(_LAYER.value), encoder.preprocessing
-    targets = describe(tap, originals, space)
+    targets = tap.describe(originals)
     start = decoding.decode(decoder, targets) if recipe.start == "image" else None
     figures = {}
     for tolerance in _TOLERANCES.value:

@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Builds a TFDS data set, as ArrayRecord, of rendered scenes or of images in a folder.
 
     python -m experiments.build_dataset --source=streets --scenes=10000 --out=DATASETS

@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Inverts any number of descriptors: of photographs, of a data set, of rendered scenes, or alone.
 
     python -m experiments.bulk_invert --images=PHOTOS --layer=fc5 --out=runs/bulk
@@ -14,7 +13,6 @@ the run could not be made.
 """
 
 import array
-import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -54,7 +52,7 @@ from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import measures, results_table
-from posenet_jax.inversion.recipes import RECIPES
+from posenet_jax.inversion.recipes import RECIPES, with_steps
 from posenet_jax.io import files, provenance
 from posenet_jax.io.run_files import read_csv
 from posenet_jax.shards.descriptor_shards import Descriptors
@@ -91,9 +89,7 @@ def main() -> int:
     """Inverts and returns the exit code."""
     index, count = processes.share()
     source = _source()
-    recipe = RECIPES[_RECIPE.value]
-    if _STEPS.value is not None:
-        recipe = dataclasses.replace(recipe, steps=_STEPS.value)
+    recipe = with_steps(RECIPES[_RECIPE.value], _STEPS.value)
     config = bulk_inversion.BulkConfig(
         restarts=_RESTARTS.value,
         seed=_SEED.value,

@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Decodes the descriptors of images with a trained decoder, and measures what came back.
 
     python -m experiments.decode --images=PHOTOS --layer=fc5 --out=runs/decoded
@@ -62,7 +61,7 @@ from tqdm import tqdm
 from experiments.common import images
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
-from posenet_jax.encoders.encoder import Encoder, describe
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import image_sets, results_table
 from posenet_jax.evaluation.measures import Context, measured
@@ -112,7 +111,7 @@ def main() -> int:
     positions = images.positions(listed, found)
     out = OutputFolder(_OUT.value, "decode", _files(decoders, found.names))
     originals = np.stack(found.images)
-    targets = describe(tap, originals, space)
+    targets = tap.describe(originals)
     judge = weights.load_encoder(_JUDGE.value) if _JUDGE.value else None
     pictures: dict[str, np.ndarray] = {}
     summary: dict[str, Any] = {}

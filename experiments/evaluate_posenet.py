@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Measures an encoder on unseen rendered streets and on photographs with exact cameras.
 
     python -m experiments.evaluate_posenet --encoder=streetnet --strecha=STRECHA --out=runs/judged

@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Writes the descriptors of any number of images to ArrayRecord or safetensors files.
 
     python -m experiments.extract_descriptors --images=PHOTOS --layer=fc5 --out=runs/descriptors

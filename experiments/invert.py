@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Inverts the descriptors of a folder of images and shows what the network kept of them.
 
     python -m experiments.invert --images=PHOTOS --layer=fc5 --recipe=calibrated --out=runs/fc5
@@ -10,7 +9,6 @@ Exit code: 0; 1 if some images could not be read or written (they are named, the
 2 if the run could not be made.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 from absl import flags
@@ -48,7 +46,7 @@ from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import results_table
 from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.inversion.descent import Status
-from posenet_jax.inversion.recipes import RECIPES, Recipe
+from posenet_jax.inversion.recipes import RECIPES, Recipe, with_steps
 from posenet_jax.io.files import write_csv, write_png
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.io.provenance import run_record
@@ -146,9 +144,7 @@ def main() -> int:
     encoder = weights.load_encoder(_ENCODER.value)
     for layer in _LAYERS.value:
         encoder.tap(layer)
-    recipe = RECIPES[_RECIPE.value]
-    if _STEPS.value is not None:
-        recipe = dataclasses.replace(recipe, steps=_STEPS.value)
+    recipe = with_steps(RECIPES[_RECIPE.value], _STEPS.value)
     decoders = _decoders(encoder, recipe)
     originals = _load_images(encoder)
     pictures = [_picture(name, layer) for layer in decoders for name in originals.names]

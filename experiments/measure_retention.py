@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Measures the report's claims: what do reconstructions keep, and what can be read off the layer?
 
     python -m experiments.measure_retention --out=runs/retention

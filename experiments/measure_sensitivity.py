@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Measures how far each layer moves when one thing in a rendered scene is changed.
 
     python -m experiments.measure_sensitivity --out=runs/sensitivity

@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Takes something from fc5 descriptors, and measures what is lost with it.
 
     python -m experiments.operate_descriptors --out=runs/surgery

@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Renders pairs of views of streets, cars or rooms, to look at or to try an encoder on.
 
     python -m experiments.render_streets --scenes=16 --out=runs/streets

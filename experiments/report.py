@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Remakes the paper's figures and tables as one HTML page, with nothing but what is bundled.
 
     python -m experiments.report --out=report

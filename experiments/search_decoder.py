@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Searches the learning rate of a decoder as the report did: a coarse search, then a fine one.
 
     python -m experiments.search_decoder --stage=coarse --images=PHOTOS --workdir=runs/search

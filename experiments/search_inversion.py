@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Searches the hyper-parameters of inversion as the report did, all trials in one program.
 
     python -m experiments.search_inversion --stage=1 --images=PHOTOS --workdir=runs/stage_1

@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Trains a decoder to make sharp images that keep the descriptor, against a discriminator.
 
     python -m experiments.train_adversarial --images=PHOTOS --val_images=OTHERS --rendered=16 \\

@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Trains an up-convolutional decoder: from a descriptor to the image it came from.
 
     python -m experiments.train_decoder --images=PHOTOS --val_images=OTHERS --rendered=32 \\

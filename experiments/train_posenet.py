@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Trains an encoder on rendered streets and, if given, photographs.
 
     python -m experiments.train_posenet --workdir=runs/streetnet --facades=FACADES --photos=PHOTOS

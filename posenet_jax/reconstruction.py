@@ -11,7 +11,7 @@ import numpy as np
 from flax import struct
 
 from posenet_jax.decoders.decoding import Decoder, decode
-from posenet_jax.encoders.encoder import Encoder, describe
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import results_table
 from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.inversion import engine
@@ -53,7 +53,7 @@ def reconstruct(
     where one is wanted and not given, or given and not wanted.
     """
     tap, space = encoder.tap(layer), encoder.preprocessing
-    targets = describe(tap, originals, space)
+    targets = tap.describe(originals)
     result = engine.invert(
         tap,
         targets,

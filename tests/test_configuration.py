@@ -20,7 +20,7 @@ from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder
 from posenet_jax.decoders.networks import Mirror
 from posenet_jax.encoders import weights
-from posenet_jax.encoders.encoder import Encoder, describe
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import measures
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion import engine, recipes
@@ -161,7 +161,7 @@ def reconstructed(_):
     recipe, judge = recipes.CALIBRATED.replace(steps=3), encoder().tap("conv4")
     made = reconstruction.reconstruct(encoder(), "fc5", IMAGES, key=key(), recipe=recipe)
     tap = encoder().tap("fc5")
-    seen = describe(tap, IMAGES, SPACE)
+    seen = tap.describe(IMAGES)
     context = measures.Context(tap, seen, IMAGES, IMAGES, judge, encoder())
     same = measures.measured(context)  # infinite PSNR
     return {**vars(made), "result": vars(made.result)}, same

@@ -6,7 +6,6 @@ import pytest
 
 from posenet_jax import metrics, reconstruction
 from posenet_jax.encoders import weights
-from posenet_jax.encoders.encoder import describe
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import measures
 from posenet_jax.inversion import recipes
@@ -49,12 +48,12 @@ def test_relative_losses_are_equation_3_pair_by_pair():
 def test_descriptors_do_not_depend_on_how_many_are_encoded_together(originals):
     encoder = weights.random_encoder("compact")
     many = np.concatenate([originals] * 22)  # 66: more than one batch
-    together = describe(encoder.tap("fc5"), many, encoder.preprocessing)
+    together = encoder.tap("fc5").describe(many)
     apart = encoder.tap("fc5")(encoder.preprocessing.to_network(originals))
     assert together.shape == (66, 512)
     np.testing.assert_allclose(together[63:], apart, rtol=1e-4, atol=1e-3)
     with pytest.raises(InputError, match="reads 100×100 pixels; the images are 90×100"):
-        describe(encoder.tap("fc5"), many[:, :90], encoder.preprocessing)
+        encoder.tap("fc5").describe(many[:, :90])
 
 
 def test_the_picture_is_encoded_anew(made, originals):

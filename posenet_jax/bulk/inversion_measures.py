@@ -26,10 +26,9 @@ def measured_images(
     seen = [entry.original for entry in entries if entry.original is not None]
     originals = np.stack(seen) if seen else None
     # Restart by restart: so are the others, with which each is compared, other images.
-    found = [
-        measured(Context(tap, targets, pictures[:, restart], originals, judge, encoder))
-        for restart in range(restarts)
-    ]
+    context = Context(tap, targets, pictures[:, 0], originals, judge, encoder)
+    found = [measured(context)]
+    found += [measured(context.with_pictures(pictures[:, r])) for r in range(1, restarts)]
     return [
         InvertedImage(
             entry.position,

@@ -193,8 +193,3 @@ def _ask(head_params: Any, first: Array, second: Array) -> HeadOutputs:
     pair = numerics.as_float32(first), numerics.as_float32(second)
     outputs: Any = SiameseHeads().apply({"params": head_params}, *pair)
     return outputs
-
-
-def describe(tap: Tap, images: np.ndarray, space: Preprocessing) -> np.ndarray:
-    """`Tap.describe` of images in another space than the tap's own."""
-    return tap.replace(preprocessing=space).describe(images)  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posenet_jax import metrics, numerics
-from posenet_jax.encoders.encoder import Encoder, Tap, describe
+from posenet_jax.encoders.encoder import Encoder, Tap
 
 Array = jax.Array
 
@@ -44,20 +44,25 @@ class Context:
     @property
     def available(self) -> frozenset[Need]:
         """Needs of measures that are met."""
-        encoder = self.encoder
-        heads = encoder is not None and None not in (encoder.head_params, encoder.pose_scale)
         met: dict[Need, bool] = {
             "originals": self.originals is not None,
             "judge": self.judge is not None,
-            "heads": heads,
+            "heads": self.encoder is not None and self.encoder.predicts_poses,
         }
         return frozenset(need for need, is_met in met.items() if is_met)
+
+    def with_pictures(self, pictures: np.ndarray) -> "Context":
+        """Returns the context of other pictures; the same originals are not encoded again."""
+        other = dataclasses.replace(self, pictures=pictures)
+        known = {key: rows for key, rows in self._described.items() if key[-1] == "originals"}
+        other._described.update(known)
+        return other
 
     def described(self, tap: Tap, images: Literal["pictures", "originals"]) -> np.ndarray:
         """Returns the descriptors [N, …] of the pictures or of the originals at a layer."""
         known = (id(tap.params), id(tap.module), tap.layer, images)
         if known not in self._described:
-            self._described[known] = describe(tap, getattr(self, images), tap.preprocessing)
+            self._described[known] = tap.describe(getattr(self, images))
         return self._described[known]
 
     @functools.cached_property

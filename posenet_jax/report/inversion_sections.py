@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from posenet_jax import metrics
-from posenet_jax.encoders.encoder import Encoder, describe
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import decoder_evaluation, measures
 from posenet_jax.images import contact_sheet
 from posenet_jax.inversion import recipes
@@ -122,7 +122,7 @@ def _measures(
     encoder: Encoder, layer: str, originals: np.ndarray, pictures: np.ndarray, judge: Encoder
 ) -> dict[str, np.ndarray]:
     tap = encoder.tap(layer)
-    targets = describe(tap, originals, encoder.preprocessing)
+    targets = tap.describe(originals)
     context = measures.Context(tap, targets, pictures, originals, judge.tap("fc5"), encoder)
     found = measures.measured(context)
     found["relative_loss"] = found["picture_relative_loss"]

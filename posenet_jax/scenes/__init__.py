@@ -17,7 +17,7 @@ from posenet_jax.scenes.config import (
 )
 from posenet_jax.scenes.keys import SceneKeys, scene_keys
 from posenet_jax.scenes.kind import Kind
-from posenet_jax.scenes.kinds import CONFIGS, KINDS, kind_named, kind_names, kind_of
+from posenet_jax.scenes.kinds import KINDS, kind_named, kind_names, kind_of
 from posenet_jax.scenes.raycast import Camera, World, moved
 from posenet_jax.scenes.rendering import (
     Geometry,
@@ -38,7 +38,6 @@ from posenet_jax.scenes.street.city import City, build_city, sample_city
 from posenet_jax.scenes.views import sample_pair
 
 __all__ = [
-    "CONFIGS",
     "KINDS",
     "Atlas",
     "Camera",

@@ -27,10 +27,6 @@ def kind_named(name: str) -> Kind:
     raise InputError(f"no kind of scene {name!r}; there are {', '.join(KINDS)}")
 
 
-CONFIGS: dict[str, type[ViewConfig]] = {name: kind_named(name).config for name in kind_names()}
-"""Configurations by every name that `kind_named` takes."""
-
-
 def kind_of(config: ViewConfig) -> Kind:
     """The kind of scene that a configuration describes. Raises ValueError where there is none."""
     for kind in KINDS.values():

@@ -25,7 +25,6 @@ from posenet_jax.bulk.bulk_inversion import BulkConfig
 from posenet_jax.data.sources import DatasetExamples, DatasetImages, FolderImages
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
-from posenet_jax.encoders.encoder import describe
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.shards.descriptor_shards import Descriptors
@@ -161,7 +160,7 @@ def test_inversions_begin_with_a_decoders_images(encoder, folder, tmp_path):
     assert summary.finished and summary.inverted == COUNT
     pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
     space = encoder.preprocessing
-    targets = describe(encoder.tap("fc5"), pixels, space)
+    targets = encoder.tap("fc5").describe(pixels)
     expected = np.asarray(space.to_image(decoding.decode(decoder, targets))).astype(int)
     for example in _examples(tmp_path / "out"):
         for picture in example["image"]:  # both restarts: no noise is added

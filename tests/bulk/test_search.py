@@ -15,7 +15,6 @@ from posenet_jax.bulk import search
 from posenet_jax.bulk.search import STAGES, Range
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.encoders import weights
-from posenet_jax.encoders.encoder import describe
 from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.inversion import engine, recipes
 
@@ -131,7 +130,7 @@ def test_a_trial_is_an_inversion_with_its_own_recipe(photographs, tmp_path):
     tap, space = encoder.tap("fc5"), encoder.preprocessing
     pixels = [np.asarray(Image.open(photographs / f"{i}.png")) for i in (1, 2)]
     originals = np.stack([space.resize(image) for image in pixels])
-    targets = describe(tap, originals, space)
+    targets = tap.describe(originals)
     drawn = search.draw(STAGES[2], 4, seed=0)
     for trial in range(5):
         own = {name: float(drawn[name][trial]) for name in STAGES[2].ranges}

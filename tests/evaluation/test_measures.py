@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from posenet_jax import metrics
 from posenet_jax.encoders import weights
-from posenet_jax.encoders.encoder import describe
+from posenet_jax.encoders.encoder import Tap
 from posenet_jax.evaluation import measures, results_table
 from posenet_jax.evaluation.measures import Context
 
@@ -37,12 +37,12 @@ def images():
 def found(encoder, images):
     originals, pictures = images
     tap = encoder.tap("conv4")
-    targets = describe(tap, originals, encoder.preprocessing)
+    targets = tap.describe(originals)
     return measures.measured(Context(tap, targets, pictures, originals, encoder=encoder))
 
 
 def _flat(encoder, layer, images):
-    seen = describe(encoder.tap(layer), images, encoder.preprocessing)
+    seen = encoder.tap(layer).describe(images)
     return seen.reshape((COUNT, -1)).astype(np.float64)
 
 
@@ -86,7 +86,7 @@ def test_an_encoder_without_heads_is_asked_nothing(images):
     originals, pictures = images
     bare = weights.random_encoder("compact")
     tap = bare.tap("fc5")
-    targets = describe(tap, originals, bare.preprocessing)
+    targets = tap.describe(originals)
     measured = measures.measured(Context(tap, targets, pictures, originals, encoder=bare))
     assert not [name for name in measured if "pose" in name or "match" in name]
 
@@ -103,7 +103,7 @@ def test_a_picture_without_contrast_comes_last(encoder, images):
     pictures = pictures.copy()
     pictures[2] = 90
     tap = encoder.tap("conv4")
-    targets = describe(tap, originals, encoder.preprocessing)
+    targets = tap.describe(originals)
     context = Context(tap, targets, pictures, originals)
     found = measures.measured(context, ["luminance_correlation", "luminance_rank"])
     assert found["luminance_correlation"][2] == 0 and found["luminance_rank"][2] == COUNT
@@ -117,24 +117,32 @@ def test_a_picture_without_contrast_comes_last(encoder, images):
 def test_images_are_encoded_once_for_all_measures(encoder, images, monkeypatch):
     originals, pictures = images
     tap = encoder.tap("fc5")
-    targets = describe(tap, originals, encoder.preprocessing)
-    asked = []
+    targets = tap.describe(originals)
+    asked, describe = [], Tap.describe
 
-    def counted(tap, images, space):
+    def counted(tap, images):
         asked.append(tap.layer)
-        return describe(tap, images, space)
+        return describe(tap, images)
 
-    monkeypatch.setattr(measures, "describe", counted)
-    found = measures.measured(Context(tap, targets, pictures, originals, encoder=encoder))
+    monkeypatch.setattr(Tap, "describe", counted)
+    context = Context(tap, targets, pictures, originals, encoder=encoder)
+    found = measures.measured(context)
     assert asked == ["fc5", "fc5"] and list(found) == [
         name for name in measures.columns() if "judge" not in name
     ]
+    asked.clear()
+    others = pictures[::-1]
+    again = measures.measured(context.with_pictures(others))
+    assert asked == ["fc5"]
+    alone = measures.measured(Context(tap, targets, others, originals, encoder=encoder))
+    for name, values in alone.items():
+        np.testing.assert_array_equal(again[name], values, err_msg=name)
 
 
 def test_measures_without_what_they_need_are_left_out(encoder, images):
     originals, pictures = images
     tap = encoder.tap("conv4")
-    targets = describe(tap, originals, encoder.preprocessing)
+    targets = tap.describe(originals)
     found = measures.measured(Context(tap, targets, pictures, judge=tap, encoder=encoder))
     wanted = [m.name for m in measures.MEASURES if not m.needs]
     assert [name for name in found if not name.startswith(("other", "chance"))] == wanted
