@@ -34,12 +34,11 @@ _SLOTS = options.slots()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
 from experiments.common import images
-from posenet_jax import reconstruction
+from posenet_jax import numerics, reconstruction
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
@@ -78,18 +77,19 @@ def _decoders(encoder: Encoder, recipe: Recipe) -> dict[str, decoding.Decoder | 
 
 
 def _reconstruct_layers(
-    encoder, originals, recipe, decoders
+    encoder, originals: _Images, recipe, decoders
 ) -> dict[str, reconstruction.Reconstruction]:
-    work = len(originals) * recipe.steps * len(_LAYERS.value)
+    work = len(originals.pixels) * recipe.steps * len(_LAYERS.value)
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
         return {
             layer: reconstruction.reconstruct(
                 encoder,
                 layer,
-                originals,
-                key=jax.random.key(_SEED.value),
+                originals.pixels,
+                key=numerics.seed_key(_SEED.value),
                 recipe=recipe,
                 decoder=decoders[layer],
+                positions=originals.positions,
                 slots=_SLOTS.value or None,
                 progress=bar.update,
             )
@@ -149,7 +149,7 @@ def main() -> int:
     originals = _load_images(encoder)
     pictures = [_picture(name, layer) for layer in decoders for name in originals.names]
     out = OutputFolder(_OUT.value, "invert", ["grid.png", "results.csv", *pictures])
-    layers = _reconstruct_layers(encoder, originals.pixels, recipe, decoders)
+    layers = _reconstruct_layers(encoder, originals, recipe, decoders)
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,

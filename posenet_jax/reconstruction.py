@@ -44,11 +44,13 @@ def reconstruct(
     key: Array,
     recipe: Recipe,
     decoder: Decoder | None = None,
+    positions: Sequence[int] | None = None,
     slots: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Reconstruction:
     """Encodes uint8 images [N, H, W, 3] at `layer` and inverts what comes out.
 
+    positions: of the images in the list that they were read from; None: none was left out.
     decoder: of this layer, where the recipe begins with a decoder's images. Raises InputError
     where one is wanted and not given, or given and not wanted.
     """
@@ -60,6 +62,7 @@ def reconstruct(
         key=key,
         recipe=recipe,
         start=decode(decoder, targets) if decoder else None,
+        positions=positions,
         slots=slots,
         progress=progress,
     )

@@ -7,7 +7,7 @@ network space.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -64,12 +64,15 @@ def invert(
     chunk: int | None = None,
     mesh: Mesh | None = None,
     start: Array | np.ndarray | None = None,
+    positions: Sequence[int] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Images whose descriptors are `targets` [N, …]; the recipe's numbers may be arrays [N].
 
-    start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's. See `run`
-    for the other arguments. Raises InputError for targets that are empty, not finite, no floating
+    start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's.
+    positions: of the targets in a longer list, each once: they decide noise and slots in place of
+    0 to N - 1, so that a target's noise does not depend on which others are missing. See `run` for
+    the other arguments. Raises InputError for targets that are empty, not finite, no floating
     numbers or of another shape than the encoder's descriptors, and for starts that are missing or
     not called for.
     """
@@ -79,8 +82,14 @@ def invert(
     columns = recipes.broadcast(recipe, len(targets))
     per_image = [jax.tree.map(lambda x, i=i: x[i], columns) for i in range(len(targets))]
     jobs = (
-        Job(i, target, recipe=own, start=own_start)
-        for i, (target, own, own_start) in enumerate(zip(targets, per_image, starts, strict=True))
+        Job(i, target, recipe=own, start=own_start, number=i)
+        for i, target, own, own_start in zip(
+            range(len(targets)) if positions is None else positions,
+            targets,
+            per_image,
+            starts,
+            strict=True,
+        )
     )
     mesh = mesh or _local_mesh()
     devices = mesh.devices.size

@@ -28,12 +28,13 @@ def _save(path, seed):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Images of which two have one stem, and last a file that is none."""
+    """Images of which two have one stem, and in their midst and last files that are none."""
     folder = tmp_path_factory.mktemp("images")
     (folder / "more").mkdir()
     for seed, name in enumerate(NAMES):
         _save(folder / name, seed)
-    (folder / "zz.png").write_text("this is not a picture")
+    for name in ("more/1.png", "zz.png"):
+        (folder / name).write_text("this is not a picture")
     return folder
 
 
@@ -72,7 +73,7 @@ def test_two_runs_join_on_image_layer_and_restart(runs):
                 wanted = pytest.approx(float(other[name]), rel=0.05, abs=1e-3)
                 assert float(one[name]) == wanted, (key, name)
                 compared.add(name)
-    assert [row["position"] for row in plain.values()] == ["0", "1", "2"]
+    assert [row["position"] for row in plain.values()] == ["0", "1", "3"]
     judged = {"judge_relative_loss", "other_judge_relative_loss"}
     assert {"loss", "relative_loss", "psnr", "chance_rank"} <= compared and not judged & compared
     assert all(not row["judge_relative_loss"] for row in plain.values())
@@ -110,6 +111,8 @@ def test_a_folder_of_a_version_with_fewer_columns_is_finished(folder, tmp_path, 
     whole = _table(tmp_path / "results.csv")
     for path in (tmp_path / "records").glob("*.json"):
         record = json.loads(path.read_text())
+        if not record["images"]:  # no table
+            continue
         table = tmp_path / "tables" / f"{record['file']}.csv"
         rows = [{k: v for k, v in row.items() if k != "layer"} for row in _table(table)]
         table.write_text("\n".join(",".join(row) for row in (rows[0], *map(dict.values, rows))))
