@@ -175,7 +175,7 @@ def test_a_decoder_of_another_encoder_or_layer_is_refused(tmp_path):
 def test_reconstructions_begin_with_what_the_decoder_makes():
     originals = np.random.default_rng(0).integers(0, 256, (2, 100, 100, 3), dtype=np.uint8)
     tap = _encoder().tap("fc5")
-    expected = decode(_decoder(), encoder.describe(tap, originals, _encoder().preprocessing))
+    expected = decode(_decoder(), tap.describe(originals))
     recipe = recipes.WARM.replace(steps=1)
     key = jax.random.key(0)
     made = reconstruction.reconstruct(
