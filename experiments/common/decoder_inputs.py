@@ -1,6 +1,7 @@
 """How the data that flags name becomes a decoder's batches."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,16 +30,10 @@ _RENDERED_KNOWN = 2048
 _SCALE_IMAGES = 256
 
 
-class DecoderInputs(NamedTuple):
-    """The encoder and its data."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class DecoderInputs(decoder_data.DecoderData):
+    """The data, and facts about the files that it comes from."""
 
-    encoder: Encoder
-    tap: Tap
-    mesh: Mesh
-    batches: decoder_data.DecoderBatches
-    scale: jax.Array  # [] root mean square of the training descriptors
-    known: ImageSet  # training images, whole: what the controls may know
-    judged: dict[str, ImageSet]  # by name: train, validation, rendered
     sources: run_sources.Sources
 
 
