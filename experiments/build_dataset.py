@@ -18,7 +18,8 @@ from experiments.common import options, runtime
 _SOURCE = options.kind(
     "source",
     None,
-    "Contents of the data set: scenes of a kind, photographs, or 3D_Street_View.",
+    "Contents of the data set: rendered streets, cars or rooms; photographs; or street_view, the"
+    " 3D_Street_View data set.",
     further={"photographs": "photos", "street_view": "street_view"},
     required=True,
 )

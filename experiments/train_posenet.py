@@ -57,7 +57,7 @@ _LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", 7e-4, "Highest learning rate of Adam.", lower_bound=0.0
 )
 _WEIGHT_DECAY = flags.DEFINE_float(
-    "weight_decay", 0.01, "Weight decay of AdamW, a factor on the learning rate."
+    "weight_decay", 0.01, "Weight decay of AdamW, which is multiplied by the learning rate."
 )
 _ACTIVE_SHARE = flags.DEFINE_float(
     "active_share",
