@@ -50,6 +50,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import search_plots, search_sheets
 
 
-def _pages(stage: Stage, last: Rung, originals: np.ndarray) -> dict[str, results.Draw]:
+def _pages(stage: Stage, last: Rung, originals: np.ndarray) -> Mapping[str, results.Draw]:
     """Figures of all trials, and sheets of the best, of those of least loss, and of the range."""
     figure: dict[str, Any] = {"stage": stage, "columns": last.columns}
     sheet: dict[str, Any] = {"folder": last.folder, "originals": originals, "columns": last.columns}

@@ -155,7 +155,8 @@ def decoders_for(
     """
     if not names and every:
         names = bundled(encoder, layer)
-    found = [decoder_for(encoder, layer, name) for name in names or [None]]
+    chosen: Sequence[str | None] = names or [None]
+    found = [decoder_for(encoder, layer, name) for name in chosen]
     if len({decoder.name for decoder in found}) < len(found):
         raise InputError("two of the decoders have the same name; rename one file")
     return found
