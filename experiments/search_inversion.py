@@ -142,7 +142,7 @@ def _sheet(path: Path, pictures, originals: np.ndarray, columns, rows, title: st
 
 def _summarise(columns) -> None:
     """Table 1, the best by score, and the least relative loss."""
-    names = [*STAGES[int(_STAGE.value)].ranges, *search.MEASURES, "score"]
+    names = [*STAGES[int(_STAGE.value)].ranges, *search.measure_names(), "score"]
     rows = {
         "Table 1": 0,
         "best by score": int(np.argmin(columns["score"])),

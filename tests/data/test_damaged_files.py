@@ -310,7 +310,7 @@ def _table(path, rows):
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
-    numbers = dict.fromkeys(search.MEASURES, 0.5)
+    numbers = dict.fromkeys(search.measure_names(), 0.5)
     results = [{"position": i, "image": f"{i}.png", **numbers, "status": "ok"} for i in range(6)]
     metrics = [{"step": 50 * i, "loss": 1.0 / (i + 1), "train_mse": None} for i in range(5)]
     return {
@@ -332,7 +332,7 @@ def test_results_of_a_search_are_numbers_or_refused(tables, rng):
     path = _spoil(tables["results"], rng)
     found = refused(lambda: search.read_measures(path, 3), path)
     if not isinstance(found, InputError):
-        assert set(found) == {*search.MEASURES, "not_finite"}
+        assert set(found) == {*search.measure_names(), "not_finite"}
         assert all(column.shape == (3,) for column in found.values())
         assert np.isfinite(search.score(found)).all()
 
