@@ -1,15 +1,16 @@
 """Flags that several scripts take: one definition each, so that a name means one thing.
 
 A script calls those that it reads. Nothing here imports JAX: `--help` is to answer at once. What
-the library has too (names, defaults) stands here again for that reason, and a test compares.
+the library has too (names, defaults) stands here again for that reason, and a test compares; the
+kinds of scenes are the library's own, which lists them without JAX.
 """
 
 from collections.abc import Mapping
 
 from absl import flags
 
-# The word for a kind of scene -> the library's, which data sets on disk and tables have.
-KINDS = {"streets": "cities", "cars": "cars", "rooms": "indoor"}
+from posenet_jax.scenes.kinds import KINDS
+
 _RECIPES = ["calibrated", "paper", "paper_no_prior", "warm"]
 _NETWORKS = ["mirror", "deep", "sharp"]
 MEASURING_SEED = 1_000_003  # not one of training's
@@ -24,34 +25,39 @@ MAX_PIXELS = flags.DEFINE_integer(
 
 
 class _Word(flags.ArgumentSerializer):
-    """Writes the word for a kind, or for several."""
+    """Writes the name of a kind, or of several."""
 
     def serialize(self, value: str | list[str]) -> str:
         """As a person would give it."""
-        words = {library: word for word, library in KINDS.items()}
+        names = {kind.written: kind.name for kind in KINDS.values()}
         given = [value] if isinstance(value, str) else value
-        return ",".join(words.get(one, one) for one in given)
+        return ",".join(names.get(one, one) for one in given)
 
 
 class _Kind(flags.EnumParser):
-    """One of the kinds, in either of its words."""
+    """One of the kinds, by either of its names; the value is the one that data sets have."""
 
     def __init__(self, further: Mapping[str, str]) -> None:
-        self._words = {**KINDS, **further}
-        super().__init__(list(self._words))
+        self._written = {kind.name: kind.written for kind in KINDS.values()} | dict(further)
+        super().__init__(list(self._written))
+        self.syntactic_help = f"one of {', '.join(self._written)}"
 
     def parse(self, argument: str) -> str:
-        """The library's word."""
-        return (
-            argument if argument in self._words.values() else self._words[super().parse(argument)]
-        )
+        """The name that data sets on disk and tables have."""
+        if argument in self._written.values():
+            return argument
+        return self._written[super().parse(argument)]
 
 
 class _Kinds(flags.ListParser):
     """Several of them, with commas between."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.syntactic_help = f"a comma separated list of {', '.join(KINDS)}"
+
     def parse(self, argument: str | list[str]) -> list[str]:
-        """The library's words, each once."""
+        """The names that data sets have, each once."""
         kind = _Kind({})
         return list(dict.fromkeys(kind.parse(word) for word in super().parse(argument)))
 
@@ -70,7 +76,7 @@ def kind(
 
 def rendered_kind() -> flags.FlagHolder:
     """`--kind`."""
-    return kind("kind", "streets", "Kind of scenes to render: streets, cars or rooms.")
+    return kind("kind", "streets", "Kind of scenes to render.")
 
 
 def kinds() -> flags.FlagHolder:
@@ -78,9 +84,9 @@ def kinds() -> flags.FlagHolder:
     return flags.DEFINE(
         _Kinds(),
         "kinds",
-        "streets,cars,rooms",
-        "Kinds of scenes, with commas between: streets, cars, rooms. (The report has streets even"
-        " where they are not named.)",
+        ",".join(KINDS),
+        "Kinds of scenes, with commas between. (The report has streets even where they are not"
+        " named.)",
         serializer=_Word(),
     )
 
