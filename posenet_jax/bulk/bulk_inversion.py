@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from posenet_jax import numerics
-from posenet_jax.bulk import inversion_batches
+from posenet_jax.bulk import inversion_batches, inversion_shards
 from posenet_jax.bulk.inversion_batches import Entry, InversionBatch
 from posenet_jax.bulk.inversion_measures import measured_images
 from posenet_jax.data.sources import ImageSource
@@ -29,20 +29,15 @@ from posenet_jax.data.traces import TracedSource
 from posenet_jax.decoders.decoding import Decoder, decode
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
-from posenet_jax.evaluation import results_table
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.job_queues import Finished, Job
 from posenet_jax.inversion.recipes import Recipe
-from posenet_jax.io import files
-from posenet_jax.io.run_files import file_sha256, schema_fault
-from posenet_jax.shards import reconstruction_shards
 from posenet_jax.shards.descriptor_shards import Descriptors
 from posenet_jax.shards.folder import ShardFolder
 from posenet_jax.shards.plan import Failure, ShardPlan
-from posenet_jax.shards.reconstruction_shards import InvertedImage, shard_file, table_file
+from posenet_jax.shards.reconstruction_shards import InvertedImage
 
 _LARGEST_SHARD = 1024
-_FACTS = {"figures": {str: ("int", "float", "str")}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,12 +80,12 @@ class Summary(NamedTuple):
     new: int  # images that this run inverted
 
 
-class _Shard(NamedTuple):
-    """A shard whose inversions are made."""
+class _InvertedShard(NamedTuple):
+    """A shard of which all images are inverted."""
 
     number: int
     entries: list[Entry]
-    made: list[list[Finished]]  # of each entry, one a restart
+    inversions: list[list[Finished]]  # of each entry, one a restart
     left_out: list[Failure]
 
 
@@ -138,7 +133,7 @@ def invert_all(
         wanted = _identity(encoder, tap, source, recipe, config, judge, decoder)
         identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh)
         own = range(config.process_index, plan.shards, config.process_count)
-        pending, done = _pending(shards, plan, own)
+        pending, done = inversion_shards.pending(shards, plan, own)
         traced = None if isinstance(source, Descriptors) else TracedSource(source)
         for record in shards.checked(traced, plan, done) if traced else done.values():
             _tell(record["left_out"], report)
@@ -196,7 +191,7 @@ class _Work:
         batches: Iterator[InversionBatch],
         progress: Callable[[int], None] | None,
         report: Callable[[str], None] | None,
-    ) -> Iterator[_Shard]:
+    ) -> Iterator[_InvertedShard]:
         """The shards in order, each when the last of its images is done."""
         restarts = self.config.restarts
         awaited: collections.deque[Entry] = collections.deque()
@@ -204,10 +199,10 @@ class _Work:
         ends: collections.deque[tuple[int, int, list[Failure]]] = collections.deque()
 
         def jobs() -> Iterator[Job]:
-            begun = 0
+            submitted = 0
             left_out: list[Failure] = []
             for batch in batches:
-                begun += len(batch.entries)
+                submitted += len(batch.entries)
                 left_out = left_out + batch.failures
                 _tell(batch.failures, report)
                 for entry, start in zip(batch.entries, self.starts(batch), strict=True):
@@ -218,20 +213,20 @@ class _Work:
                         number = entry.position * restarts + restart
                         yield Job(entry.position, entry.target, restart, own, start, number)
                 if batch.last:
-                    ends.append((begun, batch.shard, left_out))
+                    ends.append((submitted, batch.shard, left_out))
                     left_out = []
 
-        def ended() -> Iterator[_Shard]:
+        def ended() -> Iterator[_InvertedShard]:
             while ends and ends[0][0] == finished:
                 _, number, left_out = ends.popleft()
-                yield _Shard(number, entries.copy(), made.copy(), left_out)
+                yield _InvertedShard(number, entries.copy(), inversions.copy(), left_out)
                 entries.clear()
-                made.clear()
+                inversions.clear()
 
         steps = int(self.recipe.steps[0])  # type: ignore[index]
         finished = 0
         entries: list[Entry] = []
-        made: list[list[Finished]] = []
+        inversions: list[list[Finished]] = []
         done = engine.run(
             self.tap,
             jobs(),
@@ -245,31 +240,11 @@ class _Work:
             yield from ended()  # a shard's end may be known only now, or nothing of it be readable
             finished += 1
             entries.append(awaited.popleft())
-            made.append(one)
+            inversions.append(one)
             if progress:  # also of the steps that it did not need
                 progress(sum(max(0, steps - result.steps) for result in one))
             yield from ended()
         yield from ended()
-
-
-def _pending(
-    folder: ShardFolder, plan: ShardPlan, shards: Iterable[int]
-) -> tuple[list[int], dict[int, dict[str, Any]]]:
-    """`ShardFolder.pending` of these shards; one whose table is not as written is not done."""
-
-    def is_whole(shard: int, record: dict[str, Any]) -> bool:
-        if record["images"] + len(record["left_out"]) != len(plan.positions(shard)):
-            return False
-        if not record["images"]:
-            return True
-        try:
-            digest = file_sha256(folder.path / table_file(record["file"]))
-        except OSError:
-            return False
-        # Records of runs begun by earlier versions have no digest.
-        return record.get("table_sha256", digest) == digest and not schema_fault(record, _FACTS)
-
-    return folder.pending({shard: shard_file(shard, plan.shards) for shard in shards}, is_whole)
 
 
 def _write_shard(
@@ -280,101 +255,30 @@ def _write_shard(
     judge: Tap | None,
     config: BulkConfig,
     source: TracedSource | None,
-    shard: _Shard,
+    shard: _InvertedShard,
 ) -> None:
     """Measures a shard's inversions and writes them, its record last."""
+    number, left_out, positions = shard.number, shard.left_out, plan.positions(shard.number)
     images: list[InvertedImage] = []
     if shard.entries:
-        images = measured_images(encoder, tap, judge, shard.entries, shard.made)
+        images = measured_images(encoder, tap, judge, shard.entries, shard.inversions)
     if config.pictures:
-        _remove_pictures(folder, plan, shard, config.restarts)
-        for name, content in itertools.chain(*map(reconstruction_shards.picture_files, images)):
-            folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
-    traces = source.take(plan.positions(shard.number)) if source else None
-    _write_images(folder, plan, shard.number, tap.layer, images, shard.left_out, traces)
-
-
-def _write_images(
-    folder: ShardFolder,
-    plan: ShardPlan,
-    number: int,
-    layer: str,
-    images: list[InvertedImage],
-    left_out: list[Failure],
-    traces: np.ndarray | None = None,
-) -> None:
-    """A shard's table, its file and its record."""
-    file = shard_file(number, plan.shards)
-    facts: dict[str, Any] = {"left_out": left_out}
-    if images:
-        table = files.csv_text(_table_rows(layer, images)).encode()
-        folder.write_file(table_file(file), functools.partial(Path.write_bytes, data=table))
-        first = images[0].figures[0]
-        facts["table_sha256"] = file_sha256(folder.path / table_file(file))
-        facts["figures"] = {name: type(value).__name__ for name, value in first.items()}
-    write = functools.partial(reconstruction_shards.write_shard, images=images)
-    folder.write_shard(file, write, len(images), facts, traces)
-
-
-def _table_rows(layer: str, images: Iterable[InvertedImage]) -> list[dict[str, Any]]:
-    """Returns a line of results.csv for each image and restart."""
-    return [
-        results_table.line(
-            position=image.position,
-            image=image.name,
-            layer=layer,
-            restart=restart,
-            figures=figures,
-        )
-        for image in images
-        for restart, figures in enumerate(image.figures)
-    ]
-
-
-def _remove_pictures(folder: ShardFolder, plan: ShardPlan, shard: _Shard, restarts: int) -> None:
-    """Removes those of images that could be read when the shard was made before."""
-    made = {entry.position for entry in shard.entries}
-    missing = [position for position in plan.positions(shard.number) if position not in made]
-    for position, failure in zip(missing, shard.left_out, strict=True):
-        for name in reconstruction_shards.picture_names(position, failure["name"], restarts):
-            (folder.path / "images" / name).unlink(missing_ok=True)
+        inversion_shards.write_pictures(folder, positions, images, left_out, config.restarts)
+    traces = source.take(positions) if source else None
+    inversion_shards.write_images(folder, plan, number, tap.layer, images, left_out, traces)
 
 
 def _finish(folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int) -> Summary:
-    """results.csv and the manifest, by whichever process finds all shards done."""
-    pending, done = _pending(folder, plan, range(plan.shards))
+    """Writes the table and manifest of all shards if all are done; returns the folder's state."""
+    pending, done = inversion_shards.pending(folder, plan, range(plan.shards))
     records = list(done.values())
-    filled = [record for record in records if record["images"]]
-    inverted = sum(record["images"] for record in filled)
-    left_out = list(itertools.chain(*(record["left_out"] for record in records)))
-    if not pending and not filled:
+    inverted = sum(record["images"] for record in records)
+    left_out = len(inversion_shards.failures(records))
+    if not pending and not inverted:
         raise InputError(f"none of the {plan.images} images could be read")
     if not pending:
-        tables = [folder.path / table_file(record["file"]) for record in filled]
-        folder.write_file(
-            "results.csv",
-            functools.partial(
-                reconstruction_shards.join_tables,
-                tables,
-                columns=results_table.header(),
-                absent={"layer": identity["layer"]},
-            ),
-        )
-        size = identity["preprocessing"]["size"]
-        features = reconstruction_shards.features(size, identity["restarts"], _common(filled))
-        reconstruction_shards.write_tfds_metadata(folder.path, records, features)
-        folder.write_manifest(identity | {"inverted": inverted, "left_out": left_out}, records)
-    return Summary(plan.images, inverted, len(left_out), not pending, new)
-
-
-def _common(records: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Returns the figures, and their types, that all shards have: of measures added since, none."""
-    first, *others = (record["figures"] for record in records)
-    return {
-        name: kind
-        for name, kind in first.items()
-        if all(figures.get(name) == kind for figures in others)
-    }
+        inversion_shards.write_end(folder, identity, records)
+    return Summary(plan.images, inverted, left_out, not pending, new)
 
 
 def _identity(

@@ -12,8 +12,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,20 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from posenet_jax.bulk import extraction_shards
 from posenet_jax.data.pipelines import DeviceWait
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
-from posenet_jax.io.run_files import schema_fault
-from posenet_jax.shards import descriptor_shards
 from posenet_jax.shards.batches import LoadedBatch, load_batches
 from posenet_jax.shards.descriptor_shards import (
     DTYPES,
     FORMATS,
     Shard,
     read_descriptors,
-    shard_file,
 )
 from posenet_jax.shards.folder import ShardFolder, plan_of
 from posenet_jax.shards.plan import Failure, ShardPlan
@@ -118,14 +115,14 @@ def extract(
         wanted = _identity(encoder, tap, source, config)
         identity, plan = shards.agreed(wanted, _default_sizes(wanted, mesh.size), mesh)
         own = range(config.process_index, plan.shards, config.process_count)
-        pending, done = _pending(shards, identity, plan, own)
+        pending, done = extraction_shards.pending(shards, identity, plan, own)
         traced = TracedSource(source)
         for record in shards.checked(traced, plan, done):
             _tell(record["left_out"], report)
             _count(progress, record["images"] + len(record["left_out"]))
         if pending:
             shards.reopened()
-        write = functools.partial(_write, shards, identity, plan, traced)
+        write = functools.partial(extraction_shards.write, shards, identity, plan, traced)
         wait = _extract_shards(tap, traced, plan, pending, write, config, mesh, progress, report)
         new = sum(len(batch) for shard in pending for batch in plan.batches(shard))
         return _finish(shards, identity, plan, new, wait)
@@ -143,7 +140,8 @@ def check_images(folder: str | Path, source: ImageSource) -> None:
         return
     traced, plan = TracedSource(source), plan_of(identity)
     for shard in range(plan.shards):
-        shards.check_images(traced, plan.positions(shard), _file(identity, plan, shard))
+        file = extraction_shards.file_name(identity, plan, shard)
+        shards.check_images(traced, plan.positions(shard), file)
 
 
 def encode(tap: Tap, images: np.ndarray, mesh: Mesh, dtype: str = "float32") -> tuple[Array, Array]:
@@ -244,77 +242,19 @@ class _Accumulator:
         return shard, facts
 
 
-def _file(identity: dict[str, Any], plan: ShardPlan, shard: int) -> str:
-    return shard_file(shard, plan.shards, identity["format"])
-
-
-def _pending(
-    folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, shards: Iterable[int]
-) -> tuple[list[int], dict[int, dict[str, Any]]]:
-    """`ShardFolder.pending` of these shards; one with a record that cannot be is not done."""
-    pixels = identity["preprocessing"]["size"] ** 2
-
-    def is_whole(shard: int, record: dict[str, Any]) -> bool:
-        count = record["images"]
-        sums = range(255 * count * pixels + 1)
-        facts = {"pixels": (count * pixels,), "channel_sums": [sums]}
-        complete = count + len(record["left_out"]) == len(plan.positions(shard))
-        return complete and not schema_fault(record, facts) and len(record["channel_sums"]) == 3
-
-    return folder.pending({shard: _file(identity, plan, shard) for shard in shards}, is_whole)
-
-
-def _write(
-    folder: ShardFolder,
-    identity: dict[str, Any],
-    plan: ShardPlan,
-    source: TracedSource,
-    number: int,
-    shard: Shard,
-    facts: dict[str, Any],
-) -> None:
-    file, dtype = _file(identity, plan, number), shard.descriptors.dtype
-    if not np.isfinite(shard.descriptors).all():
-        raise InputError(f"{file}: descriptors that are not finite in {dtype}; not written")
-    write = functools.partial(
-        descriptor_shards.write_shard, shard=shard, file_format=identity["format"]
-    )
-    traces = source.take(plan.positions(number))
-    folder.write_shard(file, write, len(shard.names), facts, traces)
-
-
 def _finish(
     folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int, wait_share: float
 ) -> Summary:
-    """The manifest, by whichever process finds all shards done."""
-    pending, found = _pending(folder, identity, plan, range(plan.shards))
+    """Writes the manifest where all shards are done, and returns the state of the folder."""
+    pending, found = extraction_shards.pending(folder, identity, plan, range(plan.shards))
     done = list(found.values())
     extracted = sum(record["images"] for record in done)
     left_out = sum(len(record["left_out"]) for record in done)
     if not pending and not extracted:
         raise InputError(f"none of the {plan.images} images could be read")
     if not pending:
-        _write_manifest(folder, identity, done)
+        extraction_shards.write_manifest(folder, identity, done)
     return Summary(plan.images, extracted, left_out, not pending, new, wait_share)
-
-
-def _write_manifest(
-    folder: ShardFolder, identity: dict[str, Any], records: Sequence[dict[str, Any]]
-) -> None:
-    """Sums up the records of all shards."""
-    pixels = sum(record["pixels"] for record in records)
-    sums = [sum(record["channel_sums"][c] for record in records) for c in range(3)]
-    lengths = [record["images"] for record in records]
-    if identity["format"] == "array_record":
-        descriptor_shards.write_tfds_metadata(
-            folder.path, records, identity["shape"], identity["dtype"]
-        )
-    summary = {
-        "extracted": sum(lengths),
-        "channel_means": [total / pixels for total in sums],
-        "left_out": list(itertools.chain(*(record["left_out"] for record in records))),
-    }
-    folder.write_manifest(identity | summary, records)
 
 
 def _identity(
