@@ -7,7 +7,7 @@ from posenet_jax.scenes.config import ViewConfig
 
 
 class SceneFunctions(NamedTuple):
-    """What makes and colours a kind's scenes; unbatched. `world` is what `build` makes."""
+    """Functions that make and colour a kind's scenes; unbatched. `world` is what `build` makes."""
 
     build: Callable[..., Any]  # (SceneKeys, config) -> world
     targets: Callable[..., Any]  # (key, world) -> points [T, 3], unit normals [T, 3]
