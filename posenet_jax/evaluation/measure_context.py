@@ -20,10 +20,10 @@ Need = Literal["originals", "judge", "heads"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Context:
-    """Pictures to measure. What several measures need is computed once, when the first asks.
+    """Pictures to measure. Values that several measures need are computed once, at the first use.
 
     tap: the inverted layer. targets: its descriptors of the originals. judge: a layer of an encoder
-    that no inversion saw. encoder: the one whose pose heads are asked, if it has any.
+    that no inversion saw. encoder: the one whose pose heads are used, if it has any.
     """
 
     tap: Tap
@@ -55,10 +55,10 @@ class Context:
 
     def described(self, tap: Tap, images: Literal["pictures", "originals"]) -> np.ndarray:
         """Returns the descriptors [N, …] of the pictures or of the originals at a layer."""
-        known = (id(tap.params), id(tap.module), tap.layer, images)
-        if known not in self._described:
-            self._described[known] = tap.describe(getattr(self, images))
-        return self._described[known]
+        key = (id(tap.params), id(tap.module), tap.layer, images)
+        if key not in self._described:
+            self._described[key] = tap.describe(getattr(self, images))
+        return self._described[key]
 
     @functools.cached_property
     def correlations(self) -> np.ndarray:
@@ -88,25 +88,25 @@ class Context:
 
     @functools.cached_property
     def head_measures(self) -> dict[str, np.ndarray]:
-        """Answers of the pose heads about picture and original, by the measures' names."""
+        """Predictions of the pose heads for picture and original, by the measures' names."""
         assert self.encoder is not None
         tap = self.encoder.tap("fc5")
-        truth, seen = (self.described(tap, images) for images in ("originals", "pictures"))
+        originals, pictures = (self.described(tap, x) for x in ("originals", "pictures"))
         encoder = jax.device_get(self.encoder)
-        following = np.roll(truth, -1, axis=0)
-        true, own, other = (
+        following = np.roll(originals, -1, axis=0)
+        of_originals, of_pictures, of_others = (
             np.asarray(encoder.poses(first, following))
-            for first in (truth, seen, np.roll(truth, -2, axis=0))
+            for first in (originals, pictures, np.roll(originals, -2, axis=0))
         )
-        matching, unlike = (
-            np.asarray(jax.nn.sigmoid(encoder.matches(truth, second)))
-            for second in (seen, np.roll(seen, -1, axis=0))
+        matches, other_matches = (
+            np.asarray(jax.nn.sigmoid(encoder.matches(originals, second)))
+            for second in (pictures, np.roll(pictures, -1, axis=0))
         )
         return {
-            "pose_disagreement": metrics.rotation_errors(own, true),
-            "other_pose_disagreement": metrics.rotation_errors(other, true),
-            "match_probability": matching,
-            "other_match_probability": unlike,
+            "pose_disagreement": metrics.rotation_errors(of_pictures, of_originals),
+            "other_pose_disagreement": metrics.rotation_errors(of_others, of_originals),
+            "match_probability": matches,
+            "other_match_probability": other_matches,
         }
 
 

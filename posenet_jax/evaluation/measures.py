@@ -66,17 +66,17 @@ def measured(context: Context, names: Collection[str] | None = None) -> dict[str
 
     names: of the measures that are wanted; None: all of `MEASURES`.
     """
-    found: dict[str, np.ndarray] = {}
-    have = context.available
+    values: dict[str, np.ndarray] = {}
+    available = context.available
     with numerics.not_finite_allowed():
         for measure in MEASURES:
-            if not measure.needs <= have or (names is not None and measure.name not in names):
+            if not measure.needs <= available or (names is not None and measure.name not in names):
                 continue
-            found[measure.name] = np.asarray(measure.function(context))
+            values[measure.name] = np.asarray(measure.function(context))
             control = measure.control
-            if control and control.needs <= have and control.name not in found:
-                found[control.name] = np.asarray(control.function(context))
-    return found
+            if control and control.needs <= available and control.name not in values:
+                values[control.name] = np.asarray(control.function(context))
+    return values
 
 
 def columns() -> list[str]:
@@ -114,8 +114,8 @@ def _picture_loss(context: Context) -> np.ndarray:
 
 def _judge_loss(context: Context) -> np.ndarray:
     assert context.judge is not None
-    seen, truth = (context.described(context.judge, x) for x in ("pictures", "originals"))
-    return _relative_losses(seen, truth)
+    both = (context.described(context.judge, x) for x in ("pictures", "originals"))
+    return _relative_losses(*both)
 
 
 def _other_judge_loss(context: Context) -> np.ndarray:
