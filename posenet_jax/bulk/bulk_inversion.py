@@ -42,10 +42,10 @@ _LARGEST_SHARD = 1024
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BulkConfig:
-    """How to go about it.
+    """Settings of a bulk inversion.
 
     restarts: inversions of each image, from as many starts. seed: decides the starts, with each
-    image's position. slots: inversions at work at once, a multiple of the devices; batch_size:
+    image's position. slots: inversions computed at once, a multiple of the devices; batch_size:
     images encoded together; shard_size: images a file, a multiple of batch_size; 0: what suits the
     devices, or what the run that is resumed had. threads: that read images; 0: one a core.
     pictures: PNG files too. process_index, process_count: this process has every
@@ -66,8 +66,8 @@ class BulkConfig:
         if self.restarts < 1:
             raise InputError(f"restarts must be at least 1, not {self.restarts}")
         if not 0 <= self.process_index < self.process_count:
-            share = f"{self.process_index} of {self.process_count}"
-            raise InputError(f"process_index must lie below process_count, not {share}")
+            received = f"{self.process_index} of {self.process_count}"
+            raise InputError(f"process_index must lie below process_count, not {received}")
 
 
 class Summary(NamedTuple):
@@ -76,7 +76,7 @@ class Summary(NamedTuple):
     images: int
     inverted: int  # by every process so far
     left_out: int  # likewise
-    finished: bool  # all processes have done their shares
+    finished: bool  # whether every process has finished its shards
     new: int  # images that this run inverted
 
 
@@ -103,7 +103,7 @@ def invert_all(
     progress: Callable[[int], None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Summary:
-    """Writes the inversions of this process's share, but for the shards that are there already.
+    """Writes this process's shards of inversions, except those that are there already.
 
     source: images, or descriptors alone, which must be this encoder's at this layer. recipe: its
     numbers may be arrays, one number an image of the source; `steps` may not. judge: another
@@ -112,8 +112,8 @@ def invert_all(
     mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
     first; report: of each image left out, earlier runs' too.
 
-    Raises InputError where the folder holds another inversion, where another run is at work on the
-    same share, and, at the end, where not one image could be read.
+    Raises InputError where the folder holds another inversion, where another run writes the same
+    shards, and, at the end, where not one image could be read.
     """
     mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("slots",))
     tap = encoder.tap(layer)
@@ -127,8 +127,8 @@ def invert_all(
         inversion_batches.check_origin(source, encoder, layer)
     if config.slots % mesh.size:  # before the folder says that it has so many
         raise InputError(f"{config.slots} slots do not divide over {mesh.size} devices")
-    share = f"{config.process_index}-of-{config.process_count}"
-    shards = ShardFolder(Path(folder).expanduser(), "inversion", share)
+    process = f"{config.process_index}-of-{config.process_count}"
+    shards = ShardFolder(Path(folder).expanduser(), "inversion", process)
     with shards.locked():
         wanted = _identity(encoder, tap, source, recipe, config, judge, decoder)
         identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh)
@@ -167,7 +167,7 @@ def invert_all(
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """Settings that all inversions of a run share."""
+    """Inversions of a run, with the settings that they have in common."""
 
     tap: Tap
     recipe: Recipe  # arrays [images], on the host
@@ -177,7 +177,7 @@ class _Work:
     mesh: Mesh
 
     def own_recipe(self, position: int) -> Recipe:
-        """An image's."""
+        """Returns an image's own recipe."""
         return jax.tree.map(lambda column: column[position], self.recipe)
 
     def starts(self, batch: InversionBatch) -> np.ndarray | list[None]:
@@ -192,10 +192,10 @@ class _Work:
         progress: Callable[[int], None] | None,
         report: Callable[[str], None] | None,
     ) -> Iterator[_InvertedShard]:
-        """The shards in order, each when the last of its images is done."""
+        """Yields the shards in order, each when the last of its images is done."""
         restarts = self.config.restarts
         awaited: collections.deque[Entry] = collections.deque()
-        # Of the shards whose last image was read: the images up to there, and what they left out.
+        # Shards whose last image was read: (images submitted up to there, number, images left out).
         ends: collections.deque[tuple[int, int, list[Failure]]] = collections.deque()
 
         def jobs() -> Iterator[Job]:
@@ -209,7 +209,7 @@ class _Work:
                     awaited.append(entry)
                     own = self.own_recipe(entry.position)
                     for restart in range(restarts):
-                        # Of all images, not of those that this run inverts.
+                        # Counted over all images, not over those that this run inverts.
                         number = entry.position * restarts + restart
                         yield Job(entry.position, entry.target, restart, own, start, number)
                 if batch.last:
@@ -237,11 +237,11 @@ class _Work:
             progress=progress,
         )
         while one := list(itertools.islice(done, restarts)):
-            yield from ended()  # a shard's end may be known only now, or nothing of it be readable
+            yield from ended()  # a shard may have ended since, or have no readable image
             finished += 1
             entries.append(awaited.popleft())
             inversions.append(one)
-            if progress:  # also of the steps that it did not need
+            if progress:  # of the steps that it did not need, too
                 progress(sum(max(0, steps - result.steps) for result in one))
             yield from ended()
         yield from ended()

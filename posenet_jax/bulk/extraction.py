@@ -1,11 +1,11 @@
 """Descriptors of any number of images, streamed to disk in shards.
 
 Images are taken in the order of their source and cut into shards, shards into batches of one shape;
-a shard depends on its own images alone. It is written beside its place and renamed, then its record
-in records/ says that it is done: a run killed at any moment and begun again with the same command
+a shard depends on its own images alone. It is written under another name and renamed, then its
+record in records/ says that it is done: a run killed at any moment and resumed by the same command
 leaves the bytes that an undisturbed one would have. manifest.json comes last, when all are done.
 
-Shards are dealt out to processes in turn; processes share the folder and nothing else.
+Shards are dealt out to processes in turn; they have the folder in common and nothing else.
 """
 
 import collections
@@ -43,13 +43,13 @@ Array = jax.Array
 
 _SHARD_BYTES = 8 * 2**20
 _LARGEST_SHARD = 4096
-# Results that the device may owe: one being computed, one waiting for it.
+# Results not fetched yet: one being computed, one waiting for it.
 _IN_FLIGHT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtractionConfig:
-    """How to extract.
+    """Settings of an extraction.
 
     batch_size: images together, a multiple of the devices; 0: 16 for each on a CPU, else 256, or
         that of the run that is resumed.
@@ -74,8 +74,8 @@ class ExtractionConfig:
                 choice = ", ".join(allowed)
                 raise InputError(f"{name} must be one of {choice}, not {getattr(self, name)!r}")
         if not 0 <= self.process_index < self.process_count:
-            share = f"{self.process_index} of {self.process_count}"
-            raise InputError(f"process_index must lie below process_count, not {share}")
+            received = f"{self.process_index} of {self.process_count}"
+            raise InputError(f"process_index must lie below process_count, not {received}")
 
 
 class Summary(NamedTuple):
@@ -84,9 +84,9 @@ class Summary(NamedTuple):
     images: int
     extracted: int  # by every process so far
     left_out: int  # likewise
-    finished: bool  # all processes have done their shares
+    finished: bool  # whether every process has finished its shards
     new: int  # images that this run went through
-    wait_share: float  # of this run's time, in which its devices had nothing to do
+    wait_share: float  # fraction of this run's time in which its devices had nothing to do
 
 
 def extract(
@@ -100,17 +100,17 @@ def extract(
     progress: Callable[[int], None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Summary:
-    """Writes the descriptors of this process's share, but for the shards that are there already.
+    """Writes this process's shards of descriptors, except those that are there already.
 
     `mesh`: of this process's devices. `progress` is told of images done, those of earlier runs
     first; `report` of each image left out, earlier runs' too. Raises InputError where the folder
-    holds another extraction, where another run is at work on the same share, and, at the end, where
-    not one image could be read.
+    holds another extraction, where another run writes the same shards, and, at the end, where not
+    one image could be read.
     """
     mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("images",))
     tap = encoder.tap(layer)
-    share = f"{config.process_index}-of-{config.process_count}"
-    shards = ShardFolder(Path(folder).expanduser(), "extraction", share)
+    process = f"{config.process_index}-of-{config.process_count}"
+    shards = ShardFolder(Path(folder).expanduser(), "extraction", process)
     with shards.locked():
         wanted = _identity(encoder, tap, source, config)
         identity, plan = shards.agreed(wanted, _default_sizes(wanted, mesh.size), mesh)
@@ -131,8 +131,8 @@ def extract(
 def check_images(folder: str | Path, source: ImageSource) -> None:
     """Raises InputError, naming the first, for images that changed since they were extracted.
 
-    Of a source with other names or sizes than were extracted, and of an extraction by a version
-    that kept no traces, nothing is known.
+    A source with other names or sizes than were extracted, and an extraction by a version that
+    wrote no traces, cannot be checked and pass.
     """
     shards = ShardFolder(Path(folder).expanduser(), "extraction", "reader")
     identity = shards.identity()
@@ -178,15 +178,15 @@ def _extract_shards(
     progress: Callable[[int], None] | None,
     report: Callable[[str], None] | None,
 ) -> float:
-    """Goes through the pending shards; the share of time in which the devices waited."""
+    """Extracts the pending shards; returns the fraction of time in which the devices waited."""
     tap = jax.device_put(tap.prepared(), NamedSharding(mesh, PartitionSpec()))
     run = functools.partial(encode, tap, mesh=mesh, dtype=config.dtype)
     wait = DeviceWait()
     done = _Accumulator()
-    owed: collections.deque[tuple[LoadedBatch, tuple[Array, Array]]] = collections.deque()
+    in_flight: collections.deque[tuple[LoadedBatch, tuple[Array, Array]]] = collections.deque()
 
-    def settle() -> None:
-        loaded, results = owed.popleft()
+    def fetch() -> None:
+        loaded, results = in_flight.popleft()
         done.add(loaded, *(np.asarray(result) for result in results))
         _tell(loaded.failures, report)
         if loaded.last:
@@ -203,16 +203,16 @@ def _extract_shards(
     )
     with contextlib.closing(wait), contextlib.closing(loading) as batches:
         for loaded in batches:
-            owed.append((loaded, wait(run, loaded.images)))
-            if len(owed) > _IN_FLIGHT:
-                settle()
-        while owed:
-            settle()
+            in_flight.append((loaded, wait(run, loaded.images)))
+            if len(in_flight) > _IN_FLIGHT:
+                fetch()
+        while in_flight:
+            fetch()
         return wait.share
 
 
 class _Accumulator:
-    """A shard in the making."""
+    """Batches of a shard, until it is complete."""
 
     def __init__(self) -> None:
         self._reset()
@@ -231,7 +231,7 @@ class _Accumulator:
         self._sums = [a + b for a, b in zip(self._sums, batch, strict=True)]
 
     def take(self, size: int) -> tuple[Shard, dict[str, Any]]:
-        """The shard and what its record says besides; images are `size` pixels a side."""
+        """Returns the shard and its record's facts; images are `size` pixels a side."""
         shard = Shard(self._names, np.concatenate(self._parts))
         facts = {
             "pixels": len(shard.names) * size * size,
@@ -246,14 +246,14 @@ def _finish(
     folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int, wait_share: float
 ) -> Summary:
     """Writes the manifest where all shards are done, and returns the state of the folder."""
-    pending, found = extraction_shards.pending(folder, identity, plan, range(plan.shards))
-    done = list(found.values())
-    extracted = sum(record["images"] for record in done)
-    left_out = sum(len(record["left_out"]) for record in done)
+    pending, done = extraction_shards.pending(folder, identity, plan, range(plan.shards))
+    records = list(done.values())
+    extracted = sum(record["images"] for record in records)
+    left_out = sum(len(record["left_out"]) for record in records)
     if not pending and not extracted:
         raise InputError(f"none of the {plan.images} images could be read")
     if not pending:
-        extraction_shards.write_manifest(folder, identity, done)
+        extraction_shards.write_manifest(folder, identity, records)
     return Summary(plan.images, extracted, left_out, not pending, new, wait_share)
 
 
@@ -280,7 +280,7 @@ def _identity(
 
 
 def default_batch(devices: int) -> int:
-    """Images together where nothing is said: on a CPU as many as its caches hold."""
+    """Returns the default batch size: on a CPU as many images as its caches hold."""
     return devices * (16 if jax.default_backend() == "cpu" else 256)
 
 

@@ -89,10 +89,10 @@ STAGES = {
 
 
 def draw(stage: Stage, trials: int, seed: int) -> dict[str, np.ndarray]:
-    """[1 + trials] of each hyper-parameter, and `trial`, their numbers.
+    """Returns [1 + trials] of each hyper-parameter, and `trial`, their numbers.
 
-    Trial 0 is no draw but Table 1's values, to compare with. A trial depends on seed and number
-    alone: more trials begin with the same ones.
+    Trial 0 has Table 1's values, to compare with. A trial depends on seed and number alone: the
+    first of more trials are the same.
     """
     fractions = np.random.default_rng(seed).random((trials, len(stage.ranges)))
     printed = columns_of(stage.recipe)
