@@ -66,7 +66,7 @@ NOTHING = LeftOut({}, {})
 class ImageList:
     """Paths below a folder, sorted by their bytes.
 
-    left_out: what was found beside them.
+    left_out: files and folders beside them that are not read.
     """
 
     def __init__(self, folder: str, paths: list[bytes], left_out: LeftOut = NOTHING) -> None:
