@@ -2,8 +2,8 @@
 
 Images, or the descriptors of an earlier extraction, are cut into shards; their inversions go
 through one `engine.run` in order, so that slots never wait for a shard to end. A finished shard is
-measured and written in a thread of its own while the devices go on. What makes a killed run resume,
-and processes share, is as in `extraction`: see `shards.folder`.
+measured and written in a thread of its own while the devices go on. A killed run resumes, and
+several processes divide a run, as in `extraction`: see `shards.folder`.
 """
 
 import collections
@@ -290,7 +290,7 @@ def _identity(
     judge: Encoder | None,
     decoder: Decoder | None,
 ) -> dict[str, Any]:
-    """Returns the facts that two runs into one folder must share; sizes not chosen are 0."""
+    """Returns the facts that are equal in all runs into one folder; sizes not chosen are 0."""
     return {
         "layer": tap.layer,
         "encoder": encoder.name,

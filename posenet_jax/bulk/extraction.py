@@ -260,7 +260,7 @@ def _finish(
 def _identity(
     encoder: Encoder, tap: Tap, source: ImageSource, config: ExtractionConfig
 ) -> dict[str, Any]:
-    """Returns the facts that two runs into one folder must share; sizes not chosen are 0."""
+    """Returns the facts that are equal in all runs into one folder; sizes not chosen are 0."""
     size = tap.preprocessing.size
     image = jax.ShapeDtypeStruct((size, size, 3), jnp.float32)
     return {

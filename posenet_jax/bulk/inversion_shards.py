@@ -33,7 +33,7 @@ def pending(
             digest = file_sha256(folder.path / table_file(record["file"]))
         except OSError:
             return False
-        # Records of runs begun by earlier versions have no digest.
+        # Records of earlier versions have no digest.
         return record.get("table_sha256", digest) == digest and not schema_fault(record, _FACTS)
 
     return folder.pending({shard: shard_file(shard, plan.shards) for shard in shards}, is_whole)

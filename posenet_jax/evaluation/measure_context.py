@@ -1,4 +1,4 @@
-"""Pictures to measure, and what several measures share of them: `Context`.
+"""Pictures to measure, and values that several measures need: `Context`.
 
 N pictures and originals, uint8 RGB [N, H, W, 3]; descriptors [N, …] of the originals.
 """

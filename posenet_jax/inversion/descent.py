@@ -32,7 +32,9 @@ class Status(IntEnum):
     RUNNING = 0
     CONVERGED = 1  # its relative loss reached the recipe's tolerance
     OUT_OF_STEPS = 2
-    NOT_FINITE = 3  # loss or gradient stopped being a number; the best image before that is kept
+    NOT_FINITE = (
+        3  # loss or gradient stopped being a number; the best image before that is the result
+    )
     STALLED = 4  # no improvement of its loss for the recipe's patience
 
     @property

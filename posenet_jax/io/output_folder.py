@@ -146,7 +146,7 @@ class OutputFolder:
 
 
 def prepare_workdir(folder: str | Path) -> Path:
-    """The folder of a run that is resumed by the same command, made if need be.
+    """Returns the folder of a run that is resumed by the same command; creates it if need be.
 
     Raises InputError where it cannot be written to, or holds the results of another script.
     """
