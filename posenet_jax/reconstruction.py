@@ -1,4 +1,4 @@
-"""Images through an encoder and back: inversion of their descriptors, with what became of them.
+"""Images through an encoder and back: inversion of their descriptors, with their measures.
 
 N images, uint8 RGB [N, H, W, 3] at both ends.
 """
@@ -58,7 +58,7 @@ def reconstruct(
     slots: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Reconstruction:
-    """Encodes uint8 images [N, H, W, 3] at `layer` and inverts what comes out.
+    """Encodes uint8 images [N, H, W, 3] at `layer` and inverts their descriptors.
 
     positions: of the images in the list that they were read from; None: none was left out.
     decoder: of this layer, where the recipe begins with a decoder's images. Raises InputError
@@ -123,6 +123,6 @@ def table(
     """
     numbers = range(len(names)) if positions is None else positions
     return [
-        results_table.line(position=position, image=name, layer=layer, figures=found)
-        for position, name, found in zip(numbers, names, figures(reconstruction), strict=True)
+        results_table.line(position=position, image=name, layer=layer, figures=own)
+        for position, name, own in zip(numbers, names, figures(reconstruction), strict=True)
     ]

@@ -1,15 +1,16 @@
 """Flags that several scripts take: one definition each, so that a name means one thing.
 
 A script calls the functions of those that it reads. Nothing here imports JAX, so that `--help`
-answers at once. Names and defaults of the library are repeated here for that reason, and tested.
+answers at once. Names and defaults of the library are repeated here for that reason, and tested;
+the kinds of scenes are the library's own, which lists them without JAX.
 """
 
 from collections.abc import Mapping
 
 from absl import flags
 
-# Word of the flags for a kind of scene -> its name in the library, data sets and tables.
-KINDS = {"streets": "cities", "cars": "cars", "rooms": "indoor"}
+from posenet_jax.scenes.kinds import KINDS
+
 _RECIPES = ["calibrated", "paper", "paper_no_prior", "warm"]
 _NETWORKS = ["mirror", "deep", "sharp"]
 MEASURING_SEED = 1_000_003  # not one of training's
@@ -34,31 +35,36 @@ class _Word(flags.ArgumentSerializer):
     """Serializer of a kind of scene, or of several, as a person would give it."""
 
     def serialize(self, value: str | list[str]) -> str:
-        """Returns the words of the flag for the library's names."""
-        words = {library: word for word, library in KINDS.items()}
+        """Returns the words of the flag for the names that data sets have."""
+        names = {kind.written: kind.name for kind in KINDS.values()}
         given = [value] if isinstance(value, str) else value
-        return ",".join(words.get(one, one) for one in given)
+        return ",".join(names.get(one, one) for one in given)
 
 
 class _Kind(flags.EnumParser):
-    """Parser of one kind of scene, by the flag's word or by the library's name."""
+    """Parser of one kind of scene, by either of its names; returns the one that data sets have."""
 
     def __init__(self, further: Mapping[str, str]) -> None:
-        self._words = {**KINDS, **further}
-        super().__init__(list(self._words))
+        self._written = {kind.name: kind.written for kind in KINDS.values()} | dict(further)
+        super().__init__(list(self._written))
+        self.syntactic_help = f"one of {', '.join(self._written)}"
 
     def parse(self, argument: str) -> str:
-        """Returns the library's name."""
-        return (
-            argument if argument in self._words.values() else self._words[super().parse(argument)]
-        )
+        """Returns the name that data sets on disk and tables have."""
+        if argument in self._written.values():
+            return argument
+        return self._written[super().parse(argument)]
 
 
 class _Kinds(flags.ListParser):
     """Parser of several kinds of scenes, separated by commas."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.syntactic_help = f"a comma separated list of {', '.join(KINDS)}"
+
     def parse(self, argument: str | list[str]) -> list[str]:
-        """Returns the library's names, each once."""
+        """Returns the names that data sets have, each once."""
         kind = _Kind({})
         return list(dict.fromkeys(kind.parse(word) for word in super().parse(argument)))
 
@@ -77,7 +83,7 @@ def kind(
 
 def rendered_kind() -> flags.FlagHolder:
     """Defines `--kind`."""
-    return kind("kind", "streets", "Kind of scenes to render: streets, cars or rooms.")
+    return kind("kind", "streets", "Kind of scenes to render.")
 
 
 def kinds() -> flags.FlagHolder:
@@ -85,9 +91,8 @@ def kinds() -> flags.FlagHolder:
     return flags.DEFINE(
         _Kinds(),
         "kinds",
-        "streets,cars,rooms",
-        "Kinds of scenes to render, separated by commas: streets, cars, rooms. The report always"
-        " has streets.",
+        ",".join(KINDS),
+        "Kinds of scenes to render, separated by commas. The report always has streets.",
         serializer=_Word(),
     )
 

@@ -98,7 +98,7 @@ def summary(stage: Stage, columns: dict[str, np.ndarray]) -> list[str]:
     if columns["trial"][0]:  # Table 1 was not among the best quarters
         del rows["Table 1"]
     lines = [f"{'':24}" + "".join(f"{name:>22}" for name in rows)]
-    for name in (*stage.ranges, *search.MEASURES, "score"):
+    for name in (*stage.ranges, *search.measure_names(), "score"):
         cells = "".join(f"{columns[name][row]:22.4g}" for row in rows.values())
         lines.append(f"  {name:22}{cells}")
     return lines

@@ -24,8 +24,8 @@ def features(tap: Tap, pictures: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _features(tap: Tap, pictures: Array) -> Array:
-    seen = tap(tap.preprocessing.to_network(pictures))
-    return seen.mean(axis=tuple(range(1, seen.ndim - 1)))
+    activations = tap(tap.preprocessing.to_network(pictures))
+    return activations.mean(axis=tuple(range(1, activations.ndim - 1)))
 
 
 def set_measures(
@@ -37,16 +37,16 @@ def set_measures(
     likewise. kernel_distance: in the judge's features.
     """
     energy, wanted = (float(np.mean(metrics.gradient_energies(x))) for x in (pictures, originals))
-    found = {
+    values = {
         "energy_ratio": energy / wanted if wanted else float("nan"),
         "diversity_ratio": float(
             np.divide(metrics.diversity(pictures), metrics.diversity(originals))
         ),
     }
     if judge is not None:
-        seen, truth = (features(judge, x) for x in (pictures, originals))
-        found["kernel_distance"] = metrics.kernel_distance(seen, truth)
-    return found
+        both = (features(judge, x) for x in (pictures, originals))
+        values["kernel_distance"] = metrics.kernel_distance(*both)
+    return values
 
 
 def draw_measures(draws: np.ndarray, originals: np.ndarray) -> dict[str, float]:
@@ -57,12 +57,12 @@ def draw_measures(draws: np.ndarray, originals: np.ndarray) -> dict[str, float]:
     have both alike.
     """
     count = len(draws)
-    made = draws.astype(np.float64) / 255.0
-    difference = made - originals / 255.0
+    decoded = draws.astype(np.float64) / 255.0
+    difference = decoded - originals / 255.0
     squares = np.sum(np.square(difference), axis=0)
     products = np.square(difference.sum(axis=0)) - squares
     return {
-        "draw_variance": float(np.mean(np.var(made, axis=0, ddof=1))),
+        "draw_variance": float(np.mean(np.var(decoded, axis=0, ddof=1))),
         "mean_error": float(np.mean(products) / (count * (count - 1))),
     }
 

@@ -51,7 +51,7 @@ def _encode(encoder: Encoder, images: Array) -> Array:
 
 
 @jax.jit
-def _ask_heads(encoder: Encoder, descriptors: Array) -> tuple[Array, ...]:
+def _head_outputs(encoder: Encoder, descriptors: Array) -> tuple[Array, ...]:
     first, second = descriptors[:, 0], descriptors[:, 1]
     pose, normal = encoder.poses(first, second), encoder.heads(first, second).normal
     return pose, normal, *(encoder.matches(first, x) for x in (second, *negatives(second)))
@@ -78,7 +78,7 @@ def predict(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) ->
         return _encode(placed, jax.device_put(images, over_devices))
 
     descriptors = in_batches(encode, flat, batch).reshape((len(flat) // 2, 2, -1))
-    outputs = _ask_heads(jax.device_get(encoder), descriptors)
+    outputs = _head_outputs(jax.device_get(encoder), descriptors)
     return Predictions(descriptors, *jax.device_get(outputs))
 
 

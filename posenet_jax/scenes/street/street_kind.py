@@ -1,21 +1,29 @@
 """Streets as a kind of scene."""
 
 from posenet_jax.scenes.config import SceneConfig
-from posenet_jax.scenes.kind import Kind
-from posenet_jax.scenes.street import city, street_clutter, street_views, streets
+from posenet_jax.scenes.kind import Kind, SceneFunctions
+
+
+def _functions() -> SceneFunctions:
+    from posenet_jax.scenes.street import city, street_clutter, street_views, streets
+
+    return SceneFunctions(
+        build=city.build_city,
+        targets=street_views.street_targets,
+        places=street_views.street_places,
+        texture=streets.texture,
+        lit=streets.lit,
+        colour=streets.colour,
+        semantic=streets.semantic,
+        clutter=street_clutter.bare_street,
+    )
+
 
 STREETS = Kind(
     name="streets",
     written="cities",
     title="Rendered streets",
     config=SceneConfig,
-    build=city.build_city,
-    targets=street_views.street_targets,
-    places=street_views.street_places,
-    texture=streets.texture,
-    lit=streets.lit,
-    colour=streets.colour,
-    semantic=streets.semantic,
-    clutter=street_clutter.bare_street,
+    functions=_functions,
     figure=5,
 )

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from posenet_jax.scenes.config import SceneConfig
-from posenet_jax.scenes.solids import between
 from posenet_jax.scenes.street.city import LOTS, City
+from posenet_jax.scenes.vectors import between
 from posenet_jax.scenes.views import TARGETS
 
 Array = jax.Array
