@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import struct
 
-from posenet_jax.decoders.decoding import Decoder, decode
+from posenet_jax.decoders.decoding import Decoder, decode, decoder_for
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import results_table
 from posenet_jax.evaluation.measures import Context, measured
@@ -34,6 +34,16 @@ class Reconstruction:
             return self.__dict__["measures"][name]
         except KeyError:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
+
+
+def start_decoder(encoder: Encoder, layer: str, recipe: Recipe, name: str | None) -> Decoder | None:
+    """Returns the decoder whose images inversions begin with; None where they begin with noise.
+
+    name: a bundled one or a .safetensors file; None: the layer's own where the recipe wants one.
+    """
+    if recipe.start == "noise" and not name:
+        return None
+    return decoder_for(encoder, layer, name)
 
 
 def reconstruct(
@@ -86,6 +96,18 @@ def figures(reconstruction: Reconstruction) -> list[dict[str, Any]]:
         | {name: values[i].item() for name, values in reconstruction.measures.items()}
         for i in range(len(reconstruction.image))
     ]
+
+
+def endings(reconstruction: Reconstruction) -> str:
+    """Returns the counts of inversions by the reason of their end, as a sentence lists them."""
+    counts = {one.sentence: int(np.sum(reconstruction.result.status == one)) for one in Status}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def summary(reconstruction: Reconstruction) -> list[str]:
+    """Returns lines for a person: the measures beside their controls."""
+    loss = {"relative_loss": reconstruction.result.relative_loss}
+    return results_table.summary(loss | reconstruction.measures)
 
 
 def table(

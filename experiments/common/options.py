@@ -24,6 +24,13 @@ MAX_PIXELS = flags.DEFINE_integer(
 )
 
 
+IMAGES = "Folder, glob or file of images."
+FACADES = (
+    "Folder, glob or file of facade photographs to texture buildings with; invented if not given."
+    " Scripts that train leave the last tenth by name out, those that measure use it alone."
+)
+
+
 class _Word(flags.ArgumentSerializer):
     """Writes the name of a kind, or of several."""
 
@@ -106,9 +113,9 @@ def workdir() -> flags.FlagHolder:
     )
 
 
-def images(*, required: bool = False) -> flags.FlagHolder:
-    """`--images`."""
-    return flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=required)
+def images() -> flags.FlagHolder:
+    """`--images`, of scripts that read files alone; others take all sources: see `inputs`."""
+    return flags.DEFINE_string("images", None, IMAGES)
 
 
 def photographs() -> flags.FlagHolder:
@@ -120,21 +127,14 @@ def photographs() -> flags.FlagHolder:
 
 def facades() -> flags.FlagHolder:
     """`--facades`."""
-    return flags.DEFINE_string(
-        "facades",
-        None,
-        "Folder, glob or file of facade photographs to texture buildings with; invented if not"
-        " given. Scripts that train leave the last tenth by name out, those that measure use it"
-        " alone.",
-    )
+    return flags.DEFINE_string("facades", None, FACADES)
 
 
-def limit(default: int = 0) -> flags.FlagHolder:
+def limit() -> flags.FlagHolder:
     """`--limit`."""
     return flags.DEFINE_integer(
-        "limit", default, "Images at most, by name; 0: all. Rendered ones are not counted.",
-        lower_bound=0,
-    )  # fmt: skip
+        "limit", 0, "Images at most, the first in the source's order; 0: all.", lower_bound=0
+    )
 
 
 def encoder() -> flags.FlagHolder:

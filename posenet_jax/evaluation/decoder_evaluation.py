@@ -30,7 +30,7 @@ class ImageSet:
 
 
 def described(tap: Tap, images: np.ndarray, names: list[str]) -> ImageSet:
-    """Images with their descriptors at a tap."""
+    """Images with what the encoder makes of them."""
     return ImageSet(images, tap.describe(images), names)
 
 
@@ -60,15 +60,15 @@ def mean_image_errors(train: ImageSet, images: ImageSet) -> np.ndarray:
 
 def nearest_neighbours(train: ImageSet, images: ImageSet) -> np.ndarray:
     """[N] row of the training image whose descriptor is nearest to each."""
-    known, queries = (x.descriptors.reshape((len(x.images), -1)) for x in (train, images))
+    known, asked = (x.descriptors.reshape((len(x.images), -1)) for x in (train, images))
     squares = jnp.sum(jnp.square(known), axis=1)
-    return np.asarray(jnp.argmin(squares[None] - 2.0 * jnp.matmul(queries, known.T), axis=1))
+    return np.asarray(jnp.argmin(squares[None] - 2.0 * jnp.matmul(asked, known.T), axis=1))
 
 
 def nearest_neighbour_errors(train: ImageSet, images: ImageSet) -> np.ndarray:
     """[N] of the training image whose descriptor is nearest."""
-    nearest = train.images[nearest_neighbours(train, images)]
-    return _mean_squares((images.images.astype(np.float64) - nearest) / 255.0)
+    found = train.images[nearest_neighbours(train, images)]
+    return _mean_squares((images.images.astype(np.float64) - found) / 255.0)
 
 
 def _mean_squares(difference: np.ndarray) -> np.ndarray:

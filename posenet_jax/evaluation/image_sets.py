@@ -13,6 +13,9 @@ from posenet_jax.encoders.encoder import Tap, in_batches
 
 Array = jax.Array
 
+_SHOWN_DRAWS = 3
+_DEVIATION = 4  # times, in the page of draws
+
 
 def features(tap: Tap, pictures: np.ndarray) -> np.ndarray:
     """[N, D] activations at a tap; of feature maps their means over the image."""
@@ -62,3 +65,15 @@ def draw_measures(draws: np.ndarray, originals: np.ndarray) -> dict[str, float]:
         "draw_variance": float(np.mean(np.var(decoded, axis=0, ddof=1))),
         "mean_error": float(np.mean(products) / (count * (count - 1))),
     }
+
+
+def draw_columns(draws: np.ndarray, originals: np.ndarray) -> dict[str, np.ndarray]:
+    """Heading -> uint8 [N, H, W, 3]: what S draws [S, N, H, W, 3] share, and what each invents."""
+    made = draws.astype(np.float64)
+    deviation = made.std(axis=0).mean(axis=-1, keepdims=True)
+    deviation = np.clip(_DEVIATION * deviation, 0, 255).round().astype(np.uint8)
+    columns = {"original": originals}
+    columns |= {f"draw {i + 1}": draws[i] for i in range(min(_SHOWN_DRAWS, len(draws)))}
+    columns["mean"] = made.mean(axis=0).round().astype(np.uint8)
+    columns[f"deviation ×{_DEVIATION}"] = np.repeat(deviation, 3, axis=-1)
+    return columns

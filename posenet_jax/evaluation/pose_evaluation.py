@@ -1,7 +1,7 @@
 """How good an encoder is on pairs it has not seen: degrees and rates, constants beside them.
 
-`predict` runs a network with heads on pairs of views; `metrics.pair_errors` compares its
-predictions with the truth, one value a pair; `summary` and `rotation_bins` sum up.
+`predict` runs a network with heads on pairs of views; `metrics.pair_errors` compares what it says
+with the truth, one value a pair; `summary` and `rotation_bins` sum up.
 P pairs, F descriptor length; results are host arrays, angles in degrees.
 """
 
@@ -47,7 +47,7 @@ def _encode(encoder: Encoder, images: Array) -> Array:
 
 
 @jax.jit
-def _head_outputs(encoder: Encoder, descriptors: Array) -> tuple[Array, ...]:
+def _ask_heads(encoder: Encoder, descriptors: Array) -> tuple[Array, ...]:
     first, second = descriptors[:, 0], descriptors[:, 1]
     pose, normal = encoder.poses(first, second), encoder.heads(first, second).normal
     return pose, normal, *(encoder.matches(first, x) for x in (second, *negatives(second)))
@@ -74,8 +74,8 @@ def predict(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) ->
         return _encode(placed, jax.device_put(images, over_devices))
 
     descriptors = in_batches(encode, flat, batch).reshape((len(flat) // 2, 2, -1))
-    outputs = _head_outputs(jax.device_get(encoder), descriptors)
-    return Predictions(descriptors, *jax.device_get(outputs))
+    said = _ask_heads(jax.device_get(encoder), descriptors)
+    return Predictions(descriptors, *jax.device_get(said))
 
 
 def rotation_summary(errors: PairErrors) -> dict[str, Any]:
@@ -107,28 +107,22 @@ def rotation_bins(errors: PairErrors) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(predictions: Predictions, pairs: Pairs) -> dict[str, Any]:
+def summary(said: Predictions, pairs: Pairs) -> dict[str, Any]:
     """All figures of `pairs` (host arrays); pairs of weight zero have no part in them.
 
     `matching_fpr95` is the false positive rate at 95 % recall against another scene and
     `matching_fpr95_same_scene` against another target of the same scene; `active_share` is the
-    fraction of the descriptor's units above zero in an image, `dead_share` that of units above zero
-    in none.
+    share of the descriptor's units above zero in an image, `dead_share` that of units above zero in
+    none.
     """
     posed, matched = np.asarray(pairs.pose_weight) > 0, np.asarray(pairs.match_weight) > 0
     normal = np.asarray(pairs.normal)[posed]
     constant = np.broadcast_to(normal.mean(axis=0), normal.shape)
-    active = (predictions.descriptors > 0).reshape((-1, predictions.descriptors.shape[-1]))
-    match, hard, easy = (
-        x[matched] for x in (predictions.match, predictions.hard, predictions.easy)
-    )
-    errors = metrics.pair_errors(
-        predictions.pose[posed], pairs.rotation[posed], pairs.centre[posed]
-    )
+    active = (said.descriptors > 0).reshape((-1, said.descriptors.shape[-1]))
+    match, hard, easy = (x[matched] for x in (said.match, said.hard, said.easy))
+    errors = metrics.pair_errors(said.pose[posed], pairs.rotation[posed], pairs.centre[posed])
     return rotation_summary(errors) | {
-        "normal_median_deg": float(
-            np.median(metrics.normal_errors(predictions.normal[posed], normal))
-        ),
+        "normal_median_deg": float(np.median(metrics.normal_errors(said.normal[posed], normal))),
         "normal_constant_median_deg": float(np.median(metrics.normal_errors(constant, normal))),
         "matching_fpr95": metrics.false_positive_rate(match, easy),
         "matching_fpr95_same_scene": metrics.false_positive_rate(match, hard),

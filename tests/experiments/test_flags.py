@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.common.sources import SOURCES
 from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.images import image_files
 from posenet_jax.inversion.recipes import CALIBRATED, RECIPES
@@ -144,7 +145,14 @@ def names_read(script):
         tree = tree_of(module)
         pending += [f"common.{name}" for name in imported(tree)]
         names |= {name_of(call, shared) for call in defined(tree)}
+        if module == "common.inputs":  # which makes them from the registry
+            names |= flags_of_sources()
     return names - {""}
+
+
+def flags_of_sources():
+    further = {option.name for source in SOURCES.values() for option in source.options}
+    return set(SOURCES) | further
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
