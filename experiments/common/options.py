@@ -1,8 +1,8 @@
 """Flags that several scripts take: one definition each, so that a name means one thing.
 
-A script calls those that it reads. Nothing here imports JAX: `--help` is to answer at once. What
-the library has too (names, defaults) stands here again for that reason, and a test compares; the
-kinds of scenes are the library's own, which lists them without JAX.
+A script calls the functions of those that it reads. Nothing here imports JAX, so that `--help`
+answers at once. Names and defaults of the library are repeated here for that reason, and tested;
+the kinds of scenes are the library's own list, which needs no JAX.
 """
 
 from collections.abc import Mapping
@@ -32,17 +32,17 @@ FACADES = (
 
 
 class _Word(flags.ArgumentSerializer):
-    """Writes the name of a kind, or of several."""
+    """Serializer of a kind of scene, or of several, as a person would give it."""
 
     def serialize(self, value: str | list[str]) -> str:
-        """As a person would give it."""
+        """Returns the kinds' names for those that data sets have."""
         names = {kind.written: kind.name for kind in KINDS.values()}
         given = [value] if isinstance(value, str) else value
         return ",".join(names.get(one, one) for one in given)
 
 
 class _Kind(flags.EnumParser):
-    """One of the kinds, by either of its names; the value is the one that data sets have."""
+    """Parser of one kind of scene, by either of its names, or of a further word."""
 
     def __init__(self, further: Mapping[str, str]) -> None:
         self._written = {kind.name: kind.written for kind in KINDS.values()} | dict(further)
@@ -50,21 +50,21 @@ class _Kind(flags.EnumParser):
         self.syntactic_help = f"one of {', '.join(self._written)}"
 
     def parse(self, argument: str) -> str:
-        """The name that data sets on disk and tables have."""
+        """Returns the name that data sets and tables have."""
         if argument in self._written.values():
             return argument
         return self._written[super().parse(argument)]
 
 
 class _Kinds(flags.ListParser):
-    """Several of them, with commas between."""
+    """Parser of several kinds of scenes, separated by commas."""
 
     def __init__(self) -> None:
         super().__init__()
         self.syntactic_help = f"a comma separated list of {', '.join(KINDS)}"
 
     def parse(self, argument: str | list[str]) -> list[str]:
-        """The names that data sets have, each once."""
+        """Returns the names that data sets have, each once."""
         kind = _Kind({})
         return list(dict.fromkeys(kind.parse(word) for word in super().parse(argument)))
 
@@ -82,7 +82,7 @@ def kind(
 
 
 def rendered_kind() -> flags.FlagHolder:
-    """`--kind`."""
+    """Defines `--kind`."""
     return kind("kind", "streets", "Kind of scenes to render.")
 
 
@@ -92,8 +92,7 @@ def kinds() -> flags.FlagHolder:
         _Kinds(),
         "kinds",
         ",".join(KINDS),
-        "Kinds of scenes, with commas between. (The report has streets even where they are not"
-        " named.)",
+        "Kinds of scenes to render, separated by commas. The report always has streets.",
         serializer=_Word(),
     )
 
