@@ -113,3 +113,16 @@ def test_facades_of_which_none_can_be_read_are_one_sentence(tmp_path, mesh):
         Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
     with pytest.raises(InputError, match="the limit is 1599 in all"):
         training_pairs.facade_atlases(f"{tmp_path}/*.png", jax.random.key(0), mesh, max_pixels=1599)
+
+
+def test_pairs_are_drawn_until_there_are_enough(source):
+    """Draws of four pairs each, keyed by their number: five pairs take two."""
+    key, done = jax.random.key(8), []
+    found = training_pairs.drawn(source, key, 5, progress=done.append)
+    assert done == [4, 4]
+    for number in range(2):
+        expected = source(jax.random.fold_in(key, number))
+        rows = slice(4 * number, 4 * number + 4)
+        for column, one in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert isinstance(column, np.ndarray)
+            np.testing.assert_array_equal(column[rows], one)
