@@ -35,14 +35,14 @@ class _Word(flags.ArgumentSerializer):
     """Serializer of a kind of scene, or of several, as a person would give it."""
 
     def serialize(self, value: str | list[str]) -> str:
-        """Returns the words of the flag for the names that data sets have."""
+        """Returns the kinds' names for those that data sets have."""
         names = {kind.written: kind.name for kind in KINDS.values()}
         given = [value] if isinstance(value, str) else value
         return ",".join(names.get(one, one) for one in given)
 
 
 class _Kind(flags.EnumParser):
-    """Parser of one kind of scene, by either of its names; returns the one that data sets have."""
+    """Parser of one kind of scene, by either of its names, or of a further word."""
 
     def __init__(self, further: Mapping[str, str]) -> None:
         self._written = {kind.name: kind.written for kind in KINDS.values()} | dict(further)
@@ -50,7 +50,7 @@ class _Kind(flags.EnumParser):
         self.syntactic_help = f"one of {', '.join(self._written)}"
 
     def parse(self, argument: str) -> str:
-        """Returns the name that data sets on disk and tables have."""
+        """Returns the name that data sets and tables have."""
         if argument in self._written.values():
             return argument
         return self._written[super().parse(argument)]
@@ -113,7 +113,7 @@ def workdir() -> flags.FlagHolder:
 
 
 def images() -> flags.FlagHolder:
-    """Defines `--images` of scripts that read files alone; others take every source (`inputs`)."""
+    """`--images`, of scripts that read files alone; others take all sources: see `inputs`."""
     return flags.DEFINE_string("images", None, IMAGES)
 
 
@@ -127,12 +127,12 @@ def photographs() -> flags.FlagHolder:
 
 
 def facades() -> flags.FlagHolder:
-    """Defines `--facades`."""
+    """`--facades`."""
     return flags.DEFINE_string("facades", None, FACADES)
 
 
 def limit() -> flags.FlagHolder:
-    """Defines `--limit`."""
+    """`--limit`."""
     return flags.DEFINE_integer(
         "limit", 0, "Images at most, the first in the source's order; 0: all.", lower_bound=0
     )
