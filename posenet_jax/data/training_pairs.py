@@ -25,6 +25,9 @@ from posenet_jax.sharding import on_every_device, over_devices
 
 Array = jax.Array
 
+# Fraction of the field of view; targets that centres aim at stay below it.
+_ASIDE = 0.15
+
 
 @struct.dataclass
 class Pairs:
@@ -89,17 +92,31 @@ class RenderedPairs:
         return scene.cameras.rotation, scene.cameras.centre, jnp.all(scene.visible, axis=1)
 
 
+def _looks_aside(views: scenes.Views) -> Array:
+    """[P] bool: does the target lie far from the centre of either view?"""
+    way = views.target[:, None] - views.centre
+    axis = views.rotation[..., 2]
+    cosine = jnp.sum(way * axis, axis=-1) / jnp.linalg.norm(way, axis=-1)
+    off = jnp.arccos(jnp.clip(cosine, -1.0, 1.0)) / views.field_of_view
+    return jnp.any(off > _ASIDE, axis=1)
+
+
 @jax.jit
 def _from_views(views: scenes.Views) -> Pairs:
+    """The pairs; those that look past the target count in the pose alone.
+
+    What two views match in, and whose normal is asked for, is what they have at their centres.
+    """
     weight = jnp.all(views.visible, axis=1).astype(jnp.float32)
+    at_target = weight * ~_looks_aside(views)
     return Pairs(
         image=views.image,
         rotation=views.rotation,
         centre=views.centre,
         normal=views.camera_normal[:, 0],
-        match_weight=weight,
+        match_weight=at_target,
         pose_weight=weight,
-        normal_weight=weight,
+        normal_weight=at_target,
     )
 
 

@@ -57,15 +57,17 @@ def test_identity_at_the_same_field_of_view_is_the_photograph(photo):
     np.testing.assert_allclose(same, square, atol=0.02)
 
 
-def test_a_pairs_relative_rotation_carries_one_view_onto_the_other(photo):
+@pytest.mark.parametrize("difference", [0.0, 1.0])
+def test_a_pairs_relative_rotation_carries_one_view_onto_the_other(photo, difference):
     alike = DevelopmentConfig(automatic=(0.0, 0.0), noise=0.0, difference=0.0)
-    config = VirtualRotation(size=60, development=alike)
+    config = VirtualRotation(size=60, development=alike, view_difference=difference)
     sample = jax.jit(virtual_rotation.sample_photo_pair, static_argnames="config")
     for seed in range(3):
         pair = sample(jax.random.key(seed), jnp.asarray(photo), config)
         between = np.asarray(pair.rotation[0]).T @ np.asarray(pair.rotation[1])
-        fov = float(pair.field_of_view)
-        rows, columns = _homography((60, 60), between, fov, fov, 60)
+        first_fov, second_fov = map(float, pair.field_of_view)
+        assert (first_fov == second_fov) == (difference == 0.0)
+        rows, columns = _homography((60, 60), between, first_fov, second_fov, 60)
         inside = (rows > 1) & (rows < 58) & (columns > 1) & (columns < 58)
         assert inside.mean() > 0.2
         first = np.asarray(pair.image[0], float)

@@ -13,7 +13,6 @@ from posenet_jax import reconstruction
 from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder, decode, load_decoder, save_decoder
 from posenet_jax.decoders.networks import NETWORKS
-from posenet_jax.encoders import encoder
 from posenet_jax.encoders.weights import random_encoder, save_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import recipes

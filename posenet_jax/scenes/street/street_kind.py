@@ -2,14 +2,14 @@
 
 from posenet_jax.scenes.config import SceneConfig
 from posenet_jax.scenes.kind import Kind
-from posenet_jax.scenes.street import city, street_clutter, street_views, streets
+from posenet_jax.scenes.street import street_clutter, street_views, streets, variety
 
 STREETS = Kind(
     name="streets",
     written="cities",
     title="Rendered streets",
     config=SceneConfig,
-    build=city.build_city,
+    build=variety.build_street,
     targets=street_views.street_targets,
     places=street_views.street_places,
     texture=streets.texture,
