@@ -58,12 +58,21 @@ def compress(image: Array, quality: Array) -> Array:
     # All blocks' transforms in one product: a matrix with the cosines along its diagonal.
     basis = _cosines().astype(np.float32)
     left, right = (np.kron(np.eye(n, dtype=np.float32), basis) for n in (down, across))
-    planes = _mixed(_TO_YCBCR, padded) - jnp.array([128.0, 0.0, 0.0])[:, None, None]
+    middle = jnp.array([128.0, 0.0, 0.0])[:, None, None]
+    planes = jnp.round(_mixed(_TO_YCBCR, padded)) - middle  # samples are whole numbers
     steps = jnp.tile(_steps(quality), (1, down, across))
-    coefficients = jnp.round((left @ planes @ right.T) / steps) * steps
-    planes = left.T @ coefficients @ right + jnp.array([128.0, 0.0, 0.0])[:, None, None]
+    coefficients = _half_away((left @ planes @ right.T) / steps) * steps
+    planes = jnp.round(left.T @ coefficients @ right) + middle
     restored = _mixed(_TO_RGB, planes)[:, :height, :width]
     return jnp.round(jnp.clip(restored, 0.0, 255.0)).astype(jnp.uint8)
+
+
+def _half_away(x: Array) -> Array:
+    """Nearest whole number, halves away from zero, as libjpeg rounds.
+
+    A block's mean is a multiple of 1/8, so that halves are common; the guard keeps them so.
+    """
+    return jnp.trunc(x + jnp.copysign(0.5 + 1e-4, x))
 
 
 def _mixed(matrix: np.ndarray, planes: Array) -> Array:

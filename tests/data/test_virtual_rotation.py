@@ -74,7 +74,8 @@ def test_a_pairs_relative_rotation_carries_one_view_onto_the_other(photo, differ
         predicted = ndimage.map_coordinates(first[..., 0], [rows, columns], order=1)
         error = np.abs(predicted - np.asarray(pair.image[1], float)[..., 0])[inside]
         unrelated = np.abs(first[..., 0] - np.asarray(pair.image[1], float)[..., 0])[inside]
-        assert np.median(error) < 4.0 < 20.0 < np.median(unrelated)
+        # One view of two scales is the sharper.
+        assert np.median(error) < (8.0 if difference else 4.0) < 20.0 < np.median(unrelated)
 
 
 def test_views_differ_within_a_pair_and_between_keys(photo):
