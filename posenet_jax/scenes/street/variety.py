@@ -1,7 +1,7 @@
 """Streets less alike: closed courts, traffic and people in the way, weather. Unbatched.
 
-Each function takes a finished city and returns it changed with a chance; what it does not change
-stays as it was, to the bit. Metres, radians, linear colours.
+Each function takes a finished city and returns it changed with a chance; the rest stays as it was.
+Metres, radians, linear colours.
 """
 
 import jax
