@@ -59,6 +59,30 @@ def test_the_normal_faces_the_first_camera(drawn):
     assert np.all(normal[:, 2] < 0)  # the target lies ahead, its wall looks back
 
 
+def test_pairs_that_look_past_their_target_count_in_the_pose_alone():
+    """By where the target's pixel lies in views whose pictures are not needed for it."""
+    config = scenes.SceneConfig(
+        field_of_view_difference=1.0, chance_aside=0.5, aside=0.45, centre_jitter=0.05
+    )
+    scene = scenes.sample_scenes(jax.random.split(jax.random.key(5), 64), config=config)
+    cameras = scene.cameras
+    nothing = np.zeros((64, 2, 8, 8, 3), np.uint8)
+    views = scenes.Views(
+        nothing, *cameras, scene.target, scene.normal, jnp.zeros((64, 2, 3)), scene.visible
+    )
+    pairs = jax.device_get(training_pairs._from_views(views))
+    seen = np.einsum("bvji,bvj->bvi", cameras.rotation, scene.target[:, None] - cameras.centre)
+    half = np.tan(0.5 * np.asarray(cameras.field_of_view))
+    # Distance from the middle of the picture, in halves of its width.
+    off = (np.linalg.norm(seen[..., :2], axis=-1) / seen[..., 2] / half).max(axis=1)
+    visible = np.asarray(scene.visible).all(axis=1)
+    np.testing.assert_array_equal(pairs.pose_weight > 0, visible)
+    for weight in (pairs.match_weight, pairs.normal_weight):
+        assert (weight[visible & (off < 0.2)] == 1.0).all()
+        assert (weight[off > 0.45] == 0.0).all()
+    assert 0.3 < (off < 0.2).mean() < 0.7 and (off > 0.45).sum() > 10
+
+
 def test_photographs_teach_matching_and_not_pose(mesh):
     photos = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3)), jnp.uint8)
     made = training_pairs.PhotoPairs(photos, 4, mesh)(jax.random.key(0))

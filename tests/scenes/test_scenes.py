@@ -18,7 +18,7 @@ from posenet_jax.scenes.street import city as cities
 
 # Compiling is what takes time here, not rendering: one image size, one batch of two pairs, one to a
 # device if there are two, and one number of rays, so that the tests share their programs.
-CONFIG = scenes.SceneConfig(height=40, width=48, rays=2)
+CONFIG = scenes.SceneConfig(height=40, width=48, rays=2, field_of_view_difference=0.5)
 PAIRS = 6
 BATCH = 2
 RAYS = 4000
