@@ -49,11 +49,29 @@ def resample(photo: Array, rotation: Array, photo_fov: Array, view_fov: Array, s
     """
     height, width = photo.shape[:2]
     rays = geometry.pixel_rays(size, size, view_fov) @ rotation.T
-    focal = geometry.focal_length(width, photo_fov)
+    column, row, _ = projected(rays, width, height, photo_fov)
+    return interpolated(photo, column, row)
+
+
+def projected(
+    points: Array, width: int, height: int, field_of_view: Array
+) -> tuple[Array, Array, Array]:
+    """(column, row, seen) of points [..., 3] in a camera's frame.
+
+    seen: whether they lie before the camera and inside the frame.
+    """
+    focal = geometry.focal_length(width, field_of_view)
     # Rays that leave backward have no image: the guard only keeps the division finite.
-    depth = jnp.maximum(rays[..., 2], 1e-3)
-    column = focal * rays[..., 0] / depth + 0.5 * width - 0.5
-    row = focal * rays[..., 1] / depth + 0.5 * height - 0.5
+    depth = jnp.maximum(points[..., 2], 1e-3)
+    column = focal * points[..., 0] / depth + 0.5 * width - 0.5
+    row = focal * points[..., 1] / depth + 0.5 * height - 0.5
+    inside = (column > -0.5) & (column < width - 0.5) & (row > -0.5) & (row < height - 0.5)
+    return column, row, inside & (points[..., 2] > 1e-3)
+
+
+def interpolated(photo: Array, column: Array, row: Array) -> Array:
+    """[..., 3] colours of `photo` [H, W, 3] between its pixels; beyond its frame the edge's."""
+    height, width = photo.shape[:2]
     column, row = jnp.clip(column, 0.0, width - 1.0), jnp.clip(row, 0.0, height - 1.0)
     left = jnp.minimum(column.astype(jnp.int32), width - 2)
     top = jnp.minimum(row.astype(jnp.int32), height - 2)
