@@ -22,6 +22,8 @@ from posenet_jax.scenes import DevelopmentConfig, photometry
 
 Array = jax.Array
 
+_COARSE = 12  # pixels across a view, to see how much of it the photograph shows
+
 
 class Room(NamedTuple):
     """A photograph's camera and the box that is painted with what it shows."""
@@ -45,8 +47,9 @@ class RoomViews:
     turn: float = 0.6  # largest turn from the photograph's camera, of its half field of view
     roll: float = 0.09
     view_fraction: tuple[float, float] = (0.45, 0.9)  # of the photograph's field of view
-    # Pairs of which more than this fraction lies beyond the photograph's frame do not count.
-    most_beyond: float = 0.15
+    # Views of which more than this fraction lies beyond the photograph's frame are refused.
+    most_beyond: float = 0.08
+    candidates: int = 12  # cameras tried, of which the first two that are not refused are taken
     development: DevelopmentConfig = DevelopmentConfig(automatic=(0.0, 0.3))
 
 
@@ -111,6 +114,19 @@ def sample_camera(key: Array, room: Room, config: RoomViews) -> tuple[Array, Arr
     return room.rotation @ turn, centre, view
 
 
+def _choose(cameras: tuple[Array, Array, Array], room: Room, aspect: float, config: RoomViews):
+    """Returns the first two of the cameras [K] that look at what the photograph shows.
+
+    aspect: of the photograph, height by width. Where there are no two, those that see most of it.
+    """
+    frame = jnp.zeros((round(_COARSE * aspect), _COARSE, 3))
+    _, shown = jax.vmap(lambda r, c, f: see(frame, room, r, c, f, _COARSE))(*cameras)
+    beyond = 1.0 - jnp.mean(shown, axis=(1, 2))
+    order = jnp.arange(beyond.shape[0]) / beyond.shape[0]
+    chosen = jnp.argsort(jnp.where(beyond < config.most_beyond, order, 1.0 + beyond))[:2]
+    return jax.tree.map(lambda x: x[chosen], cameras)
+
+
 def sample_room_pair(
     key: Array, photo: Array, rotation: Array, field_of_view: Array, config: RoomViews
 ) -> RoomPair:
@@ -121,7 +137,9 @@ def sample_room_pair(
     room_key, view_key, develop_key = jax.random.split(key, 3)
     plain = photo.astype(jnp.float32)
     room = sample_room(room_key, rotation, field_of_view, config)
-    cameras = jax.vmap(sample_camera, (0, None, None))(jax.random.split(view_key, 2), room, config)
+    keys = jax.random.split(view_key, config.candidates)
+    tried = jax.vmap(sample_camera, (0, None, None))(keys, room, config)
+    cameras = _choose(tried, room, photo.shape[0] / photo.shape[1], config)
     images, shown = jax.vmap(lambda r, c, f: see(plain, room, r, c, f, config.size))(*cameras)
     developments = photometry.sample_developments(develop_key, config.development)
     planes = jnp.moveaxis(images / 255.0, -1, 1)

@@ -118,5 +118,7 @@ def test_cameras_stay_in_their_room_and_pairs_are_what_they_say(photo):
             assert abs(float(pair.beyond[view]) - (1.0 - np.asarray(shown).mean())) < 0.01
     assert len({float(f) for pair in pairs for f in pair.field_of_view}) == 16
     assert pairs[0].image.dtype == jnp.uint8 and pairs[0].image.shape == (2, SIZE, SIZE, 3)
+    beyond = np.array([pair.beyond for pair in pairs])
+    assert (beyond < 0.15).mean() > 0.8
     again = sample(keys[0], photo, room.rotation, room.field_of_view, config)
     np.testing.assert_array_equal(again.image, pairs[0].image)
