@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from posenet_jax import geometry, scenes
-from posenet_jax.data import training_pairs
+from posenet_jax.data import photo_rooms, training_pairs
 from posenet_jax.errors import InputError
 
 CONFIG = scenes.SceneConfig(height=24, width=24, rays=1)
@@ -137,3 +137,20 @@ def test_facades_of_which_none_can_be_read_are_one_sentence(tmp_path, mesh):
         Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
     with pytest.raises(InputError, match="the limit is 1599 in all"):
         training_pairs.facade_atlases(f"{tmp_path}/*.png", jax.random.key(0), mesh, max_pixels=1599)
+
+
+def test_photographs_as_rooms_teach_the_pose_where_they_show_enough(mesh):
+    rng = np.random.default_rng(0)
+    photos = jnp.asarray(rng.integers(0, 256, (3, 60, 60, 3), np.uint8))
+    level = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]], np.float32)
+    cameras = jnp.asarray(np.stack([level] * 3)), jnp.array([0.8, 1.0, 1.2])
+    config = photo_rooms.RoomViews(size=24)
+    pairs = training_pairs.RoomPairs(photos, cameras, 8, mesh, config)(jax.random.key(0))
+    assert pairs.image.shape == (8, 2, 24, 24, 3) and len(pairs.image.sharding.device_set) == 2
+    assert (np.asarray(pairs.match_weight) == 0).all()
+    assert (np.asarray(pairs.normal_weight) == 0).all()
+    weight = np.asarray(pairs.pose_weight)
+    assert set(weight) <= {0.0, 1.0} and weight.mean() > 0.7
+    assert np.linalg.norm(pairs.centre[:, 0] - pairs.centre[:, 1], axis=-1).min() > 0.01
+    again = training_pairs.RoomPairs(photos, cameras, 8, mesh, config)(jax.random.key(0))
+    np.testing.assert_array_equal(again.image, pairs.image)
