@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from experiments.common import images, rendered
 from posenet_jax import scenes
-from posenet_jax.data import tfds_builder
+from posenet_jax.data import dataset_writing, tfds_builder
 from posenet_jax.errors import InputError, shown
 from posenet_jax.io.files import prepare_output
 
@@ -79,7 +79,7 @@ def main() -> int:
             builder = _rendered(**hooks)
             bar.total = _COUNT.value
         prepare_output(_OUT.value)
-        new = tfds_builder.build(builder, restart=_RESTART.value)
+        new = dataset_writing.build(builder, restart=_RESTART.value)
     splits = {name: split.num_examples for name, split in sorted(builder.info.splits.items())}
     counts = ", ".join(f"{count} {name}" for name, count in splits.items())
     left_out = builder.info.metadata["left_out"]

@@ -12,10 +12,8 @@ Exit code: 0; 1 if some images could not be read (they are named, and listed in 
 the run could not be made.
 """
 
-import array
 import sys
 import time
-from pathlib import Path
 
 from absl import flags
 
@@ -39,31 +37,23 @@ _SLOTS = options.slots()
 _SHARD = options.shard_size()
 _BATCH = options.encoding_batch()
 _PICTURES = flags.DEFINE_bool("pictures", False, "Write the reconstructions as PNG files too.")
+inputs.require(_DESCRIPTORS)
 
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
 from tqdm import tqdm
 
+from posenet_jax import reconstruction
 from posenet_jax.bulk import bulk_inversion, extraction
 from posenet_jax.data.sources import ImageSource
-from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
-from posenet_jax.evaluation import measures, results_table
+from posenet_jax.evaluation import results_table
 from posenet_jax.inversion.recipes import RECIPES, with_steps
 from posenet_jax.io import files, provenance
-from posenet_jax.io.run_files import read_csv
 from posenet_jax.shards.descriptor_shards import Descriptors
-
-
-def _source() -> ImageSource | Descriptors:
-    if inputs.number_given() + bool(_DESCRIPTORS.value) != 1:
-        raise InputError("give one of --images, --dataset, --render and --descriptors")
-    if _DESCRIPTORS.value:
-        return extraction.read_descriptors(_DESCRIPTORS.value)
-    return inputs.source(_OUT.value)
 
 
 def _judge() -> Encoder:
@@ -75,20 +65,14 @@ def _judge() -> Encoder:
     return judge
 
 
-def _summarise(table: Path) -> None:
-    """Prints the measures that results.csv holds, beside the controls."""
-    names = "relative_loss", *measures.columns()
-    values: dict[str, array.array] = {name: array.array("d") for name in names}
-    for row in read_csv(table, names, remedy="remove it and run the same command again"):
-        for name, column in values.items():
-            column.append(row.number(name))
-    print(*results_table.summary(values), sep="\n")
-
-
 def main() -> int:
     """Inverts and returns the exit code."""
     index, count = processes.share()
-    source = _source()
+    source: ImageSource | Descriptors
+    if described := _DESCRIPTORS.value:
+        source = extraction.read_descriptors(described)
+    else:
+        source = inputs.source(_OUT.value)
     recipe = with_steps(RECIPES[_RECIPE.value], _STEPS.value)
     config = bulk_inversion.BulkConfig(
         restarts=_RESTARTS.value,
@@ -103,10 +87,8 @@ def main() -> int:
     )
     encoder = weights.load_encoder(_ENCODER.value)
     encoder.tap(_LAYER.value)
-    decoder = None
-    if recipe.start == "image" or _DECODER.value:
-        decoder = decoding.decoder_for(encoder, _LAYER.value, _DECODER.value)
-    judge = None if isinstance(source, Descriptors) else _judge()
+    decoder = reconstruction.start_decoder(encoder, _LAYER.value, recipe, _DECODER.value)
+    judge = None if described else _judge()
     out = files.prepare_output(_OUT.value)
     images = len(source.names if isinstance(source, Descriptors) else source)
     start = time.perf_counter()
@@ -134,7 +116,8 @@ def main() -> int:
     rate = f"{summary.new} of them in {seconds:.0f} s"
     print(f"{summary.inverted} of {summary.images} images in {out}, {state}; {rate}")
     if summary.finished:
-        _summarise(out / "results.csv")
+        remedy = "remove it and run the same command again"
+        print(*results_table.summary_of(out / "results.csv", remedy=remedy), sep="\n")
     return 1 if summary.left_out else 0
 
 

@@ -20,14 +20,11 @@ Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if so
 be read or written (they are named, the others are done); 2 if the run could not be made.
 """
 
-from pathlib import Path
-from typing import Any
-
 from absl import flags
 
-from experiments.common import options, runtime
+from experiments.common import inputs, options, runtime
 
-_IMAGES = options.images(required=True)
+inputs.require()
 _OUT = options.out()
 _LAYER = options.decoded_layer()
 _ENCODER = options.encoder()
@@ -43,7 +40,6 @@ _COMPARE = flags.DEFINE_bool(
     "Set all bundled decoders of the layer and inversion by optimisation side by side.",
 )
 _JUDGE = options.judge()
-_LIMIT = options.limit()
 _GRID = options.shown(32)
 _DRAWS = flags.DEFINE_integer(
     "draws", 8, "Images made of each descriptor, by decoders that read noise.", lower_bound=2
@@ -54,175 +50,104 @@ _SEED = options.seed()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
+import functools
+
 import jax
-import numpy as np
 from tqdm import tqdm
 
-from experiments.common import images
+from experiments.common import results
+from posenet_jax import numerics, reconstruction
+from posenet_jax.data.loading import LoadedImages
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.errors import InputError
-from posenet_jax.evaluation import image_sets, results_table
-from posenet_jax.evaluation.measures import Context, measured
-from posenet_jax.images import contact_sheet
+from posenet_jax.evaluation import image_sets, method_comparison
+from posenet_jax.evaluation.method_comparison import Compared, Method
+from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.inversion import recipes
-from posenet_jax.io import files, provenance
 from posenet_jax.io.output_folder import OutputFolder
-from posenet_jax.metrics import bootstrap_summary, kernel_distance
-from posenet_jax.reconstruction import Reconstruction, figures, reconstruct
-
-_SHOWN_DRAWS = 3
-_DEVIATION = 4  # times, in draws.png
 
 
-def _decoders(encoder: Encoder) -> list[decoding.Decoder]:
-    layer, names = _LAYER.value, _DECODER.value
-    if not names and _COMPARE.value:
-        names = decoding.bundled(encoder, layer)
-    names = names or [f"{encoder.name}-{layer}"]
-    found = [decoding.decoder_for(encoder, layer, name) for name in names]
-    if len({decoder.name for decoder in found}) < len(found):
-        raise InputError("two of the decoders have the same name; rename one file")
-    return found
-
-
-def _inverted(encoder: Encoder, originals: np.ndarray) -> Reconstruction:
+def _inverted(encoder: Encoder, originals: LoadedImages, key: jax.Array) -> Method:
     recipe = recipes.with_steps(recipes.CALIBRATED, _STEPS.value)
-    work = len(originals) * recipe.steps
+    work = len(originals.pixels) * recipe.steps
     with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
-        return reconstruct(
+        made = reconstruction.reconstruct(
             encoder,
             _LAYER.value,
-            originals,
-            key=jax.random.key(_SEED.value),
+            originals.pixels,
+            key=key,
             recipe=recipe,
+            positions=originals.positions,
             progress=bar.update,
         )
+    return Method(made.image[None], reconstruction.figures(made))
+
+
+def _pages(
+    originals: LoadedImages, methods: dict[str, Method], compared: Compared
+) -> dict[str, results.Draw]:
+    """The draws of every decoder that reads noise, and all methods side by side."""
+    shown = slice(0, _GRID.value)
+    columns, labels = {"original": originals.pixels[shown]}, {}
+    pages: dict[str, results.Draw] = {}
+    for name, method in methods.items():
+        columns[name] = method.pictures[shown]
+        labels[name] = [f"{value:.1f} dB" for value in compared.column(name, "psnr")[shown]]
+        if len(method.draws) > 1:
+            page = image_sets.draw_columns(method.draws[:, shown], originals.pixels[shown])
+            pages[f"draws-{name}.png"] = functools.partial(image_grid, columns=page)
+    title = f"{_ENCODER.value} {_LAYER.value}: PSNR under each"
+    pages["grid.png"] = functools.partial(
+        image_grid, columns=columns, cell_labels=labels, title=title
+    )
+    return pages
 
 
 def main() -> int:
     """Decodes, writes the results and returns the exit code."""
-    encoder = weights.load_encoder(_ENCODER.value)
-    decoders = _decoders(encoder)
-    tap, space = encoder.tap(_LAYER.value), encoder.preprocessing
-    listed = images.listed(_IMAGES.value, _OUT.value, _LIMIT.value)
-    found = images.read_some(listed, space)
-    positions = images.positions(listed, found)
-    out = OutputFolder(_OUT.value, "decode", _files(decoders, found.names))
-    originals = np.stack(found.images)
-    targets = tap.describe(originals)
+    encoder, layer = weights.load_encoder(_ENCODER.value), _LAYER.value
+    decoders = decoding.decoders_for(encoder, layer, _DECODER.value, every=_COMPARE.value)
+    tap, key = encoder.tap(layer), numerics.seed_key(_SEED.value)
+    originals = inputs.load(_OUT.value, encoder.preprocessing)
+    names = [decoder.name for decoder in decoders] + ["inversion"] * _COMPARE.value
+    files = {name: [f"images/{name}/{stem}.png" for stem in originals.stems] for name in names}
+    drawn = [f"draws-{decoder.name}.png" for decoder in decoders if decoder.noise]
+    tables = ["grid.png", "results.csv", "metrics.json"]
+    out = OutputFolder(_OUT.value, "decode", [*tables, *drawn, *sum(files.values(), [])])
+    targets = tap.describe(originals.pixels)
     judge = weights.load_encoder(_JUDGE.value) if _JUDGE.value else None
-    pictures: dict[str, np.ndarray] = {}
-    summary: dict[str, Any] = {}
-    drawn: dict[str, np.ndarray] = {}
-    told: dict[str, list[dict[str, Any]]] = {}  # what an inversion says of itself
-    for decoder in decoders:
-        count = _DRAWS.value if decoder.noise else 1
-        keys = jax.random.split(jax.random.key(_SEED.value), count)
-        draws = np.stack([space.to_image(decoding.decode(decoder, targets, key)) for key in keys])
-        pictures[decoder.name], summary[decoder.name] = draws[0], {}
-        if decoder.noise:
-            summary[decoder.name] = image_sets.draw_measures(draws, originals)
-            drawn[decoder.name] = draws
+    methods = {
+        decoder.name: Method(decoding.draws(decoder, targets, key, count=_DRAWS.value))
+        for decoder in decoders
+    }
     if _COMPARE.value:
-        inverted = _inverted(encoder, originals)
-        pictures["inversion"], summary["inversion"] = inverted.image, {}
-        told["inversion"] = figures(inverted)
-    rows, psnr = [], {}
-    nothing: list[dict[str, Any]] = [{}] * len(originals)
-    near, far = (judge.tap("fc5"), judge.tap("conv4")) if judge else (None, None)
-    for method, made in pictures.items():
-        measures = measured(Context(tap, targets, made, originals, near, encoder))
-        psnr[method] = [f"{value:.1f} dB" for value in measures["psnr"][: _GRID.value]]
-        summary[method] |= {name: bootstrap_summary(values) for name, values in measures.items()}
-        summary[method] |= image_sets.set_measures(made, originals, far)
-        rows += [
-            results_table.line(
-                position=position,
-                image=listed.name(position),
-                layer=_LAYER.value,
-                method=method,
-                figures=told.get(method, nothing)[row]
-                | {name: values[row].item() for name, values in measures.items()},
-            )
-            for row, position in enumerate(positions)
-        ]
-    if judge and len(originals) > 3:
-        known = image_sets.features(judge.tap("conv4"), originals)
-        halves = kernel_distance(known[::2], known[1::2])
-        summary["originals"] = {"kernel_distance_of_halves": halves}
+        methods["inversion"] = _inverted(encoder, originals, key)
+    compared = method_comparison.compare(
+        methods, originals, targets, encoder=encoder, tap=tap, judge=judge
+    )
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
         "decoders": {decoder.name: decoder.fingerprint for decoder in decoders},
-        "images_left_out": len(found.failures),
+        "images_left_out": len(originals.failures),
     }
-    out.begin()
-    files.write_csv(out.held("results.csv"), rows)
-    metrics = {"images": len(originals), "methods": summary}
-    files.write_json(out.held("metrics.json"), metrics)
-    out.write_record(provenance.run_record(flags.FLAGS.flag_values_dict(), record))
-    for method, made in pictures.items():
-        for name, picture in zip(found.names, made, strict=True):
-            with out.spared():
-                files.write_png(out.path / _picture(method, name), picture)
-    for name, draws in drawn.items():
-        with out.spared():
-            _write_draws(out.path / _draws(name), originals, draws)
-    with out.spared():
-        _write_grid(out.path / "grid.png", originals, pictures, psnr)
-    missing = out.finish(runtime.tell)
-    _print(summary, list(pictures), len(originals))
+    metrics = {"images": len(originals.pixels), "methods": compared.summary}
+    missing = results.write(
+        out,
+        record,
+        tables={"results.csv": compared.rows, "metrics.json": metrics},
+        pictures={
+            file: picture
+            for name, method in methods.items()
+            for file, picture in zip(files[name], method.pictures, strict=True)
+        },
+        pages=_pages(originals, methods, compared),
+    )
+    print(f"{len(originals.pixels)} images; medians, and figures of the set:")
+    print(*method_comparison.lines(compared, list(methods)), sep="\n")
     print(f"wrote {out.path}/grid.png, results.csv, metrics.json, run.json and images/{missing}")
-    return 1 if found.failures or out.failures else 0
-
-
-def _files(decoders: list[decoding.Decoder], names: list[str]) -> list[str]:
-    """All that a run may write."""
-    methods = [decoder.name for decoder in decoders] + ["inversion"] * _COMPARE.value
-    pictures = [_picture(method, name) for method in methods for name in names]
-    draws = [_draws(decoder.name) for decoder in decoders if decoder.noise]
-    return ["grid.png", "results.csv", "metrics.json", *draws, *pictures]
-
-
-def _picture(method: str, name: str) -> str:
-    return f"images/{method}/{name}.png"
-
-
-def _draws(decoder: str) -> str:
-    return f"draws-{decoder}.png"
-
-
-def _print(summary: dict[str, Any], methods: list[str], count: int) -> None:
-    names = dict.fromkeys(name for method in methods for name in summary[method])
-    print(f"{count} images; medians, and figures of the set:")
-    print(" " * 30 + "".join(f"{method[-26:]:>28}" for method in methods))
-    for name in names:
-        values = [summary[method].get(name, np.nan) for method in methods]
-        shown = [value["median"] if isinstance(value, dict) else value for value in values]
-        print(f"  {name:28}" + "".join(f"{value:28.4f}" for value in shown))
-
-
-def _write_grid(path: Path, originals: np.ndarray, pictures: dict[str, np.ndarray], psnr) -> None:
-    shown = slice(0, _GRID.value)
-    columns = {"original": originals[shown]}
-    columns |= {method: made[shown] for method, made in pictures.items()}
-    title = f"{_ENCODER.value} {_LAYER.value}: PSNR under each"
-    contact_sheet.image_grid(path, columns, cell_labels=psnr, title=title)
-
-
-def _write_draws(path: Path, originals: np.ndarray, draws: np.ndarray) -> None:
-    """Parts that all draws share, and that each invents."""
-    shown = slice(0, _GRID.value)
-    made = draws[:, shown].astype(np.float64)
-    deviation = made.std(axis=0).mean(axis=-1, keepdims=True)
-    deviation = np.clip(_DEVIATION * deviation, 0, 255).round().astype(np.uint8)
-    columns = {"original": originals[shown]}
-    columns |= {f"draw {i + 1}": draws[i, shown] for i in range(min(_SHOWN_DRAWS, len(draws)))}
-    columns["mean"] = made.mean(axis=0).round().astype(np.uint8)
-    columns[f"deviation ×{_DEVIATION}"] = np.repeat(deviation, 3, axis=-1)
-    contact_sheet.image_grid(path, columns)
+    return 1 if originals.failures or out.failures else 0
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ _DTYPE = flags.DEFINE_enum(
 )
 _BATCH = options.encoding_batch()
 _SHARD = options.shard_size()
+inputs.require()
 
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()

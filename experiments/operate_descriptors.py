@@ -6,8 +6,8 @@
 Operations: rounding to b bits a unit, or to on and off; Gaussian noise (its standard deviation in
 units of the descriptor's own root mean square); keeping the k units of highest mean, or k at
 random, the rest zero or at its mean; keeping k principal components, or k random directions about
-the mean. Ranges, means and components are fitted on other scenes, or every other photograph, than
-those operated on.
+the mean. Ranges, means and components are fitted on other scenes than those operated
+on, or, where images are given, on every other of them (of rendered ones the second views).
 
 Writes surgery.csv (a row an operation and amount: relative loss, eq. 3; disagreement of the pose
 heads in degrees; of rendered pairs their rotation error in degrees; means with intervals of 95 %
@@ -20,7 +20,7 @@ be read or written (they are named, the others are done); 2 if the run could not
 
 from absl import flags
 
-from experiments.common import options, runtime
+from experiments.common import inputs, options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
@@ -30,28 +30,33 @@ _DECODER = flags.DEFINE_string(
     "Decoder that makes the pictures: a bundled one or a .safetensors file; the one bundled for the"
     " encoder's fc5 if not given, and no pictures where there is none.",
 )
-_IMAGES = options.images()
-_LIMIT = options.limit()
 _KIND = options.rendered_kind()
 _PAIRS = flags.DEFINE_integer(
-    "pairs", 256, "Rendered pairs to operate on, where --images are not given.", lower_bound=2
+    "pairs", 256, "Rendered pairs to operate on, where no images are given.", lower_bound=2
 )
 _FITTED = flags.DEFINE_integer(
     "fitted", 1024, "Other rendered pairs, to fit ranges, means and components on.", lower_bound=2
 )
-_FACADES = options.facades()
 _SEED = options.seed(options.MEASURING_SEED)
 _SHOWN = options.shown(8)
 
+flags.register_validator(
+    "scenes",
+    lambda _: bool(inputs.number_given()) or not flags.FLAGS["scenes"].present,
+    "it goes with --render; pairs are counted by --pairs",
+)
+
 if __name__ == "__main__":  # before the imports that take seconds
-    runtime.parse(renamed={"scenes": "pairs"})
+    runtime.parse()
+
+import functools
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common import images
+from experiments.common import images, results
 from posenet_jax import scenes
 from posenet_jax.analysis import surgery
 from posenet_jax.data import training_pairs
@@ -60,28 +65,26 @@ from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.images.contact_sheet import image_grid
-from posenet_jax.io.files import write_csv
 from posenet_jax.io.output_folder import OutputFolder
-from posenet_jax.io.provenance import run_record
 from posenet_jax.report import analysis_plots
 
 _BATCH = 64
 
 
-def _photographs(encoder: Encoder, pattern: str) -> tuple[surgery.Images, np.ndarray, int]:
-    files = images.listed(pattern, _OUT.value, _LIMIT.value)
-    found = images.read(files, encoder.preprocessing)
-    if len(found.images) < 4:
-        raise InputError(f"surgery needs four readable images; {pattern} holds fewer")
-    photographs = np.stack(found.images)
-    other = surgery.photographs(encoder, photographs[1::2]).descriptor
-    return surgery.photographs(encoder, photographs[::2]), other, len(found.failures)
+def _given(encoder: Encoder) -> tuple[surgery.Images, np.ndarray, int]:
+    loaded = inputs.load(_OUT.value, encoder.preprocessing)
+    if len(loaded.pixels) < 4:
+        raise InputError(f"surgery needs four readable images, received {len(loaded.pixels)}")
+    other = surgery.photographs(encoder, loaded.pixels[1::2]).descriptor
+    return surgery.photographs(encoder, loaded.pixels[::2]), other, len(loaded.failures)
 
 
 def _rendered(encoder: Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndarray, int]:
     mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
     atlas_key, own_key, other_key = jax.random.split(key, 3)
-    _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
+    _, atlas, skipped = images.facade_atlases(
+        inputs.OPTIONS["facades"].value, atlas_key, mesh, _OUT.value
+    )
     size = encoder.preprocessing.size
     config = scenes.kind_named(_KIND.value).config(height=size, width=size)
     source = training_pairs.RenderedPairs(atlas, config, _BATCH, mesh)
@@ -101,14 +104,12 @@ def main() -> int:
     if _DECODER.value or decoding.bundled(encoder, "fc5"):
         decoder = decoding.decoder_for(encoder, "fc5", _DECODER.value)
     scene_key, key = jax.random.split(jax.random.key(_SEED.value))
-    photographs = _photographs(encoder, _IMAGES.value) if _IMAGES.value else None
+    given = _given(encoder) if inputs.number_given() else None
     files = ["surgery.csv", "surgery.png", *(["pictures.png"] if decoder else [])]
     out = OutputFolder(_OUT.value, "operate_descriptors", files)
-    operands, fitted, failures = photographs or _rendered(encoder, scene_key)
+    operands, fitted, failures = given or _rendered(encoder, scene_key)
     operated = list(surgery.operations(key, operands.descriptor, fitted))
     rows = surgery.table(encoder, operands, tqdm(operated, unit="operation", dynamic_ncols=True))
-    out.begin()
-    write_csv(out.held("surgery.csv"), rows)
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
@@ -118,16 +119,12 @@ def main() -> int:
         "true_rotation_deg": surgery.mean_rotation(operands),
         "left_out": failures,
     }
-    flag_values = flags.FLAGS.flag_values_dict()
-    out.write_record(run_record(flag_values, record))
-    with out.spared():
-        analysis_plots.surgery_figure(out.path / "surgery.png", rows)
+    pages = {"surgery.png": functools.partial(analysis_plots.surgery_figure, rows=rows)}
     if decoder:
         columns = surgery.pictures(decoder, operands, operated, count=_SHOWN.value)
         title = f"{encoder.name} fc5, operated on and decoded"
-        with out.spared():
-            image_grid(out.path / "pictures.png", columns, title=title)
-    missing = out.finish(runtime.tell)
+        pages["pictures.png"] = functools.partial(image_grid, columns=columns, title=title)
+    missing = results.write(out, record, tables={"surgery.csv": rows}, pages=pages)
     print(f"wrote {out.path}/{', '.join(files)} and run.json{missing}")
     return 1 if failures or out.failures else 0
 

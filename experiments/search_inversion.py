@@ -11,17 +11,15 @@ parallel.png; and contact sheets of the best, of those with the least relative l
 whole range. A search that was killed is finished by the same command.
 """
 
-from pathlib import Path
-
 from absl import flags
 
-from experiments.common import options, runtime
+from experiments.common import inputs, options, runtime
 
 _STAGE = flags.DEFINE_enum(
     "stage", None, ["1", "2"], "Search of the report's two to run.", required=True
 )
-_IMAGES = options.images(required=True)
-_LIMIT = options.limit(4)
+inputs.require()
+flags.set_default(inputs.LIMIT, 4)
 _WORKDIR = options.workdir()
 _TRIALS = flags.DEFINE_integer(
     "trials", 0, "Trials besides Table 1; 0: as many as the report's.", lower_bound=0
@@ -51,145 +49,82 @@ _SHARD = options.shard_size()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
+import functools
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common import images
-from posenet_jax.bulk import bulk_inversion, search
-from posenet_jax.bulk.search import STAGES
-from posenet_jax.data.sources import DatasetExamples, NamedImage
+from experiments.common import results
+from posenet_jax.bulk import search, search_run
+from posenet_jax.bulk.search import STAGES, Stage
+from posenet_jax.bulk.search_run import Rung, SearchConfig
 from posenet_jax.encoders import weights
-from posenet_jax.errors import ImageError, InputError
-from posenet_jax.images.contact_sheet import image_grid
-from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.io.files import write_csv
 from posenet_jax.io.output_folder import OutputFolder
-from posenet_jax.io.provenance import run_record
-from posenet_jax.report import search_plots
-
-_SHOWN = 24
+from posenet_jax.report import search_plots, search_sheets
 
 
-def _images(preprocessing: Preprocessing) -> list[NamedImage]:
-    """Those of the trials; one that cannot be read is named and another takes its place."""
-    source = images.source(_IMAGES.value, _WORKDIR.value)
-    found: list[NamedImage] = []
-    for position in range(len(source)):
-        if _LIMIT.value and len(found) == _LIMIT.value:
-            break
-        try:
-            name, image = source[position]
-            found.append(NamedImage(name, preprocessing.resize(image)))
-        except ImageError as error:
-            images.tell(error)
-    if not found:
-        raise InputError(f"none of the {len(source)} images could be read")
-    return found
-
-
-def _run_rung(encoder, judge, originals, drawn, steps: int, folder: Path) -> dict[str, np.ndarray]:
-    """The trials with their measures and score."""
-    stage, trials = STAGES[int(_STAGE.value)], len(drawn["trial"])
-    recipe = search.recipe_of(stage, drawn, len(originals), steps, _PATIENCE.value)
-    config = bulk_inversion.BulkConfig(
-        seed=_SEED.value, slots=_SLOTS.value, shard_size=_SHARD.value
-    )
-    work = trials * len(originals) * steps
-    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
-        bulk_inversion.invert_all(
-            encoder,
-            _LAYER.value,
-            search.RepeatedImages(originals, drawn["trial"]),
-            folder,
-            recipe,
-            config,
-            judge=judge,
-            progress=bar.update,
-        )
-    measured = search.read_measures(folder / "results.csv", trials)
-    return drawn | measured | {"score": search.score(measured)}
-
-
-def _sheets(out: OutputFolder, folder: Path, originals: np.ndarray, columns) -> None:
-    """The best trials by score and by relative loss, and all of them from best to last."""
-    pictures = DatasetExamples(folder)
-    by_score = np.argsort(columns["score"], kind="stable")
-    by_loss = np.argsort(np.where(columns["not_finite"] > 0, np.inf, columns["relative_loss"]))
-    spread = by_score[np.linspace(0, len(by_score) - 1, _SHOWN).astype(int)]
-    for name, rows, title in (
-        ("best", by_score[:_SHOWN], "best by score"),
-        ("least_loss", by_loss[:_SHOWN], "least relative loss"),
-        ("spread", spread, "from the best by score to the last"),
-    ):
-        with out.spared():
-            _sheet(out.path / f"{name}.png", pictures, originals, columns, rows, title)
-
-
-def _sheet(path: Path, pictures, originals: np.ndarray, columns, rows, title: str) -> None:
-    count = len(originals)
-    shown = [originals] + [
-        np.stack([pictures[int(row) * count + i]["image"][0] for i in range(count)]) for row in rows
-    ]
-    labels = ["originals"] + [
-        f"{columns['trial'][row]}: loss {columns['relative_loss'][row]:.3f},"
-        f" judge {columns['judge_relative_loss'][row]:.3f},"
-        f" spectrum {columns['spectral_deviation'][row]:.1f}"
-        for row in rows
-    ]
-    by_image = {f"image {i + 1}": np.stack([each[i] for each in shown]) for i in range(count)}
-    image_grid(path, by_image, row_labels=labels, title=f"stage {_STAGE.value}, {title}")
-
-
-def _summarise(columns) -> None:
-    """Table 1, the best by score, and the least relative loss."""
-    names = [*STAGES[int(_STAGE.value)].ranges, *search.MEASURES, "score"]
-    rows = {
-        "Table 1": 0,
-        "best by score": int(np.argmin(columns["score"])),
-        "least relative loss": int(np.nanargmin(columns["relative_loss"])),
+def _pages(stage: Stage, last: Rung, originals: np.ndarray) -> Mapping[str, results.Draw]:
+    """Figures of all trials, and sheets of the best, of those of least loss, and of the range."""
+    figure: dict[str, Any] = {"stage": stage, "columns": last.columns}
+    sheet: dict[str, Any] = {"folder": last.folder, "originals": originals, "columns": last.columns}
+    title = f"stage {_STAGE.value}"
+    return {
+        "loss.png": functools.partial(search_plots.loss_figure, **figure),
+        "parallel.png": functools.partial(search_plots.parallel_figure, **figure),
+    } | {
+        f"{name}.png": functools.partial(search_sheets.sheet, name=name, title=title, **sheet)
+        for name in search_sheets.TITLES
     }
-    if columns["trial"][0]:  # Table 1 was not among the best quarters
-        del rows["Table 1"]
-    print(f"{'':24}" + "".join(f"{name:>22}" for name in rows))
-    for name in names:
-        print(f"  {name:22}" + "".join(f"{columns[name][row]:22.4g}" for row in rows.values()))
 
 
 def main() -> int:
     """Searches, writes tables and figures, and returns the exit code."""
     stage = STAGES[int(_STAGE.value)]
+    config = SearchConfig(
+        trials=_TRIALS.value or stage.trials,
+        steps=_STEPS.value,
+        patience=_PATIENCE.value,
+        rungs=_RUNGS.value,
+        seed=_SEED.value,
+        slots=_SLOTS.value,
+        shard_size=_SHARD.value,
+    )
     encoder, judge = weights.load_encoder(_ENCODER.value), weights.load_encoder(_JUDGE.value)
     encoder.tap(_LAYER.value)
-    originals = _images(encoder.preprocessing)
-    sheets = [f"{name}.png" for name in ("best", "least_loss", "spread")]
+    originals = inputs.first(_WORKDIR.value, encoder.preprocessing)
+    sheets = [f"{name}.png" for name in search_sheets.TITLES]
     files = ["trials.csv", "loss.png", "parallel.png", *sheets]
     out = OutputFolder(_WORKDIR.value, "search_inversion", files)
-    drawn = search.draw(stage, _TRIALS.value or stage.trials, _SEED.value)
-    rungs = search.rungs(_STEPS.value, len(drawn["trial"]), _RUNGS.value)
-    columns = drawn
-    for number, (steps, kept) in enumerate(rungs, start=1):
-        if number > 1:
-            best = np.sort(np.argsort(columns["score"], kind="stable")[:kept])
-            drawn = {name: values[best] for name, values in drawn.items()}
-            print(f"rung {number} of {len(rungs)}: {kept} trials, {steps} steps")
-        folder = out.path / f"rung-{number}-of-{len(rungs)}"
-        columns = _run_rung(encoder, judge, originals, drawn, steps, folder)
-    out.begin()
-    write_csv(out.held("trials.csv"), search.table(columns))
+    work = config.work(len(originals))
+    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
+        for last in search_run.run(
+            encoder,
+            _LAYER.value,
+            originals,
+            stage,
+            out.path,
+            config,
+            judge=judge,
+            progress=bar.update,
+        ):
+            bar.write(
+                f"{last.folder.name}: {len(last.columns['trial'])} trials, {last.steps} steps"
+            )
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
         "judge": judge.fingerprint,
         "images": [image.name for image in originals],
     }
-    out.write_record(run_record(flags.FLAGS.flag_values_dict(), record))
-    with out.spared():
-        search_plots.loss_figure(out.path / "loss.png", stage, columns)
-    with out.spared():
-        search_plots.parallel_figure(out.path / "parallel.png", stage, columns)
-    _sheets(out, folder, np.stack([image for _, image in originals]), columns)
-    missing = out.finish(runtime.tell)
-    _summarise(columns)
+    missing = results.write(
+        out,
+        record,
+        tables={"trials.csv": search.table(last.columns)},
+        pages=_pages(stage, last, np.stack([image for _, image in originals])),
+    )
+    print(*search_run.summary(stage, last.columns), sep="\n")
     print(f"wrote {out.path}/trials.csv, loss.png, parallel.png and contact sheets{missing}")
     return 1 if out.failures else 0
 

@@ -14,28 +14,27 @@ Of many images, `extract` writes descriptors that `read_descriptors` reads, and 
 them; both go on where an earlier run ended. `scenes` renders images to try all of it with.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from posenet_jax import metrics
-from posenet_jax.decoders.decoding import Decoder, decode, load_decoder, save_decoder
-from posenet_jax.encoders.encoder import Encoder, Tap
-from posenet_jax.encoders.encoder_networks import NETWORKS
-from posenet_jax.encoders.importing import from_caffe, from_torch
-from posenet_jax.encoders.network import Network
-from posenet_jax.encoders.weights import load_encoder, random_encoder, save_encoder
-from posenet_jax.errors import ImageError, InputError
-from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import engine, recipes
-from posenet_jax.inversion.descent import Status
-from posenet_jax.inversion.engine import Job, Result, invert, run
-from posenet_jax.inversion.recipes import RECIPES, Recipe
+from posenet_jax.public_names import imported_later
 
 if TYPE_CHECKING:
-    from posenet_jax import scenes
+    from posenet_jax import metrics, scenes
     from posenet_jax.bulk.bulk_inversion import BulkConfig, invert_all
     from posenet_jax.bulk.extraction import ExtractionConfig, extract
     from posenet_jax.data.sources import FolderImages
+    from posenet_jax.decoders.decoding import Decoder, decode, load_decoder, save_decoder
+    from posenet_jax.encoders.encoder import Encoder, Tap
+    from posenet_jax.encoders.encoder_networks import NETWORKS
+    from posenet_jax.encoders.importing import from_caffe, from_torch
+    from posenet_jax.encoders.network import Network
+    from posenet_jax.encoders.weights import load_encoder, random_encoder, save_encoder
+    from posenet_jax.errors import ImageError, InputError
+    from posenet_jax.images.preprocessing import Preprocessing
+    from posenet_jax.inversion import engine, recipes
+    from posenet_jax.inversion.descent import Status
+    from posenet_jax.inversion.engine import Job, Result, invert, run
+    from posenet_jax.inversion.recipes import RECIPES, Recipe
     from posenet_jax.reconstruction import Reconstruction, reconstruct
     from posenet_jax.shards.descriptor_shards import read_descriptors
 
@@ -79,28 +78,27 @@ __all__ = [
     "scenes",
 ]
 
-# Imported when first asked for: TensorFlow Datasets alone takes longer than all of the above.
-_LATER = {
-    "BulkConfig": "posenet_jax.bulk.bulk_inversion",
-    "ExtractionConfig": "posenet_jax.bulk.extraction",
-    "FolderImages": "posenet_jax.data.sources",
-    "Reconstruction": "posenet_jax.reconstruction",
-    "extract": "posenet_jax.bulk.extraction",
-    "invert_all": "posenet_jax.bulk.bulk_inversion",
-    "read_descriptors": "posenet_jax.shards.descriptor_shards",
-    "reconstruct": "posenet_jax.reconstruction",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """A public name's value, from a module that is imported now."""
-    if name == "scenes":
-        return importlib.import_module("posenet_jax.scenes")
-    if name in _LATER:
-        value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Imported when first asked for: JAX takes a second, TensorFlow Datasets three.
+__getattr__, __dir__ = imported_later(
+    __name__,
+    {
+        "posenet_jax.bulk.bulk_inversion": ("BulkConfig", "invert_all"),
+        "posenet_jax.bulk.extraction": ("ExtractionConfig", "extract"),
+        "posenet_jax.data.sources": ("FolderImages",),
+        "posenet_jax.decoders.decoding": ("Decoder", "decode", "load_decoder", "save_decoder"),
+        "posenet_jax.encoders.encoder": ("Encoder", "Tap"),
+        "posenet_jax.encoders.encoder_networks": ("NETWORKS",),
+        "posenet_jax.encoders.importing": ("from_caffe", "from_torch"),
+        "posenet_jax.encoders.network": ("Network",),
+        "posenet_jax.encoders.weights": ("load_encoder", "random_encoder", "save_encoder"),
+        "posenet_jax.errors": ("ImageError", "InputError"),
+        "posenet_jax.images.preprocessing": ("Preprocessing",),
+        "posenet_jax.inversion.descent": ("Status",),
+        "posenet_jax.inversion.engine": ("engine", "Job", "Result", "invert", "run"),
+        "posenet_jax.inversion.recipes": ("recipes", "RECIPES", "Recipe"),
+        "posenet_jax.metrics": ("metrics",),
+        "posenet_jax.reconstruction": ("Reconstruction", "reconstruct"),
+        "posenet_jax.scenes": ("scenes",),
+        "posenet_jax.shards.descriptor_shards": ("read_descriptors",),
+    },
+)

@@ -1,4 +1,4 @@
-"""Images through an encoder and back: inversion of their descriptors, with what became of them.
+"""Images through an encoder and back: inversion of their descriptors, with their measures.
 
 N images, uint8 RGB [N, H, W, 3] at both ends.
 """
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import struct
 
-from posenet_jax.decoders.decoding import Decoder, decode
+from posenet_jax.decoders.decoding import Decoder, decode, decoder_for
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import results_table
 from posenet_jax.evaluation.measures import Context, measured
@@ -36,6 +36,16 @@ class Reconstruction:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
 
 
+def start_decoder(encoder: Encoder, layer: str, recipe: Recipe, name: str | None) -> Decoder | None:
+    """Returns the decoder whose images inversions begin with; None where they begin with noise.
+
+    name: a bundled one or a .safetensors file; None: the layer's own where the recipe wants one.
+    """
+    if recipe.start == "noise" and not name:
+        return None
+    return decoder_for(encoder, layer, name)
+
+
 def reconstruct(
     encoder: Encoder,
     layer: str,
@@ -48,7 +58,7 @@ def reconstruct(
     slots: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Reconstruction:
-    """Encodes uint8 images [N, H, W, 3] at `layer` and inverts what comes out.
+    """Encodes uint8 images [N, H, W, 3] at `layer` and inverts their descriptors.
 
     positions: of the images in the list that they were read from; None: none was left out.
     decoder: of this layer, where the recipe begins with a decoder's images. Raises InputError
@@ -88,6 +98,18 @@ def figures(reconstruction: Reconstruction) -> list[dict[str, Any]]:
     ]
 
 
+def endings(reconstruction: Reconstruction) -> str:
+    """Returns the counts of inversions by the reason of their end, as a sentence lists them."""
+    counts = {one.sentence: int(np.sum(reconstruction.result.status == one)) for one in Status}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def summary(reconstruction: Reconstruction) -> list[str]:
+    """Returns lines for a person: the measures beside their controls."""
+    loss = {"relative_loss": reconstruction.result.relative_loss}
+    return results_table.summary(loss | reconstruction.measures)
+
+
 def table(
     reconstruction: Reconstruction,
     names: Sequence[str],
@@ -101,6 +123,6 @@ def table(
     """
     numbers = range(len(names)) if positions is None else positions
     return [
-        results_table.line(position=position, image=name, layer=layer, figures=found)
-        for position, name, found in zip(numbers, names, figures(reconstruction), strict=True)
+        results_table.line(position=position, image=name, layer=layer, figures=own)
+        for position, name, own in zip(numbers, names, figures(reconstruction), strict=True)
     ]

@@ -13,7 +13,18 @@ ROOT = Path(__file__).parents[1]
 
 # Each imports from itself and from those before it.
 ORDER = (
-    *("errors", "numerics", "geometry", "sharding", "threads", "nn", "io", "images", "metrics"),
+    *(
+        "public_names",
+        "errors",
+        "numerics",
+        "geometry",
+        "sharding",
+        "threads",
+        "nn",
+        "io",
+        "images",
+        "metrics",
+    ),
     *(
         "scenes",
         "encoders",

@@ -34,9 +34,21 @@ def test_importing_the_package_imports_nothing_heavy():
     """In a process of its own: here other tests have imported them already."""
     heavy = {"tensorflow_datasets", "tensorflow", "orbax.checkpoint", "grain", "matplotlib"}
     heavy |= {"posenet_jax.bulk", "posenet_jax.scenes", "posenet_jax.training"}
+    heavy |= {"jax", "numpy", "flax"}
     code = (
         f"import sys, posenet_jax as p; print(sorted({heavy} & set(sys.modules)));"
+        "p.scenes.KINDS; print('jax' in sys.modules);"
+        "p.load_encoder; print('tensorflow_datasets' in sys.modules, 'jax' in sys.modules);"
         "p.invert_all; print('tensorflow_datasets' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["[]", "True"]
+    assert done.stdout.split() == ["[]", "False", "False", "True", "True"]
+
+
+def test_names_of_scenes_are_those_listed():
+    scenes = posenet_jax.scenes
+    assert set(scenes.__all__) <= set(dir(scenes))
+    for name in scenes.__all__:
+        assert getattr(scenes, name) is not None, name
+    with pytest.raises(AttributeError, match=r"module 'posenet_jax.scenes' has no attribute 'ra'"):
+        _ = scenes.ra

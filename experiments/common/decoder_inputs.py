@@ -109,7 +109,7 @@ def _check(devices: int) -> None:
     if bool(photographs) != bool(inputs.number_given()):
         raise InputError(
             f"{photographs} of the {batch} images of a batch are not rendered: "
-            + ("give --images or --dataset" if photographs else "none is left for those given")
+            + (f"give one of {inputs.names()}" if photographs else "none is left for those given")
         )
     if decoder_options.DESCRIPTORS.value and (rendered or not photographs):
         raise InputError("--descriptors are those of --images: leave --rendered at 0")

@@ -4,7 +4,7 @@ from absl import flags
 
 from experiments.common import inputs, options
 
-THREADS, FACADES = inputs.THREADS, inputs.FACADES
+THREADS, FACADES = inputs.THREADS, inputs.OPTIONS["facades"]
 ENCODER = options.encoder()
 LAYER = options.decoded_layer()
 NETWORK = options.network()

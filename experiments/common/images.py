@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from experiments.common import options
-from posenet_jax import errors, scenes
+from posenet_jax import scenes
 from posenet_jax.data import training_pairs
 from posenet_jax.data.sources import FolderImages
-from posenet_jax.errors import ImageError, InputError
+from posenet_jax.errors import ImageError, InputError, shown
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import ImageList, folder_of, list_images
 from posenet_jax.images.preprocessing import Preprocessing
@@ -51,21 +51,6 @@ def read(files: Collection[Path], space: Preprocessing) -> image_files.ImageSet:
     return found
 
 
-def read_some(files: ImageList, space: Preprocessing) -> image_files.ImageSet:
-    """As `read`; InputError where not one can be read."""
-    found = read(files, space)
-    if not found.images:
-        where = errors.shown(files.folder)
-        raise InputError(f"none of the {len(files)} images in {where} could be read")
-    return found
-
-
-def positions(files: ImageList, found: image_files.ImageSet) -> list[int]:
-    """Returns where in the list each image stands that could be read."""
-    numbers = {name: i for i, name in enumerate(image_files.unique_names(list(files)))}
-    return [numbers[name] for name in found.names]
-
-
 def facade_atlases(
     facades: str | None, key: jax.Array, mesh: Mesh, output: str
 ) -> tuple[scenes.Atlas, scenes.Atlas, list[ImageError]]:
@@ -91,3 +76,12 @@ def own_folders(pattern: str, output: str) -> list[str]:
     if top != own and os.path.commonpath([top, own]) == own:
         return [os.path.join(output, name) for name in _PICTURES]
     return [output]
+
+
+def refuse_own(folder: str | Path, output: str) -> None:
+    """Raises InputError for a folder in which the run, or an earlier one, writes."""
+    place = os.path.realpath(folder)
+    own = map(os.path.realpath, own_folders(str(folder), output))
+    if any(os.path.commonpath([place, each]) == each for each in own):
+        problem = f"{shown(folder)} is where pictures of the output folder {shown(output)} lie"
+        raise InputError(f"{problem}; choose another for output")

@@ -1,63 +1,118 @@
-"""Flags that say which images a run over many of them takes.
+"""Flags that say which images a script takes, made from the registry of sources.
 
-The imports stand in `source`, after flags are parsed: `--help` is to answer at once.
+The imports that take seconds stand in functions that are called after flags are parsed: `--help` is
+to answer at once.
 """
 
+import contextlib
+import itertools
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments.common import options
+from experiments.common.source import Given
+from experiments.common.sources import SOURCES
 
 if TYPE_CHECKING:
-    from posenet_jax.data.sources import ImageSource
+    from posenet_jax.data.loading import LoadedImages
+    from posenet_jax.data.sources import ImageSource, NamedImage
+    from posenet_jax.images.preprocessing import Preprocessing
 
-_IMAGES = options.images()
-_DATASET = flags.DEFINE_string("dataset", None, "Folder of a TFDS data set, instead of --images.")
-_SPLIT = flags.DEFINE_string(
-    "split", "all", "Part of the data set, as TFDS names it: all, train, train[:10%], ..."
-)
-_KIND = options.kind(
-    "render",
-    None,
-    "Kind of scenes to render instead of reading --images: streets, cars or rooms.",
-)
-_SCENES = flags.DEFINE_integer(
-    "scenes", 1000, "Scenes to render, two views of each.", lower_bound=1
-)
-_SCENE_SEED = flags.DEFINE_integer(
-    "scene_seed", 0, "Seed of the rendered scenes, besides --seed.", lower_bound=0
-)
-FACADES = options.facades()
-_LIMIT = options.limit()
+_CHOICES = {name: source.define(name, None, source.help) for name, source in SOURCES.items()}
+OPTIONS = {
+    option.name: option.define(option.name, option.default, option.help)
+    for option in dict.fromkeys(option for source in SOURCES.values() for option in source.options)
+}
+"""Further flags of the sources, by name; several sources may read the same one."""
+LIMIT = options.limit()
 THREADS = flags.DEFINE_integer(
     "threads", 0, "Threads that read images; 0: one a core.", lower_bound=0
 )
 
 
+def require(*others: flags.FlagHolder) -> None:
+    """Refuses command lines that do not give just one source, or one of other flags."""
+    names = [*_CHOICES, *(other.name for other in others)]
+    flags.register_multi_flags_validator(
+        names, lambda given: sum(map(bool, given.values())) == 1, f"give one of {_listed(names)}"
+    )
+
+
 def number_given() -> int:
-    """How many flags name images."""
-    return sum(map(bool, (_IMAGES.value, _DATASET.value, _KIND.value)))
+    """Returns how many flags name a source."""
+    return len(_given())
 
 
-def source(output: str) -> "ImageSource":
-    """The images, without those in the run's output folder.
+def names() -> str:
+    """Returns the flags of all sources as a sentence lists them."""
+    return _listed(list(_CHOICES))
 
-    Raises InputError where not one flag names some, or they are not there.
+
+def source(output: str, *, limit: int | None = None) -> "ImageSource":
+    """Opens the source that is given, without what lies in the run's output folder.
+
+    limit: images at most, 0: all; None: as many as --limit says. Raises InputError where not just
+    one is given, or it cannot be had.
     """
-    from experiments.common import images
-    from experiments.common.rendered import rendered_examples
-    from posenet_jax.data.rendered_examples import RenderedImages
-    from posenet_jax.data.sources import DatasetExamples, DatasetImages
+    from posenet_jax.data.sources import FirstImages
     from posenet_jax.errors import InputError
 
     if number_given() != 1:
-        raise InputError("give one of --images, --dataset and --render")
-    if _IMAGES.value:
-        return images.source(_IMAGES.value, output, _LIMIT.value)
-    if _DATASET.value:
-        limit = options.MAX_PIXELS.value
-        examples = DatasetExamples(_DATASET.value, _SPLIT.value, max_pixels=limit)
-        return DatasetImages(examples, _LIMIT.value or None)
-    kind, seed = str(_KIND.value), _SCENE_SEED.value
-    return RenderedImages(rendered_examples(kind, _SCENES.value, seed, FACADES.value, output))
+        raise InputError(f"give one of {names()}")
+    chosen = SOURCES[_given()[0]]
+    most = LIMIT.value if limit is None else limit
+    values = {option.name: OPTIONS[option.name].value for option in chosen.options}
+    value, max_pixels = _CHOICES[chosen.name].value, options.MAX_PIXELS.value
+    opened = chosen.open(Given(value, values, output, most, max_pixels))
+    return FirstImages(opened, most) if 0 < most < len(opened) else opened
+
+
+def load(output: str, preprocessing: "Preprocessing") -> "LoadedImages":
+    """Reads all images of the source into memory; those that cannot be read are named.
+
+    Raises InputError where not one can be read.
+    """
+    from experiments.common import images
+    from posenet_jax.data.loading import load_images
+    from posenet_jax.errors import InputError
+
+    opened = source(output)
+    loaded = load_images(opened, preprocessing, threads=THREADS.value)
+    for failure in loaded.failures:
+        images.tell(failure)
+    if not loaded.names:
+        raise InputError(_none_read(len(opened)))
+    return loaded
+
+
+def first(output: str, preprocessing: "Preprocessing") -> "list[NamedImage]":
+    """Reads the first --limit images that can be read; those before them that cannot are named.
+
+    Raises InputError where not one can be read.
+    """
+    from experiments.common import images
+    from posenet_jax.data.loading import readable
+    from posenet_jax.errors import InputError
+
+    opened = source(output, limit=0)
+    read = readable(opened, preprocessing, threads=THREADS.value, report=images.tell)
+    with contextlib.closing(read) as found:
+        chosen = list(itertools.islice(found, LIMIT.value or None))
+    if not chosen:
+        raise InputError(_none_read(len(opened)))
+    return chosen
+
+
+def _none_read(count: int) -> str:
+    (name,) = _given()
+    return f"none of the {count} images of --{name}={_CHOICES[name].value} could be read"
+
+
+def _given() -> list[str]:
+    return [name for name, choice in _CHOICES.items() if choice.value]
+
+
+def _listed(names: list[str]) -> str:
+    *others, last = (f"--{name}" for name in names)
+    return f"{', '.join(others)} and {last}"

@@ -1,15 +1,16 @@
 """Flags that several scripts take: one definition each, so that a name means one thing.
 
-A script calls those that it reads. Nothing here imports JAX: `--help` is to answer at once. What
-the library has too (names, defaults) stands here again for that reason, and a test compares.
+A script calls the functions of those that it reads. Nothing here imports JAX, so that `--help`
+answers at once. Names and defaults of the library are repeated here for that reason, and tested;
+the kinds of scenes are the library's own list, which needs no JAX.
 """
 
 from collections.abc import Mapping
 
 from absl import flags
 
-# The word for a kind of scene -> the library's, which data sets on disk and tables have.
-KINDS = {"streets": "cities", "cars": "cars", "rooms": "indoor"}
+from posenet_jax.scenes.kinds import KINDS
+
 _RECIPES = ["calibrated", "paper", "paper_no_prior", "warm"]
 _NETWORKS = ["mirror", "deep", "sharp"]
 MEASURING_SEED = 1_000_003  # not one of training's
@@ -23,35 +24,47 @@ MAX_PIXELS = flags.DEFINE_integer(
 )
 
 
+IMAGES = "Folder, glob or file of images."
+FACADES = (
+    "Folder, glob or file of facade photographs to texture buildings with; invented if not given."
+    " Scripts that train leave the last tenth by name out, those that measure use it alone."
+)
+
+
 class _Word(flags.ArgumentSerializer):
-    """Writes the word for a kind, or for several."""
+    """Serializer of a kind of scene, or of several, as a person would give it."""
 
     def serialize(self, value: str | list[str]) -> str:
-        """As a person would give it."""
-        words = {library: word for word, library in KINDS.items()}
+        """Returns the kinds' names for those that data sets have."""
+        names = {kind.written: kind.name for kind in KINDS.values()}
         given = [value] if isinstance(value, str) else value
-        return ",".join(words.get(one, one) for one in given)
+        return ",".join(names.get(one, one) for one in given)
 
 
 class _Kind(flags.EnumParser):
-    """One of the kinds, in either of its words."""
+    """Parser of one kind of scene, by either of its names, or of a further word."""
 
     def __init__(self, further: Mapping[str, str]) -> None:
-        self._words = {**KINDS, **further}
-        super().__init__(list(self._words))
+        self._written = {kind.name: kind.written for kind in KINDS.values()} | dict(further)
+        super().__init__(list(self._written))
+        self.syntactic_help = f"one of {', '.join(self._written)}"
 
     def parse(self, argument: str) -> str:
-        """The library's word."""
-        return (
-            argument if argument in self._words.values() else self._words[super().parse(argument)]
-        )
+        """Returns the name that data sets and tables have."""
+        if argument in self._written.values():
+            return argument
+        return self._written[super().parse(argument)]
 
 
 class _Kinds(flags.ListParser):
-    """Several of them, with commas between."""
+    """Parser of several kinds of scenes, separated by commas."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.syntactic_help = f"a comma separated list of {', '.join(KINDS)}"
 
     def parse(self, argument: str | list[str]) -> list[str]:
-        """The library's words, each once."""
+        """Returns the names that data sets have, each once."""
         kind = _Kind({})
         return list(dict.fromkeys(kind.parse(word) for word in super().parse(argument)))
 
@@ -69,8 +82,8 @@ def kind(
 
 
 def rendered_kind() -> flags.FlagHolder:
-    """`--kind`."""
-    return kind("kind", "streets", "Kind of scenes to render: streets, cars or rooms.")
+    """Defines `--kind`."""
+    return kind("kind", "streets", "Kind of scenes to render.")
 
 
 def kinds() -> flags.FlagHolder:
@@ -78,9 +91,8 @@ def kinds() -> flags.FlagHolder:
     return flags.DEFINE(
         _Kinds(),
         "kinds",
-        "streets,cars,rooms",
-        "Kinds of scenes, with commas between: streets, cars, rooms. (The report has streets even"
-        " where they are not named.)",
+        ",".join(KINDS),
+        "Kinds of scenes to render, separated by commas. The report always has streets.",
         serializer=_Word(),
     )
 
@@ -100,9 +112,9 @@ def workdir() -> flags.FlagHolder:
     )
 
 
-def images(*, required: bool = False) -> flags.FlagHolder:
-    """`--images`."""
-    return flags.DEFINE_string("images", None, "Folder, glob or file of images.", required=required)
+def images() -> flags.FlagHolder:
+    """`--images`, of scripts that read files alone; others take all sources: see `inputs`."""
+    return flags.DEFINE_string("images", None, IMAGES)
 
 
 def photographs() -> flags.FlagHolder:
@@ -114,21 +126,14 @@ def photographs() -> flags.FlagHolder:
 
 def facades() -> flags.FlagHolder:
     """`--facades`."""
-    return flags.DEFINE_string(
-        "facades",
-        None,
-        "Folder, glob or file of facade photographs to texture buildings with; invented if not"
-        " given. Scripts that train leave the last tenth by name out, those that measure use it"
-        " alone.",
-    )
+    return flags.DEFINE_string("facades", None, FACADES)
 
 
-def limit(default: int = 0) -> flags.FlagHolder:
+def limit() -> flags.FlagHolder:
     """`--limit`."""
     return flags.DEFINE_integer(
-        "limit", default, "Images at most, by name; 0: all. Rendered ones are not counted.",
-        lower_bound=0,
-    )  # fmt: skip
+        "limit", 0, "Images at most, the first in the source's order; 0: all.", lower_bound=0
+    )
 
 
 def encoder() -> flags.FlagHolder:

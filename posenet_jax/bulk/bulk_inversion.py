@@ -2,8 +2,8 @@
 
 Images, or the descriptors of an earlier extraction, are cut into shards; their inversions go
 through one `engine.run` in order, so that slots never wait for a shard to end. A finished shard is
-measured and written in a thread of its own while the devices go on. What makes a killed run resume,
-and processes share, is as in `extraction`: see `shards.folder`.
+measured and written in a thread of its own while the devices go on. A killed run resumes, and
+several processes divide a run, as in `extraction`: see `shards.folder`.
 """
 
 import collections
@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from posenet_jax import numerics
-from posenet_jax.bulk import inversion_batches
+from posenet_jax.bulk import inversion_batches, inversion_shards
 from posenet_jax.bulk.inversion_batches import Entry, InversionBatch
 from posenet_jax.bulk.inversion_measures import measured_images
 from posenet_jax.data.sources import ImageSource
@@ -29,28 +29,23 @@ from posenet_jax.data.traces import TracedSource
 from posenet_jax.decoders.decoding import Decoder, decode
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
-from posenet_jax.evaluation import results_table
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.job_queues import Finished, Job
 from posenet_jax.inversion.recipes import Recipe
-from posenet_jax.io import files
-from posenet_jax.io.run_files import file_sha256, schema_fault
-from posenet_jax.shards import reconstruction_shards
 from posenet_jax.shards.descriptor_shards import Descriptors
 from posenet_jax.shards.folder import ShardFolder
 from posenet_jax.shards.plan import Failure, ShardPlan
-from posenet_jax.shards.reconstruction_shards import InvertedImage, shard_file, table_file
+from posenet_jax.shards.reconstruction_shards import InvertedImage
 
 _LARGEST_SHARD = 1024
-_FACTS = {"figures": {str: ("int", "float", "str")}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BulkConfig:
-    """How to go about it.
+    """Settings of a bulk inversion.
 
     restarts: inversions of each image, from as many starts. seed: decides the starts, with each
-    image's position. slots: inversions at work at once, a multiple of the devices; batch_size:
+    image's position. slots: inversions computed at once, a multiple of the devices; batch_size:
     images encoded together; shard_size: images a file, a multiple of batch_size; 0: what suits the
     devices, or what the run that is resumed had. threads: that read images; 0: one a core.
     pictures: PNG files too. process_index, process_count: this process has every
@@ -71,8 +66,8 @@ class BulkConfig:
         if self.restarts < 1:
             raise InputError(f"restarts must be at least 1, not {self.restarts}")
         if not 0 <= self.process_index < self.process_count:
-            share = f"{self.process_index} of {self.process_count}"
-            raise InputError(f"process_index must lie below process_count, not {share}")
+            received = f"{self.process_index} of {self.process_count}"
+            raise InputError(f"process_index must lie below process_count, not {received}")
 
 
 class Summary(NamedTuple):
@@ -81,16 +76,16 @@ class Summary(NamedTuple):
     images: int
     inverted: int  # by every process so far
     left_out: int  # likewise
-    finished: bool  # all processes have done their shares
+    finished: bool  # whether every process has finished its shards
     new: int  # images that this run inverted
 
 
-class _Shard(NamedTuple):
-    """A shard whose inversions are made."""
+class _InvertedShard(NamedTuple):
+    """A shard of which all images are inverted."""
 
     number: int
     entries: list[Entry]
-    made: list[list[Finished]]  # of each entry, one a restart
+    inversions: list[list[Finished]]  # of each entry, one a restart
     left_out: list[Failure]
 
 
@@ -108,7 +103,7 @@ def invert_all(
     progress: Callable[[int], None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Summary:
-    """Writes the inversions of this process's share, but for the shards that are there already.
+    """Writes this process's shards of inversions, except those that are there already.
 
     source: images, or descriptors alone, which must be this encoder's at this layer. recipe: its
     numbers may be arrays, one number an image of the source; `steps` may not. judge: another
@@ -117,8 +112,8 @@ def invert_all(
     mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
     first; report: of each image left out, earlier runs' too.
 
-    Raises InputError where the folder holds another inversion, where another run is at work on the
-    same share, and, at the end, where not one image could be read.
+    Raises InputError where the folder holds another inversion, where another run writes the same
+    shards, and, at the end, where not one image could be read.
     """
     mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("slots",))
     tap = encoder.tap(layer)
@@ -132,13 +127,13 @@ def invert_all(
         inversion_batches.check_origin(source, encoder, layer)
     if config.slots % mesh.size:  # before the folder says that it has so many
         raise InputError(f"{config.slots} slots do not divide over {mesh.size} devices")
-    share = f"{config.process_index}-of-{config.process_count}"
-    shards = ShardFolder(Path(folder).expanduser(), "inversion", share)
+    process = f"{config.process_index}-of-{config.process_count}"
+    shards = ShardFolder(Path(folder).expanduser(), "inversion", process)
     with shards.locked():
         wanted = _identity(encoder, tap, source, recipe, config, judge, decoder)
         identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh)
         own = range(config.process_index, plan.shards, config.process_count)
-        pending, done = _pending(shards, plan, own)
+        pending, done = inversion_shards.pending(shards, plan, own)
         traced = None if isinstance(source, Descriptors) else TracedSource(source)
         for record in shards.checked(traced, plan, done) if traced else done.values():
             _tell(record["left_out"], report)
@@ -172,7 +167,7 @@ def invert_all(
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """Settings that all inversions of a run share."""
+    """Inversions of a run, with the settings that they have in common."""
 
     tap: Tap
     recipe: Recipe  # arrays [images], on the host
@@ -182,7 +177,7 @@ class _Work:
     mesh: Mesh
 
     def own_recipe(self, position: int) -> Recipe:
-        """An image's."""
+        """Returns an image's own recipe."""
         return jax.tree.map(lambda column: column[position], self.recipe)
 
     def starts(self, batch: InversionBatch) -> np.ndarray | list[None]:
@@ -196,42 +191,42 @@ class _Work:
         batches: Iterator[InversionBatch],
         progress: Callable[[int], None] | None,
         report: Callable[[str], None] | None,
-    ) -> Iterator[_Shard]:
-        """The shards in order, each when the last of its images is done."""
+    ) -> Iterator[_InvertedShard]:
+        """Yields the shards in order, each when the last of its images is done."""
         restarts = self.config.restarts
         awaited: collections.deque[Entry] = collections.deque()
-        # Of the shards whose last image was read: the images up to there, and what they left out.
+        # Shards whose last image was read: (images submitted up to there, number, images left out).
         ends: collections.deque[tuple[int, int, list[Failure]]] = collections.deque()
 
         def jobs() -> Iterator[Job]:
-            begun = 0
+            submitted = 0
             left_out: list[Failure] = []
             for batch in batches:
-                begun += len(batch.entries)
+                submitted += len(batch.entries)
                 left_out = left_out + batch.failures
                 _tell(batch.failures, report)
                 for entry, start in zip(batch.entries, self.starts(batch), strict=True):
                     awaited.append(entry)
                     own = self.own_recipe(entry.position)
                     for restart in range(restarts):
-                        # Of all images, not of those that this run inverts.
+                        # Counted over all images, not over those that this run inverts.
                         number = entry.position * restarts + restart
                         yield Job(entry.position, entry.target, restart, own, start, number)
                 if batch.last:
-                    ends.append((begun, batch.shard, left_out))
+                    ends.append((submitted, batch.shard, left_out))
                     left_out = []
 
-        def ended() -> Iterator[_Shard]:
+        def ended() -> Iterator[_InvertedShard]:
             while ends and ends[0][0] == finished:
                 _, number, left_out = ends.popleft()
-                yield _Shard(number, entries.copy(), made.copy(), left_out)
+                yield _InvertedShard(number, entries.copy(), inversions.copy(), left_out)
                 entries.clear()
-                made.clear()
+                inversions.clear()
 
         steps = int(self.recipe.steps[0])  # type: ignore[index]
         finished = 0
         entries: list[Entry] = []
-        made: list[list[Finished]] = []
+        inversions: list[list[Finished]] = []
         done = engine.run(
             self.tap,
             jobs(),
@@ -242,34 +237,14 @@ class _Work:
             progress=progress,
         )
         while one := list(itertools.islice(done, restarts)):
-            yield from ended()  # a shard's end may be known only now, or nothing of it be readable
+            yield from ended()  # a shard may have ended since, or have no readable image
             finished += 1
             entries.append(awaited.popleft())
-            made.append(one)
-            if progress:  # also of the steps that it did not need
+            inversions.append(one)
+            if progress:  # of the steps that it did not need, too
                 progress(sum(max(0, steps - result.steps) for result in one))
             yield from ended()
         yield from ended()
-
-
-def _pending(
-    folder: ShardFolder, plan: ShardPlan, shards: Iterable[int]
-) -> tuple[list[int], dict[int, dict[str, Any]]]:
-    """`ShardFolder.pending` of these shards; one whose table is not as written is not done."""
-
-    def is_whole(shard: int, record: dict[str, Any]) -> bool:
-        if record["images"] + len(record["left_out"]) != len(plan.positions(shard)):
-            return False
-        if not record["images"]:
-            return True
-        try:
-            digest = file_sha256(folder.path / table_file(record["file"]))
-        except OSError:
-            return False
-        # Records of runs begun by earlier versions have no digest.
-        return record.get("table_sha256", digest) == digest and not schema_fault(record, _FACTS)
-
-    return folder.pending({shard: shard_file(shard, plan.shards) for shard in shards}, is_whole)
 
 
 def _write_shard(
@@ -280,101 +255,30 @@ def _write_shard(
     judge: Tap | None,
     config: BulkConfig,
     source: TracedSource | None,
-    shard: _Shard,
+    shard: _InvertedShard,
 ) -> None:
     """Measures a shard's inversions and writes them, its record last."""
+    number, left_out, positions = shard.number, shard.left_out, plan.positions(shard.number)
     images: list[InvertedImage] = []
     if shard.entries:
-        images = measured_images(encoder, tap, judge, shard.entries, shard.made)
+        images = measured_images(encoder, tap, judge, shard.entries, shard.inversions)
     if config.pictures:
-        _remove_pictures(folder, plan, shard, config.restarts)
-        for name, content in itertools.chain(*map(reconstruction_shards.picture_files, images)):
-            folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
-    traces = source.take(plan.positions(shard.number)) if source else None
-    _write_images(folder, plan, shard.number, tap.layer, images, shard.left_out, traces)
-
-
-def _write_images(
-    folder: ShardFolder,
-    plan: ShardPlan,
-    number: int,
-    layer: str,
-    images: list[InvertedImage],
-    left_out: list[Failure],
-    traces: np.ndarray | None = None,
-) -> None:
-    """A shard's table, its file and its record."""
-    file = shard_file(number, plan.shards)
-    facts: dict[str, Any] = {"left_out": left_out}
-    if images:
-        table = files.csv_text(_table_rows(layer, images)).encode()
-        folder.write_file(table_file(file), functools.partial(Path.write_bytes, data=table))
-        first = images[0].figures[0]
-        facts["table_sha256"] = file_sha256(folder.path / table_file(file))
-        facts["figures"] = {name: type(value).__name__ for name, value in first.items()}
-    write = functools.partial(reconstruction_shards.write_shard, images=images)
-    folder.write_shard(file, write, len(images), facts, traces)
-
-
-def _table_rows(layer: str, images: Iterable[InvertedImage]) -> list[dict[str, Any]]:
-    """Returns a line of results.csv for each image and restart."""
-    return [
-        results_table.line(
-            position=image.position,
-            image=image.name,
-            layer=layer,
-            restart=restart,
-            figures=figures,
-        )
-        for image in images
-        for restart, figures in enumerate(image.figures)
-    ]
-
-
-def _remove_pictures(folder: ShardFolder, plan: ShardPlan, shard: _Shard, restarts: int) -> None:
-    """Removes those of images that could be read when the shard was made before."""
-    made = {entry.position for entry in shard.entries}
-    missing = [position for position in plan.positions(shard.number) if position not in made]
-    for position, failure in zip(missing, shard.left_out, strict=True):
-        for name in reconstruction_shards.picture_names(position, failure["name"], restarts):
-            (folder.path / "images" / name).unlink(missing_ok=True)
+        inversion_shards.write_pictures(folder, positions, images, left_out, config.restarts)
+    traces = source.take(positions) if source else None
+    inversion_shards.write_images(folder, plan, number, tap.layer, images, left_out, traces)
 
 
 def _finish(folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int) -> Summary:
-    """results.csv and the manifest, by whichever process finds all shards done."""
-    pending, done = _pending(folder, plan, range(plan.shards))
+    """Writes the table and manifest of all shards if all are done; returns the folder's state."""
+    pending, done = inversion_shards.pending(folder, plan, range(plan.shards))
     records = list(done.values())
-    filled = [record for record in records if record["images"]]
-    inverted = sum(record["images"] for record in filled)
-    left_out = list(itertools.chain(*(record["left_out"] for record in records)))
-    if not pending and not filled:
+    inverted = sum(record["images"] for record in records)
+    left_out = len(inversion_shards.failures(records))
+    if not pending and not inverted:
         raise InputError(f"none of the {plan.images} images could be read")
     if not pending:
-        tables = [folder.path / table_file(record["file"]) for record in filled]
-        folder.write_file(
-            "results.csv",
-            functools.partial(
-                reconstruction_shards.join_tables,
-                tables,
-                columns=results_table.header(),
-                absent={"layer": identity["layer"]},
-            ),
-        )
-        size = identity["preprocessing"]["size"]
-        features = reconstruction_shards.features(size, identity["restarts"], _common(filled))
-        reconstruction_shards.write_tfds_metadata(folder.path, records, features)
-        folder.write_manifest(identity | {"inverted": inverted, "left_out": left_out}, records)
-    return Summary(plan.images, inverted, len(left_out), not pending, new)
-
-
-def _common(records: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Returns the figures, and their types, that all shards have: of measures added since, none."""
-    first, *others = (record["figures"] for record in records)
-    return {
-        name: kind
-        for name, kind in first.items()
-        if all(figures.get(name) == kind for figures in others)
-    }
+        inversion_shards.write_end(folder, identity, records)
+    return Summary(plan.images, inverted, left_out, not pending, new)
 
 
 def _identity(
@@ -386,7 +290,7 @@ def _identity(
     judge: Encoder | None,
     decoder: Decoder | None,
 ) -> dict[str, Any]:
-    """Returns the facts that two runs into one folder must share; sizes not chosen are 0."""
+    """Returns the facts that are equal in all runs into one folder; sizes not chosen are 0."""
     return {
         "layer": tap.layer,
         "encoder": encoder.name,

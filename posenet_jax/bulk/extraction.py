@@ -1,19 +1,18 @@
 """Descriptors of any number of images, streamed to disk in shards.
 
 Images are taken in the order of their source and cut into shards, shards into batches of one shape;
-a shard depends on its own images alone. It is written beside its place and renamed, then its record
-in records/ says that it is done: a run killed at any moment and begun again with the same command
+a shard depends on its own images alone. It is written under another name and renamed, then its
+record in records/ says that it is done: a run killed at any moment and resumed by the same command
 leaves the bytes that an undisturbed one would have. manifest.json comes last, when all are done.
 
-Shards are dealt out to processes in turn; processes share the folder and nothing else.
+Shards are dealt out to processes in turn; they have the folder in common and nothing else.
 """
 
 import collections
 import contextlib
 import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,20 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from posenet_jax.bulk import extraction_shards
 from posenet_jax.data.pipelines import DeviceWait
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
-from posenet_jax.io.run_files import schema_fault
-from posenet_jax.shards import descriptor_shards
 from posenet_jax.shards.batches import LoadedBatch, load_batches
 from posenet_jax.shards.descriptor_shards import (
     DTYPES,
     FORMATS,
     Shard,
     read_descriptors,
-    shard_file,
 )
 from posenet_jax.shards.folder import ShardFolder, plan_of
 from posenet_jax.shards.plan import Failure, ShardPlan
@@ -46,13 +43,13 @@ Array = jax.Array
 
 _SHARD_BYTES = 8 * 2**20
 _LARGEST_SHARD = 4096
-# Results that the device may owe: one being computed, one waiting for it.
+# Results not fetched yet: one being computed, one waiting for it.
 _IN_FLIGHT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtractionConfig:
-    """How to extract.
+    """Settings of an extraction.
 
     batch_size: images together, a multiple of the devices; 0: 16 for each on a CPU, else 256, or
         that of the run that is resumed.
@@ -77,8 +74,8 @@ class ExtractionConfig:
                 choice = ", ".join(allowed)
                 raise InputError(f"{name} must be one of {choice}, not {getattr(self, name)!r}")
         if not 0 <= self.process_index < self.process_count:
-            share = f"{self.process_index} of {self.process_count}"
-            raise InputError(f"process_index must lie below process_count, not {share}")
+            received = f"{self.process_index} of {self.process_count}"
+            raise InputError(f"process_index must lie below process_count, not {received}")
 
 
 class Summary(NamedTuple):
@@ -87,9 +84,9 @@ class Summary(NamedTuple):
     images: int
     extracted: int  # by every process so far
     left_out: int  # likewise
-    finished: bool  # all processes have done their shares
+    finished: bool  # whether every process has finished its shards
     new: int  # images that this run went through
-    wait_share: float  # of this run's time, in which its devices had nothing to do
+    wait_share: float  # fraction of this run's time in which its devices had nothing to do
 
 
 def extract(
@@ -103,29 +100,29 @@ def extract(
     progress: Callable[[int], None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Summary:
-    """Writes the descriptors of this process's share, but for the shards that are there already.
+    """Writes this process's shards of descriptors, except those that are there already.
 
     `mesh`: of this process's devices. `progress` is told of images done, those of earlier runs
     first; `report` of each image left out, earlier runs' too. Raises InputError where the folder
-    holds another extraction, where another run is at work on the same share, and, at the end, where
-    not one image could be read.
+    holds another extraction, where another run writes the same shards, and, at the end, where not
+    one image could be read.
     """
     mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("images",))
     tap = encoder.tap(layer)
-    share = f"{config.process_index}-of-{config.process_count}"
-    shards = ShardFolder(Path(folder).expanduser(), "extraction", share)
+    process = f"{config.process_index}-of-{config.process_count}"
+    shards = ShardFolder(Path(folder).expanduser(), "extraction", process)
     with shards.locked():
         wanted = _identity(encoder, tap, source, config)
         identity, plan = shards.agreed(wanted, _default_sizes(wanted, mesh.size), mesh)
         own = range(config.process_index, plan.shards, config.process_count)
-        pending, done = _pending(shards, identity, plan, own)
+        pending, done = extraction_shards.pending(shards, identity, plan, own)
         traced = TracedSource(source)
         for record in shards.checked(traced, plan, done):
             _tell(record["left_out"], report)
             _count(progress, record["images"] + len(record["left_out"]))
         if pending:
             shards.reopened()
-        write = functools.partial(_write, shards, identity, plan, traced)
+        write = functools.partial(extraction_shards.write, shards, identity, plan, traced)
         wait = _extract_shards(tap, traced, plan, pending, write, config, mesh, progress, report)
         new = sum(len(batch) for shard in pending for batch in plan.batches(shard))
         return _finish(shards, identity, plan, new, wait)
@@ -134,8 +131,8 @@ def extract(
 def check_images(folder: str | Path, source: ImageSource) -> None:
     """Raises InputError, naming the first, for images that changed since they were extracted.
 
-    Of a source with other names or sizes than were extracted, and of an extraction by a version
-    that kept no traces, nothing is known.
+    A source with other names or sizes than were extracted, and an extraction by a version that
+    wrote no traces, cannot be checked and pass.
     """
     shards = ShardFolder(Path(folder).expanduser(), "extraction", "reader")
     identity = shards.identity()
@@ -143,7 +140,8 @@ def check_images(folder: str | Path, source: ImageSource) -> None:
         return
     traced, plan = TracedSource(source), plan_of(identity)
     for shard in range(plan.shards):
-        shards.check_images(traced, plan.positions(shard), _file(identity, plan, shard))
+        file = extraction_shards.file_name(identity, plan, shard)
+        shards.check_images(traced, plan.positions(shard), file)
 
 
 def encode(tap: Tap, images: np.ndarray, mesh: Mesh, dtype: str = "float32") -> tuple[Array, Array]:
@@ -180,15 +178,15 @@ def _extract_shards(
     progress: Callable[[int], None] | None,
     report: Callable[[str], None] | None,
 ) -> float:
-    """Goes through the pending shards; the share of time in which the devices waited."""
+    """Extracts the pending shards; returns the fraction of time in which the devices waited."""
     tap = jax.device_put(tap.prepared(), NamedSharding(mesh, PartitionSpec()))
     run = functools.partial(encode, tap, mesh=mesh, dtype=config.dtype)
     wait = DeviceWait()
     done = _Accumulator()
-    owed: collections.deque[tuple[LoadedBatch, tuple[Array, Array]]] = collections.deque()
+    in_flight: collections.deque[tuple[LoadedBatch, tuple[Array, Array]]] = collections.deque()
 
-    def settle() -> None:
-        loaded, results = owed.popleft()
+    def fetch() -> None:
+        loaded, results = in_flight.popleft()
         done.add(loaded, *(np.asarray(result) for result in results))
         _tell(loaded.failures, report)
         if loaded.last:
@@ -205,16 +203,16 @@ def _extract_shards(
     )
     with contextlib.closing(wait), contextlib.closing(loading) as batches:
         for loaded in batches:
-            owed.append((loaded, wait(run, loaded.images)))
-            if len(owed) > _IN_FLIGHT:
-                settle()
-        while owed:
-            settle()
+            in_flight.append((loaded, wait(run, loaded.images)))
+            if len(in_flight) > _IN_FLIGHT:
+                fetch()
+        while in_flight:
+            fetch()
         return wait.share
 
 
 class _Accumulator:
-    """A shard in the making."""
+    """Batches of a shard, until it is complete."""
 
     def __init__(self) -> None:
         self._reset()
@@ -233,7 +231,7 @@ class _Accumulator:
         self._sums = [a + b for a, b in zip(self._sums, batch, strict=True)]
 
     def take(self, size: int) -> tuple[Shard, dict[str, Any]]:
-        """The shard and what its record says besides; images are `size` pixels a side."""
+        """Returns the shard and its record's facts; images are `size` pixels a side."""
         shard = Shard(self._names, np.concatenate(self._parts))
         facts = {
             "pixels": len(shard.names) * size * size,
@@ -244,83 +242,25 @@ class _Accumulator:
         return shard, facts
 
 
-def _file(identity: dict[str, Any], plan: ShardPlan, shard: int) -> str:
-    return shard_file(shard, plan.shards, identity["format"])
-
-
-def _pending(
-    folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, shards: Iterable[int]
-) -> tuple[list[int], dict[int, dict[str, Any]]]:
-    """`ShardFolder.pending` of these shards; one with a record that cannot be is not done."""
-    pixels = identity["preprocessing"]["size"] ** 2
-
-    def is_whole(shard: int, record: dict[str, Any]) -> bool:
-        count = record["images"]
-        sums = range(255 * count * pixels + 1)
-        facts = {"pixels": (count * pixels,), "channel_sums": [sums]}
-        complete = count + len(record["left_out"]) == len(plan.positions(shard))
-        return complete and not schema_fault(record, facts) and len(record["channel_sums"]) == 3
-
-    return folder.pending({shard: _file(identity, plan, shard) for shard in shards}, is_whole)
-
-
-def _write(
-    folder: ShardFolder,
-    identity: dict[str, Any],
-    plan: ShardPlan,
-    source: TracedSource,
-    number: int,
-    shard: Shard,
-    facts: dict[str, Any],
-) -> None:
-    file, dtype = _file(identity, plan, number), shard.descriptors.dtype
-    if not np.isfinite(shard.descriptors).all():
-        raise InputError(f"{file}: descriptors that are not finite in {dtype}; not written")
-    write = functools.partial(
-        descriptor_shards.write_shard, shard=shard, file_format=identity["format"]
-    )
-    traces = source.take(plan.positions(number))
-    folder.write_shard(file, write, len(shard.names), facts, traces)
-
-
 def _finish(
     folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, new: int, wait_share: float
 ) -> Summary:
-    """The manifest, by whichever process finds all shards done."""
-    pending, found = _pending(folder, identity, plan, range(plan.shards))
-    done = list(found.values())
-    extracted = sum(record["images"] for record in done)
-    left_out = sum(len(record["left_out"]) for record in done)
+    """Writes the manifest where all shards are done, and returns the state of the folder."""
+    pending, done = extraction_shards.pending(folder, identity, plan, range(plan.shards))
+    records = list(done.values())
+    extracted = sum(record["images"] for record in records)
+    left_out = sum(len(record["left_out"]) for record in records)
     if not pending and not extracted:
         raise InputError(f"none of the {plan.images} images could be read")
     if not pending:
-        _write_manifest(folder, identity, done)
+        extraction_shards.write_manifest(folder, identity, records)
     return Summary(plan.images, extracted, left_out, not pending, new, wait_share)
-
-
-def _write_manifest(
-    folder: ShardFolder, identity: dict[str, Any], records: Sequence[dict[str, Any]]
-) -> None:
-    """Sums up the records of all shards."""
-    pixels = sum(record["pixels"] for record in records)
-    sums = [sum(record["channel_sums"][c] for record in records) for c in range(3)]
-    lengths = [record["images"] for record in records]
-    if identity["format"] == "array_record":
-        descriptor_shards.write_tfds_metadata(
-            folder.path, records, identity["shape"], identity["dtype"]
-        )
-    summary = {
-        "extracted": sum(lengths),
-        "channel_means": [total / pixels for total in sums],
-        "left_out": list(itertools.chain(*(record["left_out"] for record in records))),
-    }
-    folder.write_manifest(identity | summary, records)
 
 
 def _identity(
     encoder: Encoder, tap: Tap, source: ImageSource, config: ExtractionConfig
 ) -> dict[str, Any]:
-    """Returns the facts that two runs into one folder must share; sizes not chosen are 0."""
+    """Returns the facts that are equal in all runs into one folder; sizes not chosen are 0."""
     size = tap.preprocessing.size
     image = jax.ShapeDtypeStruct((size, size, 3), jnp.float32)
     return {
@@ -340,7 +280,7 @@ def _identity(
 
 
 def default_batch(devices: int) -> int:
-    """Images together where nothing is said: on a CPU as many as its caches hold."""
+    """Returns the default batch size: on a CPU as many images as its caches hold."""
     return devices * (16 if jax.default_backend() == "cpu" else 256)
 
 

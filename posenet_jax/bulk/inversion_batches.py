@@ -44,13 +44,13 @@ def encoded(
     mesh: Mesh,
     threads: int,
 ) -> Generator[InversionBatch, None, None]:
-    """The batches of the pending shards, their targets encoded from images."""
+    """Yields the batches of the pending shards, their targets encoded from images."""
     tap = jax.device_put(tap.prepared(), NamedSharding(mesh, PartitionSpec()))
     loading = load_batches(source, tap.preprocessing, plan, pending, threads=threads)
     with contextlib.closing(loading) as batches:
         for batch in batches:
-            encoded, _ = extraction.encode(tap, batch.images, mesh)
-            targets = np.asarray(encoded)
+            descriptors, _ = extraction.encode(tap, batch.images, mesh)
+            targets = np.asarray(descriptors)
             rows = np.flatnonzero(batch.good)
             entries = [
                 Entry(batch.positions[row], name, targets[row], batch.images[row])
@@ -62,7 +62,7 @@ def encoded(
 def extracted(
     source: Descriptors, plan: ShardPlan, pending: Sequence[int]
 ) -> Generator[InversionBatch, None, None]:
-    """The batches of the pending shards, their targets from an earlier extraction."""
+    """Yields the batches of the pending shards, their targets from an earlier extraction."""
     for shard in pending:
         batches = plan.batches(shard)
         for number, positions in enumerate(batches):
@@ -85,5 +85,5 @@ def check_origin(source: Descriptors, encoder: Encoder, layer: str) -> None:
     image = jax.ShapeDtypeStruct((size, size, 3), np.float32)
     shape = jax.eval_shape(tap.__call__, image).shape
     if source.descriptors.shape[1:] != shape:
-        found = list(source.descriptors.shape[1:])
-        raise InputError(f"the descriptors have the shape {found}, not {list(shape)}")
+        received = list(source.descriptors.shape[1:])
+        raise InputError(f"the descriptors have the shape {received}, not {list(shape)}")

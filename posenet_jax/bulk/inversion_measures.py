@@ -1,4 +1,4 @@
-"""Pictures and figures of the images of a bulk inversion."""
+"""Pictures, results and measures of the images of a bulk inversion."""
 
 from typing import Any
 
@@ -16,27 +16,29 @@ def measured_images(
     tap: Tap,
     judge: Tap | None,
     entries: list[Entry],
-    made: list[list[Finished]],
+    inversions: list[list[Finished]],
 ) -> list[InvertedImage]:
-    """Returns each entry's pictures and figures. made: its inversions, one a restart."""
-    restarts = len(made[0])
-    iterates = np.stack([[one.image for one in results] for results in made])  # [n, R, H, W, 3]
+    """Returns each entry's pictures, results and measures. inversions: of each, one a restart."""
+    restarts = len(inversions[0])
+    iterates = np.stack(
+        [[one.image for one in results] for results in inversions]
+    )  # [n, R, H, W, 3]
     pictures = np.asarray(tap.preprocessing.to_image(iterates))
     targets = np.stack([entry.target for entry in entries])
-    seen = [entry.original for entry in entries if entry.original is not None]
-    originals = np.stack(seen) if seen else None
-    # Restart by restart: so are the others, with which each is compared, other images.
+    known = [entry.original for entry in entries if entry.original is not None]
+    originals = np.stack(known) if known else None
+    # Restart by restart, so that the others with which a picture is compared are other images.
     context = Context(tap, targets, pictures[:, 0], originals, judge, encoder)
-    found = [measured(context)]
-    found += [measured(context.with_pictures(pictures[:, r])) for r in range(1, restarts)]
+    measures = [measured(context)]
+    measures += [measured(context.with_pictures(pictures[:, r])) for r in range(1, restarts)]
     return [
         InvertedImage(
             entry.position,
             entry.name,
             pictures[row],
             [
-                _figures(made[row][restart])
-                | {name: values[row].item() for name, values in found[restart].items()}
+                _results(inversions[row][restart])
+                | {name: values[row].item() for name, values in measures[restart].items()}
                 for restart in range(restarts)
             ],
         )
@@ -44,7 +46,7 @@ def measured_images(
     ]
 
 
-def _figures(one: Finished) -> dict[str, Any]:
+def _results(one: Finished) -> dict[str, Any]:
     return {
         "steps": one.steps,
         "starts": one.starts,

@@ -1,8 +1,9 @@
 """Search of hyper-parameters: a bulk inversion of a few images again and again, in as many ways.
 
 A trial is a recipe, with which every image is inverted; all trials go through the same compiled
-step. Trials are ranked by two judges of the pictures that see no original: the
-descriptor in another network, and the spectrum of natural images. T trials, n images.
+step. Trials are ranked by measures of the pictures that see no original's pixels (`Measure`'s
+`ranks_trials`): the descriptor in another network, and the spectrum of natural images. T trials, n
+images.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from scipy import stats
 
 from posenet_jax.data.sources import NamedImage
 from posenet_jax.errors import InputError, shown
+from posenet_jax.evaluation import measures
 from posenet_jax.inversion.priors import PRIORS
 from posenet_jax.inversion.recipes import PAPER, Recipe
 from posenet_jax.io.run_files import read_csv
@@ -87,10 +89,10 @@ STAGES = {
 
 
 def draw(stage: Stage, trials: int, seed: int) -> dict[str, np.ndarray]:
-    """[1 + trials] of each hyper-parameter, and `trial`, their numbers.
+    """Returns [1 + trials] of each hyper-parameter, and `trial`, their numbers.
 
-    Trial 0 is no draw but Table 1's values, to compare with. A trial depends on seed and number
-    alone: more trials begin with the same ones.
+    Trial 0 has Table 1's values, to compare with. A trial depends on seed and number alone: the
+    first of more trials are the same.
     """
     fractions = np.random.default_rng(seed).random((trials, len(stage.ranges)))
     printed = columns_of(stage.recipe)
@@ -136,14 +138,11 @@ class RepeatedImages:
         return NamedImage(self.name(index), self._images[index % len(self._images)].image)
 
 
-MEASURES = (
-    "relative_loss",
-    "picture_relative_loss",
-    "judge_relative_loss",
-    "spectral_deviation",
-    "luminance_correlation",
-)
-"""Means over a trial's images. The last compares with original pixels: it is never ranked by."""
+def measure_names() -> list[str]:
+    """Columns of trials.csv that are means over a trial's images: of the loss, and of measures."""
+    ranking = (measure for measure in measures.MEASURES if measure.ranks_trials)
+    shown = dict.fromkeys(m.name for m in (*measures.shown_in("trials"), *ranking))
+    return ["relative_loss", *shown]
 
 
 def read_measures(results: str | Path, trials: int) -> dict[str, np.ndarray]:
@@ -153,11 +152,12 @@ def read_measures(results: str | Path, trials: int) -> dict[str, np.ndarray]:
     none of so many trials.
     """
     remedy = "remove it and run the same command again"
-    rows = list(read_csv(results, (*MEASURES, "status"), remedy=remedy))
+    names = measure_names()
+    rows = list(read_csv(results, (*names, "status"), remedy=remedy))
     if not rows or len(rows) % trials:
         lines = f"{len(rows)} lines, not as many for each of {trials} trials"
         raise InputError(f"{shown(results)} has {lines}; {remedy}")
-    columns = {name: np.array([row.number(name) for row in rows]) for name in MEASURES}
+    columns = {name: np.array([row.number(name) for row in rows]) for name in names}
     with np.errstate(over="ignore", invalid="ignore"):
         means = {name: each.reshape(trials, -1).mean(axis=1) for name, each in columns.items()}
     broken = np.array([row.cells["status"] == "not finite" for row in rows])
@@ -165,15 +165,19 @@ def read_measures(results: str | Path, trials: int) -> dict[str, np.ndarray]:
 
 
 def score(measured: Mapping[str, np.ndarray]) -> np.ndarray:
-    """[T] mean of a trial's ranks by `judge_relative_loss` and `spectral_deviation`, 0 to 1 (last).
+    """[T] mean of a trial's ranks by each measure that `ranks_trials`, 0 to 1 (last).
 
-    Neither of them looks at an original's pixels, and neither unit has to be weighed against the
-    other. Trials with an image that was not finite come last.
+    The bundled ones are `judge_relative_loss` and `spectral_deviation`: neither looks at an
+    original's pixels, and neither unit has to be weighed against the other. Trials with an image
+    that was not finite come last.
     """
     ranks = []
-    for name in ("judge_relative_loss", "spectral_deviation"):
-        broken = (measured["not_finite"] > 0) | np.isnan(measured[name])
-        ranks.append(stats.rankdata(np.where(broken, np.inf, measured[name])) - 1)
+    for measure in measures.MEASURES:
+        if measure.ranks_trials:
+            values = measured[measure.name]
+            broken = (measured["not_finite"] > 0) | np.isnan(values)
+            loss = values if measure.better == "low" else -values
+            ranks.append(stats.rankdata(np.where(broken, np.inf, loss)) - 1)
     return np.mean(ranks, axis=0) / max(len(ranks[0]) - 1, 1)
 
 

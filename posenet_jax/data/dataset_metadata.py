@@ -48,7 +48,7 @@ def dataset_builder(folder: Path) -> Any:
 
 
 def dataset_recipe(folder: Path) -> dict[str, Any]:
-    """Recipe that `tfds_builder` noted of a data set. Raises InputError if it is damaged."""
+    """Recipe that `dataset_writing` noted of a data set. Raises InputError if it is damaged."""
     remedy = "choose another folder, or --restart"
     return read_json(folder / "metadata.json", {"left_out": COUNT}, remedy=remedy)
 

@@ -103,23 +103,26 @@ def _vanishing(views: scenes.Views, size: int) -> Array:
 
 
 class RenderedImages:
-    """Both views of every scene as images of their own: an `ImageSource`.
+    """Both views of every scene as images of their own, the first `limit`: an `ImageSource`.
 
     Scenes are rendered a batch at a time, when one of them is asked for, and the last few are kept.
     """
 
-    def __init__(self, examples: RenderedExamples) -> None:
+    def __init__(self, examples: RenderedExamples, limit: int | None = None) -> None:
         self._examples = examples
+        self._length = min(2 * examples.count, limit or 2 * examples.count)
         self._lock = threading.Lock()
         self._batch = functools.lru_cache(maxsize=8)(self._render)
         self.facades = examples.facades
         # Not of the facades' contents: fingerprints of before are to be recognised.
         recipe = {name: value for name, value in examples.recipe.items() if name != "facades"}
+        if len(self) < 2 * examples.count:
+            recipe["limit"] = len(self)
         text = json.dumps(recipe, sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
-        return 2 * self._examples.count
+        return self._length
 
     def name(self, position: int) -> str:
         """Name of the scene, and the view's number."""

@@ -49,6 +49,28 @@ class ImageSource(Protocol):
         ...
 
 
+class FirstImages:
+    """The first `count` images of a source that has more."""
+
+    def __init__(self, source: ImageSource, count: int) -> None:
+        self._source, self._count = source, count
+        text = f"{source.fingerprint} {count}"
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def name(self, position: int) -> str:
+        """That of the source."""
+        return self._source.name(position)
+
+    def __getitem__(self, position: SupportsIndex) -> NamedImage:
+        index = operator.index(position)
+        if not 0 <= index < self._count:
+            raise IndexError(f"position {index} of the first {self._count} images")
+        return self._source[index]
+
+
 class FolderImages:
     """The images of a folder, a glob, one file or a list, by their paths in the folder.
 

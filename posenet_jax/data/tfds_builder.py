@@ -1,141 +1,40 @@
 """TensorFlow Datasets of rendered scenes, of photographs and of 3D_Street_View.
 
-Written as ArrayRecord, without TensorFlow. Once this module is imported,
+`dataset_writing.build` writes one. Once this module is imported,
 `tfds.data_source("rendered_scenes/cities", split="train", data_dir=DIR, download=False)` reads
 one; `tfds.builder_from_directory(FOLDER).as_data_source("train")` needs no import.
 
-Splits are by target (see `splits`); a split that would hold nothing is left out. TFDS writes into a
-folder of another name and renames it at the end, so that a data set is there whole or not at all.
-Angles are radians, lengths metres, images RGB.
+Splits are by target (see `splits`). Angles are radians, lengths metres, images RGB.
 """
 
 import io
-import itertools
 import math
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posenet_jax.data.dataset_metadata import dataset_builder, dataset_recipe
+from posenet_jax.data.dataset_writing import DatasetBuilder, Example
 from posenet_jax.data.rendered_examples import RenderedExamples
-from posenet_jax.data.sources import TRACES
 from posenet_jax.data.splits import Split, split_of
 from posenet_jax.data.street_view import FIELD_OF_VIEW, StreetViewImage, listed_files, scan_folder
 from posenet_jax.data.street_view_pairs import camera_normal
-from posenet_jax.data.traces import Tracer, read_traces
 from posenet_jax.errors import ImageError, InputError, shown
 from posenet_jax.images.image_files import MAX_PIXELS, decode_image, is_plain_jpeg
 from posenet_jax.images.image_list import ImageList, as_list
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.io import whole_files
 from posenet_jax.io.files import png
 from posenet_jax.scenes import KINDS
 from posenet_jax.threads import map_in_threads
-
-Example = tuple[str | int, dict[str, Any]]
-
-VERSION = "1.0.0"
-
-
-class _Builder(
-    tfds.core.GeneratorBasedBuilder,
-    skip_registration=True,  # type: ignore[call-arg]
-):
-    """Base of the builders. `report` is told of each file left out, `progress` of each one done.
-
-    `recipe` is kept in the data set's metadata: the same recipe over the same files makes the same
-    bytes. `files` are those that it is made of; their traces are kept in sources.npy.
-    """
-
-    VERSION = tfds.core.Version(VERSION)
-    DESCRIPTION: ClassVar[str]
-    # TFDS looks for checksums of downloads beside the code, through a package it does not require.
-    code_path = None
-
-    def __init__(
-        self,
-        *,
-        recipe: dict[str, Any],
-        files: ImageList | None = None,
-        report: Callable[[InputError], None] | None = None,
-        progress: Callable[[int], None] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.recipe = recipe
-        self.files = files
-        self.tracer = Tracer(files) if files else None
-        self.left_out = 0
-        self._report = report
-        self._progress = progress
-        try:
-            super().__init__(file_format="array_record", **kwargs)
-        except Exception as error:  # what TFDS raises on what stands there, damaged, is anything
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            there = shown(Path(kwargs.get("data_dir") or "~/tensorflow_datasets", self.name))
-            raise InputError(
-                f"{there} holds a data set that cannot be read ({reason}); remove that folder"
-            ) from error
-
-    def features(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def examples(self, split: Split) -> Iterable[Example]:
-        """(key, example) of one split; keys are unique within it."""
-        raise NotImplementedError
-
-    def leave_out(self, error: InputError) -> None:
-        self.left_out += 1
-        if self._report:
-            self._report(error)
-        if self._progress:
-            self._progress(1)
-
-    def _info(self) -> Any:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=self.DESCRIPTION,
-            features=tfds.features.FeaturesDict(self.features()),
-            metadata=tfds.core.MetadataDict(self.recipe),
-        )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Example]]:
-        """Those that yield anything: TFDS refuses to write an empty split."""
-        generators: dict[str, Iterator[Example]] = {}
-        for split in get_args(Split):
-            examples = self._generate_examples(split)
-            for first in itertools.islice(examples, 1):
-                generators[split] = itertools.chain([first], examples)
-        if not generators:
-            raise InputError(f"nothing to write: {self.left_out} files were left out, none is left")
-        return generators
-
-    def _generate_examples(self, split: Split) -> Iterator[Example]:
-        for example in self.examples(split):
-            yield example
-            if self._progress:
-                self._progress(1)
-
-    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-        super()._download_and_prepare(*args, **kwargs)
-        self.info.metadata["left_out"] = self.left_out
-        if self.files and self.tracer:
-            np.save(Path(self.data_dir) / TRACES, self.tracer.take(range(len(self.files))))
-
-    # TFDS prints here; the library prints nothing.
-    def _log_download_bytes(self) -> None: ...
-    def _log_download_done(self) -> None: ...
 
 
 def _tensor(*shape: int | None, dtype: type = np.float32) -> Any:
     return tfds.features.Tensor(shape=shape, dtype=dtype)
 
 
-class RenderedScenes(_Builder):
+class RenderedScenes(DatasetBuilder):
     """Two views of a target in a rendered scene: configurations cities, cars, indoor."""
 
     DESCRIPTION = "Pairs of views of one target in rendered scenes, with exact geometry."
@@ -169,7 +68,7 @@ class RenderedScenes(_Builder):
         return self._scenes.of_split(split)
 
 
-class Photographs(_Builder):
+class Photographs(DatasetBuilder):
     """Photographs of a folder; each is a target of its own."""
 
     DESCRIPTION = "Photographs of a folder."
@@ -212,7 +111,7 @@ class Photographs(_Builder):
                 yield name, {"image": io.BytesIO(encoded), "name": name}
 
 
-class StreetView(_Builder):
+class StreetView(DatasetBuilder):
     """3D_Street_View: images with their cameras and targets."""
 
     DESCRIPTION = "Images of 3D_Street_View (Zamir et al., ECCV 2016), their cameras and targets."
@@ -280,66 +179,6 @@ class StreetView(_Builder):
 
     def _encode(self, image: StreetViewImage) -> tuple[StreetViewImage, bytes | ImageError]:
         return image, _encoded(image.path, self._size, self._max_pixels)
-
-
-def build(builder: _Builder, *, restart: bool = False) -> bool:
-    """Writes the builder's data set; False if it was there already, whole.
-
-    Raises InputError where a data set of another recipe is, or one half-written (by a run that was
-    killed or still goes on), unless `restart`, which removes either first; OutputError where it
-    cannot be written.
-    """
-    folder = Path(builder.data_dir)
-    halves = sorted(folder.parent.glob(f"incomplete.*_{folder.name}"))
-    if restart:
-        for path in (*halves, folder):
-            shutil.rmtree(path, ignore_errors=True)
-    elif halves:
-        raise InputError(
-            f"{shown(halves[0])} is a data set half-written; if no other run is writing it,"
-            " --restart removes it and begins anew"
-        )
-    elif folder.is_dir():
-        return _same_recipe(builder, folder)
-    with tempfile.TemporaryDirectory() as downloads:  # TFDS wants one, and nothing is downloaded
-        try:
-            builder.download_and_prepare(download_dir=downloads)
-        except Exception as error:
-            refused = None if isinstance(error, InputError) else whole_files.refusal(error)
-            if refused is None:
-                raise
-            remedy = f"{whole_files.remedy(refused)} or choose another folder"
-            advice = f"nothing of it stays; {remedy}, and run again"
-            raise whole_files.not_written(folder, refused, advice) from error
-    return True
-
-
-def _same_recipe(builder: _Builder, folder: Path) -> bool:
-    """False; InputError if what is in the folder was made otherwise."""
-    dataset_builder(folder)  # what cannot be read is not there
-    written = dataset_recipe(folder)
-    for name, value in builder.recipe.items():
-        if written.get(name, value) != value:  # what an older version did not write is not compared
-            raise InputError(
-                f"{shown(folder)} holds a data set with {name} {written[name]!r}, not"
-                f" {value!r}; choose another folder, or --restart"
-            )
-    _same_files(builder, folder)
-    return False
-
-
-def _same_files(builder: _Builder, folder: Path) -> None:
-    """Raises InputError if the data set in the folder was made of files of other contents."""
-    path = folder / TRACES
-    if builder.files is None or builder.tracer is None or not path.is_file():
-        return
-    found = builder.tracer.check(range(len(builder.files)), read_traces(path))
-    if found.changed:
-        others = f" and {len(found.changed) - 1} more" if len(found.changed) > 1 else ""
-        raise InputError(
-            f"{shown(builder.files.path(found.changed[0]))}{others}: not what {shown(folder)} was"
-            " made of any more; choose another folder, or --restart"
-        )
 
 
 def _encoded(path: Path, size: int, max_pixels: int) -> bytes | ImageError:

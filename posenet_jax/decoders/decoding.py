@@ -7,7 +7,7 @@ metadata, the encoder's fingerprint and preprocessing. Images are [N, H, W, 3] i
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +131,35 @@ def decode(
     return np.concatenate(parts)
 
 
+def draws(
+    decoder: Decoder, descriptors: Array | np.ndarray, key: Array, *, count: int
+) -> np.ndarray:
+    """Images uint8 RGB [S, N, H, W, 3] of `count` draws of noise; of one, where none is read."""
+    keys = jax.random.split(key, count if decoder.noise else 1)
+    space = decoder.preprocessing
+    return np.stack([space.to_image(decode(decoder, descriptors, own)) for own in keys])
+
+
 def bundled(encoder: Encoder, layer: str) -> list[str]:
     """Names of the decoders in the package for this encoder's layer."""
     return sorted(file.stem for file in _FOLDER.glob(f"{encoder.name}-{layer}*.safetensors"))
+
+
+def decoders_for(
+    encoder: Encoder, layer: str, names: Sequence[str] | None, *, every: bool = False
+) -> list[Decoder]:
+    """Decoders of this encoder's layer, as `decoder_for` finds each.
+
+    names: None: the layer's own, or with `every` all that are bundled for it. Raises InputError
+    where two have the same name.
+    """
+    if not names and every:
+        names = bundled(encoder, layer)
+    chosen: Sequence[str | None] = names or [None]
+    found = [decoder_for(encoder, layer, name) for name in chosen]
+    if len({decoder.name for decoder in found}) < len(found):
+        raise InputError("two of the decoders have the same name; rename one file")
+    return found
 
 
 def decoder_for(encoder: Encoder, layer: str, name_or_path: str | Path | None = None) -> Decoder:

@@ -62,7 +62,7 @@ def nearest_neighbours(train: ImageSet, images: ImageSet) -> np.ndarray:
     """[N] row of the training image whose descriptor is nearest to each."""
     known, asked = (x.descriptors.reshape((len(x.images), -1)) for x in (train, images))
     squares = jnp.sum(jnp.square(known), axis=1)
-    return np.asarray(jnp.argmin(squares - 2.0 * jnp.matmul(asked, known.T), axis=1))
+    return np.asarray(jnp.argmin(squares[None] - 2.0 * jnp.matmul(asked, known.T), axis=1))
 
 
 def nearest_neighbour_errors(train: ImageSet, images: ImageSet) -> np.ndarray:

@@ -13,6 +13,9 @@ from posenet_jax.encoders.encoder import Tap, in_batches
 
 Array = jax.Array
 
+_SHOWN_DRAWS = 3
+_DEVIATION = 4  # times, in the page of draws
+
 
 def features(tap: Tap, pictures: np.ndarray) -> np.ndarray:
     """[N, D] activations at a tap; of feature maps their means over the image."""
@@ -21,8 +24,8 @@ def features(tap: Tap, pictures: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _features(tap: Tap, pictures: Array) -> Array:
-    seen = tap(tap.preprocessing.to_network(pictures))
-    return seen.mean(axis=tuple(range(1, seen.ndim - 1)))
+    activations = tap(tap.preprocessing.to_network(pictures))
+    return activations.mean(axis=tuple(range(1, activations.ndim - 1)))
 
 
 def set_measures(
@@ -34,16 +37,16 @@ def set_measures(
     likewise. kernel_distance: in the judge's features.
     """
     energy, wanted = (float(np.mean(metrics.gradient_energies(x))) for x in (pictures, originals))
-    found = {
+    values = {
         "energy_ratio": energy / wanted if wanted else float("nan"),
         "diversity_ratio": float(
             np.divide(metrics.diversity(pictures), metrics.diversity(originals))
         ),
     }
     if judge is not None:
-        seen, truth = (features(judge, x) for x in (pictures, originals))
-        found["kernel_distance"] = metrics.kernel_distance(seen, truth)
-    return found
+        both = (features(judge, x) for x in (pictures, originals))
+        values["kernel_distance"] = metrics.kernel_distance(*both)
+    return values
 
 
 def draw_measures(draws: np.ndarray, originals: np.ndarray) -> dict[str, float]:
@@ -54,11 +57,23 @@ def draw_measures(draws: np.ndarray, originals: np.ndarray) -> dict[str, float]:
     have both alike.
     """
     count = len(draws)
-    made = draws.astype(np.float64) / 255.0
-    difference = made - originals / 255.0
+    decoded = draws.astype(np.float64) / 255.0
+    difference = decoded - originals / 255.0
     squares = np.sum(np.square(difference), axis=0)
     products = np.square(difference.sum(axis=0)) - squares
     return {
-        "draw_variance": float(np.mean(np.var(made, axis=0, ddof=1))),
+        "draw_variance": float(np.mean(np.var(decoded, axis=0, ddof=1))),
         "mean_error": float(np.mean(products) / (count * (count - 1))),
     }
+
+
+def draw_columns(draws: np.ndarray, originals: np.ndarray) -> dict[str, np.ndarray]:
+    """Heading -> uint8 [N, H, W, 3]: what S draws [S, N, H, W, 3] share, and what each invents."""
+    made = draws.astype(np.float64)
+    deviation = made.std(axis=0).mean(axis=-1, keepdims=True)
+    deviation = np.clip(_DEVIATION * deviation, 0, 255).round().astype(np.uint8)
+    columns = {"original": originals}
+    columns |= {f"draw {i + 1}": draws[i] for i in range(min(_SHOWN_DRAWS, len(draws)))}
+    columns["mean"] = made.mean(axis=0).round().astype(np.uint8)
+    columns[f"deviation ×{_DEVIATION}"] = np.repeat(deviation, 3, axis=-1)
+    return columns

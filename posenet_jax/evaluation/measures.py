@@ -1,115 +1,34 @@
 """Measures of reconstructed pictures, each beside its control: `MEASURES`, the one list of them.
 
 N pictures and originals, uint8 RGB [N, H, W, 3]; descriptors [N, …] of the originals. A measure has
-one value a picture, and is a column of results.csv, a line of summaries and of the documentation.
+one value a picture, and is a column of results.csv, a line of summaries and of the documentation;
+unless its record says otherwise it is also in the report's table of fidelity, in a search's trials
+and in their plots.
 """
 
-import dataclasses
-import functools
-from collections.abc import Callable, Collection
-from typing import Literal, NamedTuple
+import math
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from posenet_jax import metrics, numerics
-from posenet_jax.encoders.encoder import Encoder, Tap
+from posenet_jax.evaluation.measure_context import Context, Need
 
 Array = jax.Array
 
 # Correlations of the same image in another row of a batch may be as far apart.
 _ROUNDING = 1e-5
-Need = Literal["originals", "judge", "heads"]
 
+Function: TypeAlias = Callable[[Context], np.ndarray]
+Table = Literal["fidelity", "trials", "trial_plots"]
+"""Tables that show a selection: fidelity.csv and the report's, trials.csv, and the plots of it."""
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Context:
-    """Pictures to measure. What several measures need is computed once, when the first asks.
-
-    tap: the inverted layer. targets: its descriptors of the originals. judge: a layer of an encoder
-    that no inversion saw. encoder: the one whose pose heads are asked, if it has any.
-    """
-
-    tap: Tap
-    targets: np.ndarray
-    pictures: np.ndarray
-    originals: np.ndarray | None = None
-    judge: Tap | None = None
-    encoder: Encoder | None = None
-    _described: dict[tuple[int, int, str, str], np.ndarray] = dataclasses.field(
-        default_factory=dict, init=False, repr=False
-    )
-
-    @property
-    def available(self) -> frozenset[Need]:
-        """Needs of measures that are met."""
-        met: dict[Need, bool] = {
-            "originals": self.originals is not None,
-            "judge": self.judge is not None,
-            "heads": self.encoder is not None and self.encoder.predicts_poses,
-        }
-        return frozenset(need for need, is_met in met.items() if is_met)
-
-    def with_pictures(self, pictures: np.ndarray) -> "Context":
-        """Returns the context of other pictures; the same originals are not encoded again."""
-        other = dataclasses.replace(self, pictures=pictures)
-        known = {key: rows for key, rows in self._described.items() if key[-1] == "originals"}
-        other._described.update(known)
-        return other
-
-    def described(self, tap: Tap, images: Literal["pictures", "originals"]) -> np.ndarray:
-        """Returns the descriptors [N, …] of the pictures or of the originals at a layer."""
-        known = (id(tap.params), id(tap.module), tap.layer, images)
-        if known not in self._described:
-            self._described[known] = tap.describe(getattr(self, images))
-        return self._described[known]
-
-    @functools.cached_property
-    def correlations(self) -> np.ndarray:
-        """[N, N] luminance correlation of every picture (rows) with every original."""
-        pair = jnp.asarray(self.pictures), jnp.asarray(self.originals)
-        return np.asarray(metrics.luminance_correlations(*pair))
-
-    @functools.cached_property
-    def distances(self) -> np.ndarray:
-        """[N, N] squared distance of every picture's descriptor (rows) to every target."""
-        both = self.described(self.tap, "pictures"), self.targets
-        a, b = (x.reshape((len(x), -1)).astype(np.float64) for x in both)
-        return np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2.0 * a @ b.T
-
-    @functools.cached_property
-    def pixels(self) -> dict[str, np.ndarray]:
-        """Pixel measures of each picture with its original, by their names."""
-        return _pixel_measures(self.pictures, self.originals)
-
-    @functools.cached_property
-    def other_pixels(self) -> dict[str, np.ndarray]:
-        """Pixel measures of each picture with the next original; NaN where there is no other."""
-        assert self.originals is not None
-        found = _pixel_measures(self.pictures, np.roll(self.originals, -1, axis=0))
-        alone = len(self.pictures) == 1
-        return {name: np.full(1, np.nan) if alone else x for name, x in found.items()}
-
-    @functools.cached_property
-    def head_measures(self) -> dict[str, np.ndarray]:
-        """Answers of the pose heads about picture and original, by the measures' names."""
-        assert self.encoder is not None
-        tap = self.encoder.tap("fc5")
-        truth, seen = (self.described(tap, images) for images in ("originals", "pictures"))
-        ask = functools.partial(_pose_and_match, jax.device_get(self.encoder))
-        following = np.roll(truth, -1, axis=0)
-        poses = [ask(first, following)[0] for first in (truth, seen, np.roll(truth, -2, axis=0))]
-        matches = [ask(truth, second)[1] for second in (seen, np.roll(seen, -1, axis=0))]
-        return {
-            "pose_disagreement": metrics.rotation_errors(poses[1], poses[0]),
-            "other_pose_disagreement": metrics.rotation_errors(poses[2], poses[0]),
-            "match_probability": np.asarray(matches[0]),
-            "other_match_probability": np.asarray(matches[1]),
-        }
-
-
-Function = Callable[[Context], np.ndarray]
+LAST = math.inf
+EVERYWHERE: Mapping[Table, float] = MappingProxyType(dict.fromkeys(get_args(Table), LAST))
 
 
 class Control(NamedTuple):
@@ -122,7 +41,13 @@ class Control(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """A number for each picture."""
+    """A number for each picture.
+
+    shown_in: the tables of a selection that have it, each with the measure's position there; where
+    that is `LAST` it follows the others, in the order of `MEASURES`, and the report explains it by
+    its sentence. ranks_trials: whether trials of a search are ranked by it, so that it must not see
+    an original's pixels.
+    """
 
     name: str  # column of results.csv
     function: Function  # gives [N]
@@ -132,6 +57,8 @@ class Measure(NamedTuple):
     unit: str = ""
     better: Literal["low", "high"] = "low"
     needs: frozenset[Need] = frozenset()
+    shown_in: Mapping[Table, float] = EVERYWHERE
+    ranks_trials: bool = False
 
 
 def measured(context: Context, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
@@ -139,17 +66,17 @@ def measured(context: Context, names: Collection[str] | None = None) -> dict[str
 
     names: of the measures that are wanted; None: all of `MEASURES`.
     """
-    found: dict[str, np.ndarray] = {}
-    have = context.available
+    values: dict[str, np.ndarray] = {}
+    available = context.available
     with numerics.not_finite_allowed():
         for measure in MEASURES:
-            if not measure.needs <= have or (names is not None and measure.name not in names):
+            if not measure.needs <= available or (names is not None and measure.name not in names):
                 continue
-            found[measure.name] = np.asarray(measure.function(context))
+            values[measure.name] = np.asarray(measure.function(context))
             control = measure.control
-            if control and control.needs <= have and control.name not in found:
-                found[control.name] = np.asarray(control.function(context))
-    return found
+            if control and control.needs <= available and control.name not in values:
+                values[control.name] = np.asarray(control.function(context))
+    return values
 
 
 def columns() -> list[str]:
@@ -158,36 +85,18 @@ def columns() -> list[str]:
     return list(dict.fromkeys(name for pair in names for name in pair))
 
 
+def shown_in(table: Table) -> list[Measure]:
+    """Returns the measures that a table of a selection shows, in its order."""
+    shown = (measure for measure in MEASURES if table in measure.shown_in)
+    return sorted(shown, key=lambda measure: measure.shown_in[table])
+
+
 def other_mean(matrix: np.ndarray) -> np.ndarray:
     """Returns [N] mean of each row but for its diagonal; NaN where there is no other."""
     count = len(matrix)
     if count == 1:
         return np.full(1, np.nan)
     return (matrix.sum(axis=1) - np.diagonal(matrix)) / (count - 1)
-
-
-@jax.jit
-def _pixels(pictures: Array, originals: Array) -> dict[str, Array]:
-    def one(pair: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-        picture, original = pair
-        square = metrics.mean_squared_error(picture, original)
-        return metrics.psnr(picture, original), metrics.ssim(picture, original), square
-
-    psnr, ssim, square = jax.lax.map(one, (pictures, originals))
-    return {"psnr": psnr, "ssim": ssim, "mean_squared_error": square}
-
-
-def _pixel_measures(pictures: np.ndarray, originals: np.ndarray | None) -> dict[str, np.ndarray]:
-    assert originals is not None
-    return {name: np.asarray(x) for name, x in _pixels(pictures, originals).items()}
-
-
-@jax.jit
-def _pose_and_match(encoder: Encoder, first: Array, second: Array) -> tuple[Array, Array]:
-    """Returns relative poses [N, 6] and probabilities [N] of a match of two sets of descriptors."""
-    assert encoder.pose_scale is not None
-    heads = encoder.heads(first, second)
-    return encoder.pose_scale.restore(heads.pose), jax.nn.sigmoid(heads.match)
 
 
 @jax.jit
@@ -205,8 +114,8 @@ def _picture_loss(context: Context) -> np.ndarray:
 
 def _judge_loss(context: Context) -> np.ndarray:
     assert context.judge is not None
-    seen, truth = (context.described(context.judge, x) for x in ("pictures", "originals"))
-    return _relative_losses(seen, truth)
+    both = (context.described(context.judge, x) for x in ("pictures", "originals"))
+    return _relative_losses(*both)
 
 
 def _other_judge_loss(context: Context) -> np.ndarray:
@@ -260,6 +169,7 @@ MEASURES: tuple[Measure, ...] = (
         ),
         "relative loss",
         "relative loss of the picture as written: rounded to 8 bits, clipped to possible colours",
+        shown_in={"trials": 1},
     ),
     Measure(
         "luminance_correlation",
@@ -274,6 +184,7 @@ MEASURES: tuple[Measure, ...] = (
         "optimiser sees it",
         better="high",
         needs=_ORIGINALS,
+        shown_in={"fidelity": 1, "trials": 4},
     ),
     Measure(
         "luminance_rank",
@@ -283,6 +194,7 @@ MEASURES: tuple[Measure, ...] = (
         "rank of the true original among all originals of the run by that correlation; 1 is best, "
         "and a tie counts against it",
         needs=_ORIGINALS,
+        shown_in={"fidelity": 2},
     ),
     Measure(
         "spectral_deviation",
@@ -297,6 +209,8 @@ MEASURES: tuple[Measure, ...] = (
         "naturalness: distance of the power spectrum from 1/f², in octaves of power; needs no "
         "original",
         unit="octaves",
+        shown_in={"trials": 3, "trial_plots": 2},
+        ranks_trials=True,
     ),
     Measure(
         "judge_relative_loss",
@@ -310,6 +224,8 @@ MEASURES: tuple[Measure, ...] = (
         "relative loss between picture and original in the judge's fc5, a network that no "
         "inversion sees (`bulk_invert`, `decode`)",
         needs=_ORIGINALS | {"judge"},
+        shown_in={"fidelity": 4, "trials": 2, "trial_plots": 1},
+        ranks_trials=True,
     ),
     Measure(
         "descriptor_rank",
@@ -318,6 +234,7 @@ MEASURES: tuple[Measure, ...] = (
         "descriptor rank",
         "rank of the true target among all targets of the run by distance from the picture's "
         "descriptor; 1 is best, and a tie counts against it",
+        shown_in={"fidelity": 5},
     ),
     Measure(
         "recall_at_1",
@@ -330,6 +247,7 @@ MEASURES: tuple[Measure, ...] = (
         "recall at 1",
         "whether that rank is 1",
         better="high",
+        shown_in={},
     ),
     Measure(
         "pairwise_normalised_error",
@@ -338,6 +256,7 @@ MEASURES: tuple[Measure, ...] = (
         "pairwise-normalised error",
         "distance of the picture's descriptor from the target over the mean distance between "
         "targets, so that a wrong image has about 1",
+        shown_in={},
     ),
     Measure(
         "mean_squared_error",
@@ -346,6 +265,7 @@ MEASURES: tuple[Measure, ...] = (
         "mean squared error",
         "mean squared difference of pixels from the original; 1: from black to white",
         needs=_ORIGINALS,
+        shown_in={},
     ),
     Measure(
         "psnr",
@@ -356,6 +276,7 @@ MEASURES: tuple[Measure, ...] = (
         unit="dB",
         better="high",
         needs=_ORIGINALS,
+        shown_in={"fidelity": 3},
     ),
     Measure(
         "ssim",
@@ -365,6 +286,7 @@ MEASURES: tuple[Measure, ...] = (
         "structural similarity with the original (Wang et al. 2004); 1: equal",
         better="high",
         needs=_ORIGINALS,
+        shown_in={},
     ),
     Measure(
         "pose_disagreement",
@@ -379,6 +301,7 @@ MEASURES: tuple[Measure, ...] = (
         "picture and from the original",
         unit="°",
         needs=_ORIGINALS | {"heads"},
+        shown_in={"fidelity": 6},
     ),
     Measure(
         "match_probability",
@@ -392,5 +315,6 @@ MEASURES: tuple[Measure, ...] = (
         "probability, by the matching head, that picture and original show the same place",
         better="high",
         needs=_ORIGINALS | {"heads"},
+        shown_in={"fidelity": 7},
     ),
 )

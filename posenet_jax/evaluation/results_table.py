@@ -5,12 +5,15 @@ inversion says of itself, and the measures of `evaluation.measures`, each before
 is empty where a run cannot tell.
 """
 
+import array
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from posenet_jax.evaluation import measures
+from posenet_jax.io.run_files import read_csv
 
 
 class Column(NamedTuple):
@@ -79,6 +82,19 @@ def summary(values: Mapping[str, Sequence[float] | np.ndarray]) -> list[str]:
         other = f"{_median(np.asarray(values[control])):10.4f}" if _any(values, control) else ""
         lines.append(f"  {label:27}{ends[0]:10.4f}{ends[1]:11.4f}{other}")
     return lines
+
+
+def summary_of(path: str | Path, *, remedy: str) -> list[str]:
+    """Returns the `summary` of a results.csv, whose numbers alone are held in memory.
+
+    Raises InputError where it is damaged; remedy: what to do then.
+    """
+    names = "relative_loss", *measures.columns()
+    values = {name: array.array("d") for name in names}
+    for row in read_csv(path, names, remedy=remedy):
+        for name, column in values.items():
+            column.append(row.number(name))
+    return summary(values)
 
 
 def markdown() -> str:

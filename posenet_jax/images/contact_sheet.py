@@ -81,11 +81,11 @@ class _Page:
 
 
 class _Text(NamedTuple):
-    """A line of text: middle of its upper edge, room for it, all in pixels."""
+    """A line of text: middle of its upper edge, width available to it, all in pixels."""
 
     x: float
     y: float
-    room: float
+    width: float
     text: str
     pixels: int = 11
 
@@ -104,7 +104,7 @@ def _magnified_stacks(columns: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def _page(count: int, columns: int, height: int, width: int, titled: bool, *lines: bool) -> _Page:
-    """The page nearest to the wanted proportions with the fewest empty places."""
+    """The page nearest to the wanted proportions with the fewest empty cells."""
 
     def candidate(blocks: int) -> _Page:
         return _Page(
@@ -135,11 +135,11 @@ def _headings(page: _Page, names: list[str], title: str) -> list[_Text]:
     return texts
 
 
-def _labels(page: _Page, labels: Sequence[str], left: int, below: int, room: int) -> list[_Text]:
-    """A text for each example: so far right of its corner and below it, centred in its room."""
+def _labels(page: _Page, labels: Sequence[str], left: int, below: int, width: int) -> list[_Text]:
+    """A text for each example: so far right of its corner and below it, centred in the width."""
     corners = [page.corner(i) for i in range(len(labels))]
     return [
-        _Text(x + left + room / 2, y + below + _ROW_GAP / 2, room, text)
+        _Text(x + left + width / 2, y + below + _ROW_GAP / 2, width, text)
         for (x, y), text in zip(corners, labels, strict=True)
     ]
 
@@ -166,11 +166,11 @@ def _typeset(picture: np.ndarray, texts: list[_Text]) -> np.ndarray:
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
     figure.figimage(picture, origin="upper")
-    for x, y, room, text, pixels in texts:
+    for x, y, available, text, pixels in texts:
         figure.text(
             x / width,
             1 - y / height,
-            _fitted(text, int(room / (0.6 * pixels))),
+            _fitted(text, int(available / (0.6 * pixels))),
             fontsize=pixels * 72 / _DPI,
             fontfamily="DejaVu Sans",
             horizontalalignment="center",

@@ -66,7 +66,7 @@ NOTHING = LeftOut({}, {})
 class ImageList:
     """Paths below a folder, sorted by their bytes.
 
-    left_out: what was found beside them.
+    left_out: files and folders beside them that are not read.
     """
 
     def __init__(self, folder: str, paths: list[bytes], left_out: LeftOut = NOTHING) -> None:
@@ -147,17 +147,17 @@ def list_images(
     """
     path, folder = os.path.expanduser(os.fspath(pattern)), folder_of(pattern)
     below = os.fsencode(path[len(folder) :].lstrip(os.sep))
-    found: Iterable[tuple[bytes, str | None]]
+    entries: Iterable[tuple[bytes, str | None]]
     if os.path.isdir(path):
-        found, where = _Folder.top(folder, exclude).files([b"**", b"*"]), "in the folder"
+        entries, where = _Folder.top(folder, exclude).files([b"**", b"*"]), "in the folder"
     elif os.path.exists(path):
-        found, where = [(below, _Folder.top(folder, exclude).excluded)], "at"
+        entries, where = [(below, _Folder.top(folder, exclude).excluded)], "at"
     elif glob.has_magic(path) and os.path.isdir(folder or "."):
-        found = _Folder.top(folder, exclude).files(below.split(os.fsencode(os.sep)))
+        entries = _Folder.top(folder, exclude).files(below.split(os.fsencode(os.sep)))
         where = "for the pattern"
     else:
         raise InputError(f"{shown(path)}: no such file or folder")
-    images, left_out = _sorted_out(found)
+    images, left_out = _sorted_out(entries)
     if not images:
         raise InputError(_why_none(f"{where} {shown(path)}", left_out))
     return ImageList(folder, images[:limit], left_out)
@@ -178,12 +178,12 @@ def as_list(images: ImageList | str | Path) -> ImageList:
     return images if isinstance(images, ImageList) else list_images(images)
 
 
-def _sorted_out(found: Iterable[tuple[bytes, str | None]]) -> tuple[list[bytes], LeftOut]:
-    """(images to be listed, what else there is) of (path, folder to be excluded) of every file."""
+def _sorted_out(entries: Iterable[tuple[bytes, str | None]]) -> tuple[list[bytes], LeftOut]:
+    """Returns (images, files left out). entries: (path, excluded folder that it is in) of files."""
     images: set[bytes] = set()
     others: dict[bytes, str] = {}  # by path: a pattern may match a file in several ways
     excluded: dict[bytes, str] = {}
-    for path, folder in found:
+    for path, folder in entries:
         extension = _extension(path)
         if extension in EXTENSIONS:
             if folder is None:
@@ -296,10 +296,10 @@ def _unlistable(path: bytes, error: OSError) -> InputError:
 
 
 def _matching(names: Iterable[bytes], pattern: bytes) -> list[bytes]:
-    """As a shell matches: hidden ones only where the pattern begins with a dot too."""
-    found = fnmatch.filter(names, pattern)
+    """Returns matching names as a shell does: hidden ones only for a pattern with a dot first."""
+    matching = fnmatch.filter(names, pattern)
     hidden = pattern.startswith(b".")
-    return found if hidden else [name for name in found if not name.startswith(b".")]
+    return matching if hidden else [name for name in matching if not name.startswith(b".")]
 
 
 def _extension(path: bytes) -> str:
@@ -309,12 +309,12 @@ def _extension(path: bytes) -> str:
 
 
 def _size_and_times(path: bytes) -> tuple[int, int, int]:
-    """Bytes and nanoseconds; -1 for what cannot be asked: reading it will say why."""
+    """Returns bytes and nanoseconds; -1 where there is no answer: reading it will say why."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return -1, -1, -1
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _counted(count: int, noun: str) -> str:

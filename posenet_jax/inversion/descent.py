@@ -1,6 +1,6 @@
 """Inversion by optimisation of one image: its first iterate, its learning rate, one step.
 
-Unbatched: `engine` batches them, places the batch on the devices and drives the steps. Images are
+Unbatched: `engine` batches them, puts the batch on the devices and drives the steps. Images are
 [H, W, 3] in network space.
 """
 
@@ -32,8 +32,10 @@ class Status(IntEnum):
     RUNNING = 0
     CONVERGED = 1  # its relative loss reached the recipe's tolerance
     OUT_OF_STEPS = 2
-    NOT_FINITE = 3  # loss or gradient stopped being a number; the best image before that is kept
-    STALLED = 4  # its loss no longer fell, for the recipe's patience
+    NOT_FINITE = (
+        3  # loss or gradient stopped being a number; the best image before that is the result
+    )
+    STALLED = 4  # no improvement of its loss for the recipe's patience
 
     @property
     def sentence(self) -> str:
@@ -49,7 +51,7 @@ class State:
     steps: Count  # iterates evaluated
     status: Count  # a Status
     best: "Best"
-    reference_loss: Scalar  # the loss when it last fell by more than _IMPROVEMENT of itself
+    reference_loss: Scalar  # loss of the last improvement, by more than _IMPROVEMENT of it
     stalled: Count  # steps since then
 
 
@@ -118,7 +120,7 @@ def _move(state: State, gradient: Image, recipe: Recipe) -> tuple[Image, optax.S
 
 
 def step(state: State, target: Descriptor, recipe: Recipe, *, encode: Encode) -> State:
-    """Evaluates the iterate, keeps it if it is the best so far, and moves on.
+    """Evaluates the iterate, records it if it is the best so far, and makes the next one.
 
     An image whose status is not RUNNING stays as it is.
     """

@@ -35,7 +35,7 @@ def descriptor_shape(phi: Any, space: Preprocessing) -> Shape:
         raise InputError(f"phi must be a function of one image, not a {_kind(phi)}{layer}")
     size = [space.size, space.size, 3]
     try:
-        found = jax.eval_shape(phi, jax.ShapeDtypeStruct(size, jnp.float32))
+        output = jax.eval_shape(phi, jax.ShapeDtypeStruct(size, jnp.float32))
     except InputError:
         raise
     except Exception as error:  # a caller's function raises what it likes
@@ -43,28 +43,28 @@ def descriptor_shape(phi: Any, space: Preprocessing) -> Shape:
             f"phi fails on one image, float32 {size} without a batch axis: "
             f"{type(error).__name__}: {one_line(error)}"
         ) from error
-    if not isinstance(found, jax.ShapeDtypeStruct):
-        raise InputError(f"phi returns {_container(found)}")
-    if not jnp.issubdtype(found.dtype, jnp.floating):
+    if not isinstance(output, jax.ShapeDtypeStruct):
+        raise InputError(f"phi returns {_container(output)}")
+    if not jnp.issubdtype(output.dtype, jnp.floating):
         raise InputError(
-            f"phi returns {found.dtype}, which has no gradient to follow: return floating numbers"
+            f"phi returns {output.dtype}, which has no gradient to follow: return floating numbers"
         )
-    return found.shape
+    return output.shape
 
 
 def _kind(value: Any) -> str:
     return type(value).__name__
 
 
-def _container(found: Any) -> str:
+def _container(output: Any) -> str:
     """Returns a description of φ's result that is no array, and how to choose one."""
-    if isinstance(found, dict) and found:
-        names = ", ".join(str(name) for name in found)
-        first = next(iter(found))
+    if isinstance(output, dict) and output:
+        names = ", ".join(str(name) for name in output)
+        first = next(iter(output))
         return f"a dict with keys {names}: return one array, for instance phi(x)[{first!r}]"
-    if isinstance(found, tuple | list) and found:
-        return f"a {_kind(found)} of {len(found)}: return one array, for instance phi(x)[0]"
-    return f"a {_kind(found)}: return one array"
+    if isinstance(output, tuple | list) and output:
+        return f"a {_kind(output)} of {len(output)}: return one array, for instance phi(x)[0]"
+    return f"a {_kind(output)}: return one array"
 
 
 def as_targets(values: Any, name: str = "targets") -> np.ndarray:
@@ -138,8 +138,8 @@ def _described(value: Any) -> str:
 class CheckedJobs:
     """The jobs of an iterator up to the first that cannot be inverted.
 
-    That one ends the iteration, so that what was begun before it can be finished; `refuse` then
-    raises the reason.
+    That one ends the iteration, so that the jobs before it can be finished; `refuse` then raises
+    the reason.
     """
 
     def __init__(
@@ -150,9 +150,9 @@ class CheckedJobs:
         self._refusal: InputError | None = None
 
     def __iter__(self) -> Iterator[Job]:
-        for place, job in enumerate(self._jobs):
+        for order, job in enumerate(self._jobs):
             if not isinstance(job, Job):
-                self._refusal = InputError(f"at place {place} is a {_kind(job)} in place of a Job")
+                self._refusal = InputError(f"at place {order} is a {_kind(job)} in place of a Job")
                 return
             try:
                 checked = self._checked(job)
@@ -192,7 +192,7 @@ class CheckedJobs:
 
 
 def _choices(recipe: Recipe) -> dict[str, Any]:
-    """A recipe's static choices, which all jobs of a run share."""
+    """Returns a recipe's static choices, which are the same for all jobs of a run."""
     fields = dataclasses.fields(recipe)
     static = [field.name for field in fields if not field.metadata.get("pytree_node", True)]
     return {name: getattr(recipe, name) for name in static}

@@ -44,12 +44,12 @@ class Result:
 
 
 def default_chunk() -> int:
-    """Steps that a call makes. On CPU one: a loop slows convolutions down there (jax #12868)."""
+    """Returns the steps of a call. On CPU one: a loop slows convolutions there (jax #12868)."""
     return 1 if jax.default_backend() == "cpu" else 25
 
 
 def default_slots(devices: int) -> int:
-    """Slots in all: on CPU few, for the cache; elsewhere enough to fill the devices."""
+    """Returns the slots in all: on CPU few, for the cache; elsewhere enough to fill the devices."""
     return devices * (8 if jax.default_backend() == "cpu" else 256)
 
 
@@ -138,13 +138,13 @@ def run(
     own.
     space: the images' size and colours; a `Tap` carries its own; by default
     `preprocessing.CUSTOMARY`.
-    slots: images at work at once, a multiple of the mesh's devices.
+    slots: images inverted at once, a multiple of the mesh's devices.
     progress: called with the image·steps done since its last call.
 
     A job's result depends, to the byte, on `key`, its index, restart, target and hyper-parameters,
     the numbers of slots and devices, and its slot, which follows from its number
-    (`job_queues.slot_of`): not on its neighbours, on what else the run inverts, nor on when its
-    turn comes. With another number of slots, or in another slot, it is the same but for rounding,
+    (`job_queues.slot_of`): not on its neighbours, on what else the run inverts, nor on when it
+    is started. With another number of slots, or in another slot, it is the same but for rounding,
     which hundreds of steps can make visible in single pixels. A job that stops being finite is
     started once more, in the same slot, from another start.
 
@@ -160,23 +160,23 @@ def run(
     encode_checks.check_key(key)
     expected = encode_checks.descriptor_shape(encode, space)
     checked = encode_checks.CheckedJobs(jobs, expected, space, recipe)
-    at_work = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
+    pool = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
     queues = JobQueues(checked, slots)
     waiting: dict[int, Finished] = {}
-    given = 0
+    yielded = 0
     while True:
-        capacity = max(_MOST_WAITING, 4 * slots) - (queues.taken - given)
-        at_work.fill(queues.next_jobs(at_work.free, capacity))
-        if len(at_work.free) == slots:
+        capacity = max(_MOST_WAITING, 4 * slots) - (queues.taken - yielded)
+        pool.fill(queues.next_jobs(pool.free, capacity))
+        if len(pool.free) == slots:
             checked.refuse()
             return
-        ended, steps = at_work.advance()
+        ended, steps = pool.advance()
         if progress:
             progress(steps)
         waiting.update(ended)
-        while given in waiting:
-            yield waiting.pop(given)
-            given += 1
+        while yielded in waiting:
+            yield waiting.pop(yielded)
+            yielded += 1
 
 
 def _local_mesh() -> Mesh:

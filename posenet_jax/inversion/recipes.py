@@ -1,6 +1,6 @@
 """Recipes: the objective of an inversion, and its steps.
 
-A recipe is a pytree. Its numbers are leaves: scalars that every image shares, or arrays [N] that
+A recipe is a pytree. Its numbers are leaves: scalars that hold for all images, or arrays [N] that
 give each image its own, in one compiled program. What changes the program is static. Images are in
 mean-subtracted space, 0-255 units.
 """
@@ -130,7 +130,7 @@ CALIBRATED = Recipe(
     schedule="cosine",
     clipping=False,
 )
-"""The default: eq. 2 made scale-free, with a rate that soon is high and decays.
+"""The default: eq. 2 in its scale-free form, with a rate that soon is high and decays.
 
 `python -m experiments.invert --images=PHOTOS --limit=32 --layer=fc5,conv4` takes about a minute on
 two cores; expect a relative loss near 0.014 at fc5 and 0.020 at conv4.

@@ -31,10 +31,10 @@ def start_key(key: Array, index: Array, restart: Array, starts: Array) -> Array:
 
 
 def empty(recipe: Recipe, space: Preprocessing, mesh: Mesh, slots: int) -> State:
-    """Slots with nothing in them, for `begin` to fill.
+    """Returns empty slots, for `begin` to fill.
 
     The first are filled by the program that fills others later: two might round the noise each in
-    its own way, and a job's result would depend on when its turn came.
+    its own way, and a job's result would depend on when it was started.
     """
     one = jax.eval_shape(lambda key: descent.init(key, recipe, space), jax.random.key(0))
     state = jax.tree.map(lambda leaf: np.zeros((slots, *leaf.shape), leaf.dtype), one)
@@ -76,7 +76,7 @@ def begin(
         own = jax.tree.map(lambda rows: rows[slots], recipe)
         axes = (None, 0, 0, None if images is None else 0)
         fresh = jax.vmap(one, axes)(key, numbers, own, images)
-        return jax.tree.map(lambda now, new: now.at[slots].set(new, mode="drop"), state, fresh)
+        return jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), state, fresh)
 
     return jax.shard_map(
         on_device,

@@ -1,4 +1,4 @@
-"""The slots in which inversions are at work: the host's side of them.
+"""The slots in which inversions run: the host's side of them.
 
 A slot holds one job at a time; see `engine`. Images are [H, W, 3] in network space.
 """
@@ -72,7 +72,7 @@ class Slots:
             own = job.recipe or self._recipe
             jax.tree.map(lambda rows, x, slot=slot: rows.__setitem__(slot, x), self._rows, own)
             self._has_images |= job.start is not None
-        # A copy: the device may read what it is given later, when these rows have changed.
+        # A copy: the device may read its argument later, when these rows have changed.
         rows = jax.tree.map(np.copy, (self._targets, self._rows))
         self._on_device = jax.device_put(rows, self._split)
         for slots in self._calls(list(entries)):
@@ -112,30 +112,30 @@ class Slots:
         return jax.device_put((numbers, images), self._split)
 
     def advance(self) -> tuple[dict[int, Finished], int]:
-        """Makes a chunk of steps: ({order: result of a job that ended}, image·steps done)."""
+        """Makes a chunk of steps: ({order: result of an ended job}, number of image·steps)."""
         with numerics.not_finite_allowed():  # such an image ends with a status
             self._state = self._advance(self._state, self._encode, *self._on_device)
         status, steps = (np.asarray(x) for x in (self._state.status, self._state.steps))
-        at_work = np.array([job is not None for job in self._jobs])
-        done = int(np.sum(steps - self._steps, where=at_work))
+        running = np.array([job is not None for job in self._jobs])
+        done = int(np.sum(steps - self._steps, where=running))
         self._steps = steps.astype(np.int64)
-        over = [
+        stopped = [
             slot
             for slot, job in enumerate(self._jobs)
             if job is not None and status[slot] != Status.RUNNING
         ]
-        if not over:
+        if not stopped:
             return {}, done
         best = jax.tree.map(np.asarray, self._state.best)
-        ended, again = {}, {}
-        for slot in over:
+        ended, restarted = {}, {}
+        for slot in stopped:
             order, job, starts = self._jobs[slot]  # type: ignore[misc]
             if status[slot] == Status.NOT_FINITE and starts == 1:
-                again[slot] = order, job, 2
+                restarted[slot] = order, job, 2
                 continue
             self._jobs[slot] = None
             ended[order] = _finished(job, slot, best, steps, status, starts)
-        self._start(again)
+        self._start(restarted)
         return ended, done
 
 

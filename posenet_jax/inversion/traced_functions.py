@@ -17,8 +17,8 @@ from flax import struct
 class _Split:
     """A callable pytree in two: its arrays, and everything else."""
 
-    arrays: list[Any]  # None in place of what is static
-    static: Any = struct.field(pytree_node=False)  # of the others, in their places
+    arrays: list[Any]  # one a leaf; None where it is static
+    static: Any = struct.field(pytree_node=False)  # one a leaf; None where it is an array
     structure: Any = struct.field(pytree_node=False)
 
     def __call__(self, *args: Any) -> Any:

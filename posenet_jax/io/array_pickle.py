@@ -218,7 +218,7 @@ _UNDONE = object()
 def _plain(value: Any, done: dict[int, Any]) -> Any:
     """The value with arrays for their stand-ins.
 
-    done: what each container became, by its id: what is named a thousand times is made once, and
+    done: what each container became, by its id: what is named a thousand times is built once, and
     what holds itself is refused.
     """
     if isinstance(value, _Array):

@@ -43,7 +43,7 @@ def prepare_output(folder: str | Path) -> Path:
 
 
 def write_atomically(path: str | Path, writer: Callable[[BinaryIO], object]) -> None:
-    """Calls `writer` with an open binary file that takes its place at `path` only when complete.
+    """Calls `writer` with an open binary file that is renamed to `path` only when complete.
 
     When `writer` raises, nothing is left behind and what stood at `path` before still stands.
     Raises OutputError where the file cannot be written.

@@ -61,16 +61,16 @@ class OutputFolder:
             parent.mkdir(parents=True, exist_ok=True)
 
     def held(self, name: str) -> Path:
-        """Where to write a file that takes its place at the end, when all others are there.
+        """Returns where to write a file that gets its name at the end, when all others are there.
 
-        Written before the others, it has its room on the disk.
+        Written before the others, it has its space on the disk.
         """
         self._held[name] = _beside(self.path / name)
         return self._held[name]
 
     @contextlib.contextmanager
     def spared(self) -> Iterator[None]:
-        """The run goes on without the file that the block cannot write, and it is noted."""
+        """Notes a file that the block cannot write, in `failures`; the run goes on without it."""
         try:
             yield
         except OutputError as error:
@@ -81,7 +81,7 @@ class OutputFolder:
         write_json(self.held(RECORD), {**record, **self._notes()})
 
     def finish(self, on_failure: Callable[[str], None]) -> str:
-        """Moves held files to their places. on_failure: called with a sentence for each failure.
+        """Gives held files their names. on_failure: called with a sentence for each failure.
 
         Returns ", but for N of them" and what to do, or nothing where all were written.
         """
@@ -114,21 +114,21 @@ class OutputFolder:
 
     def _of_earlier_run(self) -> set[str]:
         """Names of the files of an earlier run of this script, finished or not."""
-        found: set[str] = set()
+        names: set[str] = set()
         for notes in (self.path / _UNFINISHED, self.path / RECORD):
             known = _read(notes)
             if known is None:
                 continue
             if "files" not in known:
-                found |= self._of_older_version()
+                names |= self._of_older_version()
             elif known.get("script") == self._script:
-                found |= {RECORD, *filter(_is_inside, known["files"])}
+                names |= {RECORD, *filter(_is_inside, known["files"])}
             else:
                 raise InputError(
                     f"{shown(self.path)} holds a run of {known.get('script')}, not of"
                     f" {self._script}; choose another folder"
                 )
-        return found
+        return names
 
     def _of_older_version(self) -> set[str]:
         """Files of a run that did not note them: those that this one writes too.
@@ -146,7 +146,7 @@ class OutputFolder:
 
 
 def prepare_workdir(folder: str | Path) -> Path:
-    """The folder of a run that is resumed by the same command, made if need be.
+    """Returns the folder of a run that is resumed by the same command; creates it if need be.
 
     Raises InputError where it cannot be written to, or holds the results of another script.
     """
@@ -162,16 +162,16 @@ def prepare_workdir(folder: str | Path) -> Path:
 def _read(notes: Path) -> dict[str, Any] | None:
     """Returns a run's notes; None where there are none."""
     try:
-        found = json.loads(notes.read_bytes())
+        content = json.loads(notes.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise InputError(
             f"{shown(notes)} cannot be read ({error}); choose another folder"
         ) from error
-    if not isinstance(found, dict) or not isinstance(found.get("files", []), list):
+    if not isinstance(content, dict) or not isinstance(content.get("files", []), list):
         raise InputError(f"{shown(notes)} is not a run's record; choose another folder")
-    return found
+    return content
 
 
 def _locked(folder: Path) -> int:
@@ -220,7 +220,7 @@ def _is_inside(name: object) -> bool:
 
 
 def _remove(folder: Path, name: str) -> None:
-    """A file of an earlier run, also one that never came to its place; then folders left empty."""
+    """Removes a file of an earlier run, or a held one of it; then folders left empty."""
     path = folder / name
     for file in (path, _beside(path)):
         if not file.is_dir():

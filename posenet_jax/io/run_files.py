@@ -58,8 +58,8 @@ def read_json(path: str | Path, schema: Any = object, *, remedy: str = "restore 
         content = file.read()
     try:
         value = _parsed(content)
-        said = value.pop(_CHECKSUM, None) if isinstance(value, dict) else None
-        changed = said is not None and said != checksum(value)
+        stored = value.pop(_CHECKSUM, None) if isinstance(value, dict) else None
+        changed = stored is not None and stored != checksum(value)
     except RecursionError as error:
         raise _unusable(path, "is not JSON (nested too deeply)", remedy) from error
     except ValueError as error:
@@ -108,7 +108,7 @@ def checksum(content: Mapping[str, Any]) -> str:
 
 
 def schema_fault(value: Any, schema: Any, name: str = "") -> str | None:
-    """Describes the fault of a JSON value, by its place in the file; None where there is none."""
+    """Describes the fault of a JSON value, by its path in the file; None where there is none."""
     if isinstance(schema, list):
         if not isinstance(value, list):
             return _wrong(name, value, "a list")
@@ -161,12 +161,12 @@ def _wrong(name: str, value: Any, wanted: str) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in members:
             raise ValueError(f"the key {brief(name)} stands twice in an object")
-        found[name] = value
-    return found
+        members[name] = value
+    return members
 
 
 def _constant(text: str) -> float:
@@ -211,8 +211,10 @@ class Row(NamedTuple):
         return int(self.cells[name])
 
     def _wrong(self, name: str, wanted: str) -> InputError:
-        found = brief(self.cells[name])
-        return InputError(f"{self.where}: {_named(name)} is {found}, not {wanted}; {self.remedy}")
+        received = brief(self.cells[name])
+        return InputError(
+            f"{self.where}: {_named(name)} is {received}, not {wanted}; {self.remedy}"
+        )
 
 
 def read_csv(

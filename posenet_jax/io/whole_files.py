@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, then renamed.
+"""Files that are whole or absent: written under another name, then renamed.
 
 A write that fails raises OutputError, which says what stays and what to do.
 """

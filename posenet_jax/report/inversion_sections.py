@@ -28,17 +28,6 @@ Rows = Sequence[Mapping[str, Any]]
 LAYERS = ("fc5", "conv4")
 SAMPLES = 10
 SHOWN = 6
-# Measure -> its control, another image's; a rank's is chance.
-_MEASURES = {
-    "relative_loss": "other_relative_loss",
-    "luminance_correlation": "other_luminance_correlation",
-    "luminance_rank": "chance_rank",
-    "psnr": "other_psnr",
-    "judge_relative_loss": "other_judge_relative_loss",
-    "descriptor_rank": "chance_rank",
-    "pose_disagreement": "other_pose_disagreement",
-    "match_probability": "other_match_probability",
-}
 # Tables 1 and 2 of the paper, as printed.
 _TABLE_1 = {
     "learning rate": ("26.60", "learning_rate"),
@@ -210,21 +199,38 @@ def inversions(
     return Section(title, [picture(path, caption)])
 
 
+def _controls() -> dict[str, str]:
+    """Returns {measure: its control, or ""} of the table of fidelity, in its order."""
+    shown = measures.shown_in("fidelity")
+    controls = {m.name: m.control.name if m.control else "" for m in shown}
+    return {"relative_loss": "other_relative_loss"} | controls
+
+
 def fidelity_rows(inverted: Sequence[Inverted]) -> list[dict[str, Any]]:
-    """One row a set, encoder, layer and measure: medians with intervals, beside the control's."""
+    """One row a set, encoder, layer and measure: medians with intervals, beside the control's.
+
+    Where a measure has no control those cells are None.
+    """
     rows = []
     for one in inverted:
-        for measure, control in _MEASURES.items():
+        for measure, control in _controls().items():
             if measure not in one.measures:  # those of heads, of networks without
                 continue
             row: dict[str, Any] = {"images": one.images, "encoder": one.encoder}
             row |= {"layer": one.layer, "count": len(one.originals), "measure": measure}
-            for name, values in (("", one.measures[measure]), ("other_", one.measures[control])):
-                found = metrics.bootstrap_interval(np.asarray(values, np.float64), np.median)
-                ends = (f"{name}median", f"{name}low", f"{name}high")
-                row |= dict(zip(ends, found, strict=True))
+            row |= _median("", one.measures[measure])
+            row |= _median("other_", one.measures.get(control))
             rows.append(row)
     return rows
+
+
+def _median(prefix: str, values: np.ndarray | None) -> dict[str, float | None]:
+    """Returns the columns of a median and its interval; None where there are no values."""
+    names = (f"{prefix}median", f"{prefix}low", f"{prefix}high")
+    if values is None:
+        return dict.fromkeys(names)
+    ends = metrics.bootstrap_interval(np.asarray(values, np.float64), np.median)
+    return dict(zip(names, ends, strict=True))
 
 
 def fidelity_table(out: Path, inverted: Sequence[Inverted]) -> Section:
@@ -234,11 +240,13 @@ def fidelity_table(out: Path, inverted: Sequence[Inverted]) -> Section:
     lines: dict[tuple, dict[str, Any]] = {}
     for row in rows:
         names = {name: row[name] for name in ("images", "encoder", "layer", "count")}
-        none = dict.fromkeys(name.replace("_", " ") for name in _MEASURES)
+        none = dict.fromkeys(name.replace("_", " ") for name in _controls())
         line = lines.setdefault(tuple(names.values()), names | none)
-        value = interval(row["median"], row["low"], row["high"])
-        other = interval(row["other_median"], row["other_low"], row["other_high"])
-        line[row["measure"].replace("_", " ")] = f"{value}; other {other}"
+        text = interval(row["median"], row["low"], row["high"])
+        if row["other_median"] is not None:
+            other = interval(row["other_median"], row["other_low"], row["other_high"])
+            text = f"{text}; other {other}"
+        line[row["measure"].replace("_", " ")] = text
     caption = (
         "Medians over images with bootstrap intervals of 95 %, and after “other” the same of the "
         "control, another image in the original's place (of ranks: chance). Mean and nearest are "
@@ -249,4 +257,14 @@ def fidelity_table(out: Path, inverted: Sequence[Inverted]) -> Section:
         "head, that both show one place. Losses, ranks and disagreement: low is near; the others: "
         "high is."
     )
-    return Section("Fidelity", [Table(list(lines.values()), caption)])
+    return Section("Fidelity", [Table(list(lines.values()), caption + _further())])
+
+
+def _further() -> str:
+    """Returns sentences about the measures that the caption of fidelity does not explain."""
+    further = (m for m in measures.shown_in("fidelity") if m.shown_in["fidelity"] == measures.LAST)
+    return "".join(
+        f" {m.name.replace('_', ' ').capitalize()}{f', {m.unit}' if m.unit else ''}: {m.sentence}"
+        f" ({'lower' if m.better == 'low' else 'higher'} is better)."
+        for m in further
+    )

@@ -1,4 +1,4 @@
-"""Figures of a search of hyper-parameters."""
+"""Plots of a search of hyper-parameters."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,16 +8,18 @@ import numpy as np
 from matplotlib.ticker import NullFormatter
 
 from posenet_jax.bulk.search import Range, Stage, columns_of
+from posenet_jax.evaluation import measures
 from posenet_jax.report.plots import new_figure, save_figure
 
-_LABELS = {
-    "relative_loss": "relative loss",
-    "judge_relative_loss": "relative loss, judge",
-    "spectral_deviation": "spectral deviation",
-}
 _COLOURS = "viridis_r"
 _COLOURED: dict[str, Any] = {"color": "C0", "lw": 0.8, "alpha": 0.6}
 _GREY: dict[str, Any] = {"color": "0.6", "lw": 0.2, "alpha": 0.15}
+
+
+def _labels(columns: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Returns {column: label} of the loss, and of the measures that these trials have."""
+    shown = (m for m in measures.shown_in("trial_plots") if np.isfinite(columns[m.name]).any())
+    return {"relative_loss": "relative loss"} | {m.name: m.label for m in shown}
 
 
 def loss_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.ndarray]) -> None:
@@ -25,13 +27,14 @@ def loss_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.ndarray
 
     Colour is the score; a line marks Table 1's value, a ring its own trial where it is there.
     """
-    rows, wide = len(_LABELS), len(stage.ranges)
+    labels = _labels(columns)
+    rows, wide = len(labels), len(stage.ranges)
     figure = new_figure(max(4.8, 2.3 * wide), 2.3 * rows)
     panels = figure.subplots(rows, wide, sharex="col", sharey="row", squeeze=False)
     printed = columns["trial"] == 0
     # The best are drawn last, on top.
     order = np.argsort(-columns["score"], kind="stable")
-    for i, (measure, label) in enumerate(_LABELS.items()):
+    for i, (measure, label) in enumerate(labels.items()):
         for j, (name, numbers) in enumerate(stage.ranges.items()):
             axes, x, y = panels[i, j], _shown(name, columns), columns[measure]
             dots = axes.scatter(
@@ -57,7 +60,8 @@ def parallel_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.nda
 
     The best twentieth is in colour, Table 1 in black.
     """
-    names = [*stage.ranges, *_LABELS]
+    measured = _labels(columns)
+    names = [*stage.ranges, *measured]
     scaled, ends = [], []
     for name in names:
         numbers = stage.ranges.get(name)
@@ -82,7 +86,7 @@ def parallel_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.nda
         axes.axvline(place, color="0.3", lw=0.8)
         axes.annotate(f"{high:.3g}", (place, 1.02), ha="center", fontsize=8)
         axes.annotate(f"{low:.3g}", (place, -0.05), ha="center", fontsize=8)
-    labels = [_LABELS.get(n) or _axis_label(n, stage.ranges[n]) for n in names]
+    labels = [measured.get(n) or _axis_label(n, stage.ranges[n]) for n in names]
     axes.set_xticks(places, labels, rotation=20, fontsize=8)
     axes.set(yticks=[], ylim=(-0.08, 1.08))
     save_figure(path, figure)

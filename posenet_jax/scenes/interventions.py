@@ -46,7 +46,7 @@ AMOUNTS = {
 
 def available(config: scenes.ViewConfig) -> tuple[str, ...]:
     """The interventions on a kind of scene: all, but that of clutter where it has none."""
-    has_clutter = scenes.kind_of(config).clutter is not None
+    has_clutter = scenes.kind_of(config).functions().clutter is not None
     return tuple(name for name in AMOUNTS if has_clutter or name != "clutter")
 
 
@@ -128,6 +128,6 @@ def _stepped(scene: scenes.Scene) -> scenes.Camera:
 
 @functools.partial(jax.jit, static_argnames=("config",))
 def _uncluttered(worlds: Any, config: scenes.ViewConfig) -> Any:
-    without_clutter = scenes.kind_of(config).clutter
+    without_clutter = scenes.kind_of(config).functions().clutter
     assert without_clutter is not None
     return jax.vmap(without_clutter)(worlds)

@@ -6,16 +6,9 @@ from typing import Any, NamedTuple
 from posenet_jax.scenes.config import ViewConfig
 
 
-class Kind(NamedTuple):
-    """All that a kind of scene must say; everything else is shared. Its functions are unbatched.
+class SceneFunctions(NamedTuple):
+    """Functions that make and colour a kind's scenes; unbatched. `world` is what `build` makes."""
 
-    `world` is what `build` makes.
-    """
-
-    name: str  # of flags and figures: "streets"
-    written: str  # in data sets and tables already on disk: "cities"
-    title: str  # of its pictures on a page: "Rendered streets"
-    config: type[ViewConfig]
     build: Callable[..., Any]  # (SceneKeys, config) -> world
     targets: Callable[..., Any]  # (key, world) -> points [T, 3], unit normals [T, 3]
     places: Callable[..., Any]  # (key, world, target [3], config) -> camera centres [K, 3]
@@ -24,6 +17,20 @@ class Kind(NamedTuple):
     colour: Callable[..., Any]  # (world, seen, texel, lit) -> display-referred Colour
     semantic: Callable[..., Any]  # (world, seen) -> uint8 [R]
     clutter: Callable[[Any], Any] | None = None  # world -> world without clutter; None: has none
+
+
+class Kind(NamedTuple):
+    """All that a kind of scene must say; everything else is shared.
+
+    A record is made without JAX, so that flags can list the kinds before it is imported: modules
+    that need it are imported by `functions`.
+    """
+
+    name: str  # of flags and figures: "streets"
+    written: str  # in data sets and tables already on disk: "cities"
+    title: str  # of its pictures on a page: "Rendered streets"
+    config: type[ViewConfig]
+    functions: Callable[[], SceneFunctions]
     figure: int | None = None  # number of its figure in the report's page
 
     @property

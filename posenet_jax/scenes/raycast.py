@@ -15,9 +15,11 @@ import jax.numpy as jnp
 
 from posenet_jax import geometry
 from posenet_jax.numerics import own_dtypes
-from posenet_jax.scenes import solids
+from posenet_jax.scenes import intersections, solids, vectors
 from posenet_jax.scenes.config import ViewConfig
-from posenet_jax.scenes.solids import FAR, Ray, Solid, Solids, Turned, Vector, Wedges, triple
+from posenet_jax.scenes.intersections import FAR, Ray
+from posenet_jax.scenes.solids import Solid, Solids, Turned, Wedges
+from posenet_jax.scenes.vectors import Vector, triple
 
 Array = jax.Array
 
@@ -120,9 +122,9 @@ def _own_ray(world_ray: Ray, solid: Solid) -> Ray:
     if not isinstance(solid, Turned):
         return world_ray
     origin, direction = (
-        solids.turn_vector(solid.turn, v) for v in (world_ray.origin, world_ray.direction)
+        vectors.turn_vector(solid.turn, v) for v in (world_ray.origin, world_ray.direction)
     )
-    return solids.ray(origin, direction)
+    return intersections.ray(origin, direction)
 
 
 def sky_id(world: World) -> int:
@@ -140,10 +142,12 @@ def nearest_hit(world: World, centre: Array, direction: Vector) -> Array:
     def pack(depth, label):
         return (jax.lax.bitcast_convert_type(depth, jnp.int32) & ~mask) | label
 
-    rays = solids.ray(triple(centre), direction)
+    rays = intersections.ray(triple(centre), direction)
     best = jnp.broadcast_to(pack(jnp.float32(FAR), sky_id(world)), direction[0].shape)
     for first, solid in world.solids():
-        for i, (depth, face, met) in enumerate(solids.meetings(_own_ray(rays, solid), solid)):
+        for i, (depth, face, met) in enumerate(
+            intersections.meetings(_own_ray(rays, solid), solid)
+        ):
             label = face * MAX_IDS + first + i
             best = jnp.minimum(best, jnp.where(met, pack(depth, label), _MISS))
     return best
@@ -161,10 +165,10 @@ def blocked(
     `point` and `direction` are world and broadcast. Things among `ids` are asked, not the ground
     nor the walls around a room.
     """
-    rays = solids.ray(point, direction)
+    rays = intersections.ray(point, direction)
     found = jnp.zeros(jnp.broadcast_shapes(point[0].shape, direction[0].shape), bool)
     for first, solid in world.solids():
-        for i, crossed in enumerate(solids.crossings(_own_ray(rays, solid), solid, length)):
+        for i, crossed in enumerate(intersections.crossings(_own_ray(rays, solid), solid, length)):
             if first + i in ids:
                 found |= crossed
     return found
@@ -177,7 +181,7 @@ def inside_something(world: World, point: Array, margin: float) -> Array:
         low, high = solids.bounds(solid)
         place = point[..., None, :]
         if isinstance(solid, Turned):
-            own = solids.turn_vector(solid.turn, triple(jnp.moveaxis(place, -1, 0)))
+            own = vectors.turn_vector(solid.turn, triple(jnp.moveaxis(place, -1, 0)))
             place = jnp.stack(own, axis=-1)
         lead = (1,) * (point.ndim - 1)
         within = (low.reshape(*lead, -1, 3) - margin < place) & (

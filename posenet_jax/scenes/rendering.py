@@ -19,10 +19,15 @@ from posenet_jax.scenes import kinds, photometry, raycast, shading, views
 from posenet_jax.scenes.atlas import Atlas
 from posenet_jax.scenes.config import ViewConfig
 from posenet_jax.scenes.keys import SceneKeys, scene_keys
+from posenet_jax.scenes.kind import SceneFunctions
 from posenet_jax.scenes.photometry import Development
 from posenet_jax.scenes.raycast import Camera, World
 
 Array = jax.Array
+
+# Imported here, not when first used: within a trace, a module's own arrays would become tracers.
+for _kind in kinds.KINDS.values():
+    _kind.functions()
 
 
 class Scene(NamedTuple):
@@ -68,6 +73,10 @@ def _pairwise(function):
     return mapped
 
 
+def _functions(config: ViewConfig) -> SceneFunctions:
+    return kinds.kind_of(config).functions()
+
+
 def _stage(function):
     """A program of its own; `config` is static."""
     return functools.partial(jax.jit, static_argnames=("config",))(function)
@@ -78,10 +87,10 @@ def scene_from_keys(
     keys: SceneKeys, view_key: Array, photo_key: Array, config: ViewConfig
 ) -> Scene:
     """Unbatched scene of explicit keys: exchange one to change one thing alone."""
-    kind = kinds.kind_of(config)
-    world = kind.build(keys, config)
+    functions = _functions(config)
+    world = functions.build(keys, config)
     target, normal, cameras, visible = views.sample_pair(
-        view_key, world, config, kind.targets, kind.places
+        view_key, world, config, functions.targets, functions.places
     )
     developments = photometry.sample_developments(photo_key, config.development)
     return Scene(world, target, normal, cameras, visible, developments)
@@ -155,7 +164,7 @@ def _light(world: World, cameras: Camera, packed: Array, config: ViewConfig) -> 
         # A little toward the camera: off the surface, and so not in its own shadow.
         depth = jnp.where(shading.is_sky(hit), 0.0, hit.depth * 0.999 - 0.005)
         point = shading.hit_point(camera, _directions(camera, config), depth)
-        return kinds.kind_of(config).lit(world, point)
+        return _functions(config).lit(world, point)
 
     return _pairwise(one)(world, cameras, packed)
 
@@ -165,7 +174,7 @@ def _look_up(world, cameras, packed, atlas, config) -> shading.Sample:
     def one(world, camera, packed):
         hit, direction = raycast.unpack_hit(packed, world), _directions(camera, config)
         point = shading.hit_point(camera, direction, hit.depth)
-        texture = kinds.kind_of(config).texture(world, direction, hit, point, atlas.num_facades)
+        texture = _functions(config).texture(world, direction, hit, point, atlas.num_facades)
         return shading.sample(texture, shading.pixel_size(hit, camera, config), atlas.size)
 
     return _pairwise(one)(world, cameras, packed)
@@ -185,7 +194,7 @@ def _seen(world: World, camera: Camera, packed: Array, config: ViewConfig) -> sh
 def _shade(world, cameras, packed, texture, lit, config) -> Array:
     def one(world, camera, packed, texture, lit):
         seen, texel = _seen(world, camera, packed, config), shading.unpack_colour(texture)
-        return shading.pack_colour(kinds.kind_of(config).colour(world, seen, texel, lit))
+        return shading.pack_colour(_functions(config).colour(world, seen, texel, lit))
 
     return _pairwise(one)(world, cameras, packed, texture, lit)
 
@@ -244,7 +253,7 @@ def _view_geometry(world: World, camera: Camera, packed: Array, config: ViewConf
     normal = jnp.where(sky[:, None], 0.0, jnp.stack(seen.normal, axis=-1) @ camera.rotation)
     return Geometry(
         jnp.where(sky, jnp.inf, seen.hit.depth).reshape(shape),
-        kinds.kind_of(config).semantic(world, seen).reshape(shape),
+        _functions(config).semantic(world, seen).reshape(shape),
         normal.reshape(*shape, 3),
         vanishing_points(camera, *shape),
     )

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 
 from posenet_jax import geometry
 from posenet_jax.scenes import atlas as atlases
-from posenet_jax.scenes import solids
+from posenet_jax.scenes import solids, vectors
 from posenet_jax.scenes.atlas import Atlas
 from posenet_jax.scenes.config import ViewConfig
+from posenet_jax.scenes.intersections import FAR, SLANTED
 from posenet_jax.scenes.raycast import Camera, Hit, World
-from posenet_jax.scenes.solids import FAR, Solid, Vector, triple
+from posenet_jax.scenes.solids import Solid
+from posenet_jax.scenes.vectors import Vector, triple
 
 Array = jax.Array
 Colour = tuple[Array, Array, Array]
@@ -148,8 +150,8 @@ def _own_normal(
         case solids.Ground():
             return (jnp.float32(0.0), jnp.float32(0.0), jnp.float32(1.0))
         case solids.Turned(_, turn):
-            face = _face_normal(hit.face, solids.turn_vector(turn, direction))
-            return solids.turn_vector(-turn, face)
+            face = _face_normal(hit.face, vectors.turn_vector(turn, direction))
+            return vectors.turn_vector(-turn, face)
         case solids.Crowns(centre, radius) | solids.Balls(centre, radius):
             return _round_normal(point, hit.identity, centre, radius**-2, first)
         case solids.Rollers(centre, radius, _):
@@ -159,10 +161,10 @@ def _own_normal(
             return triple(jnp.where(hit.face == 1, f, t) for f, t in pairs)
         case solids.Wedges(_, normal, _):
             planes = normal.shape[1]
-            plane = (hit.identity - first) * planes + hit.face - solids.SLANTED
+            plane = (hit.identity - first) * planes + hit.face - SLANTED
             slanted = (pick(plane, n) for n in normal.reshape(-1, 3).T)
             pairs = zip(face_normal, slanted, strict=True)
-            return triple(jnp.where(hit.face < solids.SLANTED, f, s) for f, s in pairs)
+            return triple(jnp.where(hit.face < SLANTED, f, s) for f, s in pairs)
         case _:
             return None
 
@@ -190,7 +192,7 @@ def local(world: World, vector: Vector, identity: Array) -> Vector:
     for first, solid in world.solids():
         if isinstance(solid, solids.Turned):
             own = is_in(identity, slice(first, first + solids.count(solid)))
-            turned = solids.turn_vector(solid.turn, vector)
+            turned = vectors.turn_vector(solid.turn, vector)
             vector = triple(jnp.where(own, t, p) for t, p in zip(turned, vector, strict=True))
     return vector
 

@@ -15,7 +15,7 @@ from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes import raycast
 from posenet_jax.scenes.config import ViewConfig
 from posenet_jax.scenes.raycast import Camera, World
-from posenet_jax.scenes.solids import triple
+from posenet_jax.scenes.vectors import triple
 
 Array = jax.Array
 
@@ -89,7 +89,7 @@ def sample_pair(
 ) -> tuple[Array, Array, Camera, Array]:
     """Target point [3], its surface's normal [3], two cameras (leading axis 2), visible [2] bool.
 
-    `targets_of` and `places_of` propose points and camera centres; see `kind.Kind`.
+    `targets_of` and `places_of` propose points and camera centres; see `kind.SceneFunctions`.
     """
     target_key, place_key, choice_key, view_key, angle_key = jax.random.split(key, 5)
     targets, normals = targets_of(target_key, world)

@@ -1,1 +1,1 @@
-"""Folders of shards that a killed run resumes in and processes share."""
+"""Folders of shards, in which a killed run resumes and to which several processes write."""

@@ -15,7 +15,7 @@ from posenet_jax.threads import cores
 
 
 class LoadedBatch(NamedTuple):
-    """A batch of images as they came."""
+    """A batch of images, and which of its rows could be read."""
 
     shard: int
     last: bool  # whether it is the last of its shard
@@ -35,7 +35,7 @@ def load_batches(
     threads: int = 0,
     ahead: int = 2,
 ) -> Generator[LoadedBatch, None, None]:
-    """The batches of the pending shards in order.
+    """Yields the batches of the pending shards in order.
 
     threads: that read and decode; 0: one a core, 16 at most. ahead: batches ready or being read,
     beyond one a thread; no more than that is held.
@@ -67,9 +67,10 @@ class _Parts:
         return self._length
 
     def __getitem__(self, index: int) -> tuple[int, bool, range]:
-        place, part = divmod(index, self._per_shard)
-        batches = self._plan.batches(self._pending[place])
-        return self._pending[place], part == len(batches) - 1, batches[part]
+        row, part = divmod(index, self._per_shard)
+        shard = self._pending[row]
+        batches = self._plan.batches(shard)
+        return shard, part == len(batches) - 1, batches[part]
 
 
 def _load(

@@ -1,9 +1,9 @@
 """A folder of shards: what makes a run resumable, whenever its processes are killed.
 
 KIND.json says what the run is, from the start; records/ says which shards are done, each by a file
-written after its shard, and of what images each was made (`traces`); manifest.json says, at the
-end, that all are done. Every file is written beside its place and renamed. Each process has names
-of its own for what is unfinished, and a lock.
+written after its shard, and of which images each is (`traces`); manifest.json says, at the end,
+that all are done. Every file is written under another name and renamed. Each process has names of
+its own for unfinished files, and a lock.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ _EXPLAINED = {
     "source": " (images of other names or sizes)",
     "facades": " (the contents of --facades)",
 }
-# What the first versions did not write down.
+# Facts that the first versions did not write.
 _ADDED_LATER = ("facades",)
 _GOES_ON = "what is done stays, and the same command goes on from there"
 
@@ -60,7 +60,7 @@ _GOES_ON = "what is done stays, and the same command goes on from there"
 class ShardFolder:
     """One process's view of the folder.
 
-    kind: what is made, "extraction" or "inversion". process: its name among those that share it.
+    kind: "extraction" or "inversion". process: its name among those that write to the folder.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class ShardFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """This process's share to itself; what a killed run had begun is removed.
+        """Holds this process's lock; unfinished files of a killed run are removed.
 
         Raises InputError where another run holds it.
         """
@@ -97,36 +97,36 @@ class ShardFolder:
     ) -> tuple[dict[str, Any], ShardPlan]:
         """Returns the folder's own description and plan; in a new folder, writes the wanted ones.
 
-        Sizes that are 0 are those of the folder, else the default ones. What an older version did
-        not write down is not compared. Raises InputError, naming the first difference, where
+        Sizes that are 0 are those of the folder, else the default ones. Facts that an older version
+        did not write are not compared. Raises InputError, naming the first difference, where
         another run's results are there, where the run was begun on other devices, and where sizes
         do not divide.
         """
-        found = self.identity()
-        if found is None:
-            found = wanted | {name: wanted[name] or size for name, size in default_sizes.items()}
-            found["devices"] = mesh.size
-            plan = plan_of(found).check(mesh.size)  # before anything is written
-            self.write_json(f"{self.kind}.json", found)
-            return found, plan
+        identity = self.identity()
+        if identity is None:
+            sizes = {name: wanted[name] or size for name, size in default_sizes.items()}
+            identity = wanted | sizes | {"devices": mesh.size}
+            plan = plan_of(identity).check(mesh.size)  # before anything is written
+            self.write_json(f"{self.kind}.json", identity)
+            return identity, plan
         for name, value in wanted.items():
             free = name in default_sizes and not value
-            theirs = found.get(name, value if name in _ADDED_LATER else None)
+            theirs = identity.get(name, value if name in _ADDED_LATER else None)
             if not free and theirs != value:
                 raise InputError(
                     f"{shown(self.path)} holds an {self.kind} with {name} {brief(theirs)}, not"
                     f" {brief(value)}{_EXPLAINED.get(name, '')}; choose another folder"
                 )
         asked = {name for name in default_sizes if wanted[name]}
-        sizes = {name: COUNT if name in asked else _SIZE for name in default_sizes}
-        if fault := schema_fault(found, sizes | {"images": COUNT}):
+        ranges = {name: COUNT if name in asked else _SIZE for name in default_sizes}
+        if fault := schema_fault(identity, ranges | {"images": COUNT}):
             where = shown(self.path / f"{self.kind}.json")
             raise InputError(f"{where} cannot be used: {fault}; choose another folder")
-        self._check_devices(found, default_sizes, mesh)
-        return found, plan_of(found).check(mesh.size)
+        self._check_devices(identity, default_sizes, mesh)
+        return identity, plan_of(identity).check(mesh.size)
 
     def identity(self) -> dict[str, Any] | None:
-        """Returns the folder's description of itself; None where nothing has been made in it."""
+        """Returns the folder's description of itself; None where no run has written to it."""
         path = self.path / f"{self.kind}.json"
         if os.path.lexists(path):
             plan = dict.fromkeys(ShardPlan._fields, COUNT)
@@ -138,20 +138,20 @@ class ShardFolder:
         return None
 
     def _check_devices(
-        self, found: dict[str, Any], default_sizes: dict[str, int], mesh: Mesh
+        self, identity: dict[str, Any], default_sizes: dict[str, int], mesh: Mesh
     ) -> None:
-        """Raises InputError where a run cannot go on with so many devices, and says with how many.
+        """Raises InputError where a run cannot resume on so many devices, and says on how many.
 
         On other devices the same program rounds otherwise. CPU devices can be had in any number;
         of others a run takes what there is, if its sizes divide.
         """
-        begun, cpu = found.get("devices"), mesh.devices.flat[0].platform == "cpu"
-        common = math.gcd(*(found[name] for name in default_sizes if name != "shard_size"))
-        if begun == mesh.size or (common % mesh.size == 0 and not (cpu and begun)):
+        before, cpu = identity.get("devices"), mesh.devices.flat[0].platform == "cpu"
+        common = math.gcd(*(identity[name] for name in default_sizes if name != "shard_size"))
+        if before == mesh.size or (common % mesh.size == 0 and not (cpu and before)):
             return
-        usable = begun or max(n for n in range(1, mesh.size + 1) if common % n == 0)
-        sizes = ", ".join(f"{name} {found[name]}" for name in default_sizes)
-        on = f"on {_devices(begun)}, " if begun else ""
+        usable = before or max(n for n in range(1, mesh.size + 1) if common % n == 0)
+        sizes = ", ".join(f"{name} {identity[name]}" for name in default_sizes)
+        on = f"on {_devices(before)}, " if before else ""
         remedy = f"give --cpu_devices={usable}" if cpu else f"let it see {_devices(usable)}"
         raise InputError(
             f"the {self.kind} in {shown(self.path)} was begun {on}with {sizes}, not on"
@@ -161,15 +161,15 @@ class ShardFolder:
     def checked(
         self, source: TracedSource, plan: ShardPlan, done: Mapping[int, dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
-        """Yields the records of shards that are done, each when its images have been looked at.
+        """Yields the records of shards that are done, each when its images have been compared.
 
-        Raises InputError after the last, naming the first image that is no longer what its shard
-        was made of. Shards without traces, which older versions wrote, are taken as they are.
+        Raises InputError after the last, naming the first image that has changed since its shard
+        was written. Shards without traces, which older versions wrote, are not compared.
         """
         changed: dict[str, list[int]] = {}
         for shard, record in done.items():
-            if found := self._changed(source, plan.positions(shard), record["file"]):
-                changed[record["file"]] = found
+            if positions := self._changed(source, plan.positions(shard), record["file"]):
+                changed[record["file"]] = positions
             yield record
         if changed:
             file, positions = next(iter(changed.items()))
@@ -183,20 +183,20 @@ class ShardFolder:
 
     def check_images(self, source: TracedSource, positions: range, file: str) -> None:
         """Raises InputError, naming the first, for images of a shard that are not what was read."""
-        found = self._checked(source, positions, file)
-        if found and found.changed:
+        checked = self._checked(source, positions, file)
+        if checked and checked.changed:
             raise InputError(
-                f"{source.name(found.changed[0])} is not the image any more that"
+                f"{source.name(checked.changed[0])} is not the image any more that"
                 f" {shown(self.path / file)} was made of: put it back, or make that anew"
             )
 
     def _changed(self, source: TracedSource, positions: range, file: str) -> list[int]:
-        found = self._checked(source, positions, file)
-        if not found:
+        checked = self._checked(source, positions, file)
+        if not checked:
             return []
-        if found.touched and not found.changed:
-            self._write_traces(file, found.traces)  # so that it is not read at the next start too
-        return found.changed
+        if checked.touched and not checked.changed:
+            self._write_traces(file, checked.traces)  # so that the next start need not read them
+        return checked.changed
 
     def _checked(self, source: TracedSource, positions: range, file: str) -> Checked | None:
         """None where there are no traces, or none can be taken."""
@@ -209,16 +209,16 @@ class ShardFolder:
         self.write_file(_traces(file), lambda path: path.write_bytes(content.getvalue()))
 
     def reopened(self, *tables: str) -> None:
-        """Takes from the folder what says that all shards are done, tables of all of them too."""
+        """Removes the files that say that all shards are done, and tables of all of them."""
         for name in (*_OF_FINISHED, *tables):
             (self.path / name).unlink(missing_ok=True)
 
     def pending(
         self, files: dict[int, str], is_whole: Callable[[int, dict[str, Any]], bool]
     ) -> tuple[list[int], dict[int, dict[str, Any]]]:
-        """(numbers of the shards that are not done, records of those that are) of these shards.
+        """Returns (numbers of the shards that are not done, records of those that are).
 
-        is_whole: whether a shard, by its number and record, is what was written in all else.
+        is_whole: whether a shard, by its number and record, is complete in all else.
         """
         records = {number: self.record(file) for number, file in files.items()}
         done = {n: record for n, record in records.items() if record and is_whole(n, record)}
@@ -241,8 +241,8 @@ class ShardFolder:
         facts: dict[str, Any],
         traces: np.ndarray | None = None,
     ) -> None:
-        """Puts what `write` writes in its place, the traces of its images, if there are any, beside
-        its record, and then the record, which holds the facts too.
+        """Writes a shard by `write`, the traces of its images, if there are any, and then its
+        record, which holds the facts too.
         """
         with self._written(file, write) as beside:
             digest, size = file_sha256(beside), beside.stat().st_size
@@ -258,18 +258,18 @@ class ShardFolder:
         self.write_json(MANIFEST, content | {"shards": shards})
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """A file of the folder, by its path in it; with a checksum, see `run_files`."""
+        """Writes a file of the folder, by its path in it; with a checksum, see `run_files`."""
         text = json.dumps(checksummed(content), indent=1, ensure_ascii=False, allow_nan=False)
         self.write_file(name, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
     def write_file(self, name: str, write: Callable[[Path], object]) -> None:
-        """A file of the folder, or of one in it: what `write` writes where it is told."""
+        """Writes a file of the folder, by its path in it. write: called with a temporary path."""
         with self._written(name, write):
             pass
 
     @contextlib.contextmanager
     def _written(self, name: str, write: Callable[[Path], object]) -> Iterator[Path]:
-        """The file as written beside its place, to which it then goes."""
+        """Yields the path of the file as written, which is renamed at the end of the block."""
         path = self.path / name
         beside = path.with_name(f".{path.name}.{self.process}.partial")
         with whole_files.written(path, beside, durable=True, advice=_GOES_ON):
@@ -283,7 +283,7 @@ def _devices(count: int) -> str:
 
 
 def plan_of(identity: dict[str, Any]) -> ShardPlan:
-    """How a run is cut into shards and batches, by what its folder says."""
+    """Returns the shards and batches of a run, by its folder's description."""
     return ShardPlan(*(identity[name] for name in ShardPlan._fields))
 
 

@@ -1,4 +1,4 @@
-"""Files of what inversions made: pictures and figures, as a TFDS data set and a table.
+"""Files of reconstructions: pictures and their measures, as a TFDS data set and a table.
 
 A shard is `inversions-images.array_record-00000-of-00013`, an example an image, and beside it, in
 tables/, a CSV file with a line for each of the image's R restarts.
@@ -74,23 +74,23 @@ def _example(image: InvertedImage) -> bytes:
 
 
 def features(size: int, restarts: int, figures: Mapping[str, str]) -> tfds.features.FeaturesDict:
-    """How TFDS reads an example. figures: each column's `int`, `float` or `str`."""
+    """Returns the types of an example for TFDS. figures: `int`, `float` or `str` of each column."""
     pixels = (size, size, 3)
     each = {
         "int": tfds.features.Tensor(shape=(restarts,), dtype=np.int64),
         "float": tfds.features.Tensor(shape=(restarts,), dtype=np.float32),
         "str": tfds.features.Sequence(tfds.features.Text(), length=restarts),
     }
-    found: dict[str, Any] = {
+    example: dict[str, Any] = {
         "name": tfds.features.Text(),
         "position": np.int64,
         "image": tfds.features.Sequence(tfds.features.Image(shape=pixels), length=restarts),
     }
     if restarts > 1:
         part = tfds.features.Tensor(shape=pixels, dtype=np.float32, encoding="bytes")
-        found |= {"mean": part, "deviation": part}
-    found |= {column: each[kind] for column, kind in figures.items()}
-    return tfds.features.FeaturesDict(found)
+        example |= {"mean": part, "deviation": part}
+    example |= {column: each[kind] for column, kind in figures.items()}
+    return tfds.features.FeaturesDict(example)
 
 
 def write_tfds_metadata(

@@ -31,7 +31,7 @@ from posenet_jax.shards.descriptor_shards import Descriptors
 from posenet_jax.shards.reconstruction_shards import InvertedImage, picture_files, picture_names
 from posenet_jax.training.decoder_training import DecoderConfig, init_state, trained_decoder
 
-pytestmark = [pytest.mark.optimised, pytest.mark.bytes]
+pytestmark = pytest.mark.optimised
 
 COUNT = 11
 STEPS = 12
@@ -108,6 +108,7 @@ def _examples(folder: Path) -> list[dict]:
     return list(tfds.builder_from_directory(folder).as_data_source("images"))
 
 
+@pytest.mark.bytes
 def test_every_start_is_that_of_the_plain_inversion(encoder, folder, whole):
     """The first restart of image i is the engine's job in the same slot, to the byte.
 
@@ -191,6 +192,7 @@ def test_tfds_reads_pictures_and_figures(whole):
     assert len(again) == 2 * COUNT and again[3].name == "01.png/1"
 
 
+@pytest.mark.bytes
 def test_descriptors_alone_give_the_same_pictures(encoder, folder, whole, tmp_path):
     extraction.extract(
         encoder,
@@ -276,6 +278,7 @@ def test_images_that_need_few_steps_make_room_for_others(encoder, folder, tmp_pa
     )
 
 
+@pytest.mark.bytes
 def test_processes_share_without_overlap(encoder, folder, whole, tmp_path):
     for index in (1, 0):
         summary = _invert(
@@ -285,6 +288,7 @@ def test_processes_share_without_overlap(encoder, folder, whole, tmp_path):
     assert _content(tmp_path) == _content(whole)
 
 
+@pytest.mark.bytes
 def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(encoder, folder, whole, tmp_path):
     for stop in (1, 3, 8):
         out, seen, counted = tmp_path / f"{stop}", [], []
@@ -302,6 +306,7 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(encoder, folder, whol
 
 
 @pytest.mark.parametrize("name", ["compact-random-0", "streetnet"])
+@pytest.mark.bytes
 def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(name, folder, whole, tmp_path):
     """None missing, none twice, every byte; what one process writes another writes too."""
     if name != "compact-random-0":
@@ -344,6 +349,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
 
 
 @pytest.mark.parametrize("file", ["*.array_record-*", "records/*.json", "tables/*"])
+@pytest.mark.bytes
 def test_a_shard_is_made_again_whose_file_record_or_table_is_cut_short(
     encoder, folder, whole, tmp_path, file
 ):

@@ -21,7 +21,7 @@ from posenet_jax.data.sources import FolderImages, NamedImage
 from posenet_jax.encoders import weights
 from posenet_jax.errors import ImageError, InputError
 
-pytestmark = [pytest.mark.optimised, pytest.mark.bytes]
+pytestmark = pytest.mark.optimised
 
 COUNT = 29
 SMALL = {"batch_size": 4, "shard_size": 8}
@@ -172,6 +172,7 @@ def test_all_batches_have_one_shape_and_compile_once(encoder, folder, tmp_path):
     assert extraction._encode._cache_size() == 1
 
 
+@pytest.mark.bytes
 def test_processes_share_without_overlap(encoder, folder, tmp_path):
     _extract(encoder, folder, tmp_path / "alone")
     out = tmp_path / "shared"
@@ -197,6 +198,7 @@ def test_a_finished_run_begun_again_does_nothing(encoder, damaged, tmp_path):
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.bytes
 def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(encoder, damaged, tmp_path, file_format):
     folder, bad = damaged
     _extract(encoder, folder, tmp_path / "whole", file_format=file_format)
@@ -215,6 +217,7 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(encoder, damaged, tmp
         assert [name in sentence for name, sentence in zip(bad, told, strict=True)] == [True] * 2
 
 
+@pytest.mark.bytes
 def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(encoder, damaged, tmp_path):
     """And what one process writes another writes to the byte."""
     folder, _ = damaged
@@ -240,6 +243,7 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(encoder, dama
 
 
 @pytest.mark.parametrize("file", ["*.array_record-00001-*", "records/*-00001-of-*.json"])
+@pytest.mark.bytes
 def test_a_shard_cut_short_or_whose_record_is_damaged_is_made_again(
     encoder, folder, tmp_path, file
 ):
@@ -376,6 +380,7 @@ def _start_script(*flags):
     return script_process.start("experiments.extract_descriptors", *flags, *encoder, quick=False)
 
 
+@pytest.mark.bytes
 def test_two_scripts_at_once_and_damaged_files_named_also_by_a_third(encoder, damaged, tmp_path):
     folder, bad = damaged
     out = tmp_path / "shared"

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from posenet_jax.bulk import bulk_inversion, extraction
-from posenet_jax.data import sources, tfds_builder
+from posenet_jax.data import dataset_writing, sources, tfds_builder
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
 from posenet_jax.images import image_list
@@ -154,7 +154,7 @@ def test_a_damaged_image_put_right_is_noticed_and_one_still_damaged_is_not(
 
 def _dataset(folder: Path, out: Path) -> sources.DatasetImages:
     tfds.disable_progress_bar()
-    tfds_builder.build(tfds_builder.Photographs(images=folder, data_dir=out), restart=True)
+    dataset_writing.build(tfds_builder.Photographs(images=folder, data_dir=out), restart=True)
     return sources.DatasetImages(sources.DatasetExamples(out))
 
 

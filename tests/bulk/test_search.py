@@ -106,11 +106,13 @@ def photographs(tmp_path_factory):
     return folder
 
 
-def _search(photographs, workdir, *options):
+def _search(photographs, workdir, *options, outside=False):
+    """outside: with one more measure than the package has."""
     few = "--stage=2", "--limit=2", "--steps=6", "--slots=4"
     networks = "--encoder=compact-random-0", "--judge=compact-random-1"
     folders = f"--images={photographs}", f"--workdir={workdir}"
-    return script_process.run("search_inversion", *few, *networks, *folders, *options)
+    script = ["measure_child"] * outside + ["experiments.search_inversion"]
+    return script_process.start(*script, *few, *networks, *folders, *options).end()
 
 
 def _rows(workdir):
@@ -152,8 +154,12 @@ def test_a_trial_is_an_inversion_with_its_own_recipe(photographs, tmp_path):
 
 
 def test_successive_halving_keeps_the_best_quarter(photographs, tmp_path):
-    made = _search(photographs, tmp_path / "out", "--trials=7", "--rungs=2")
+    """With a measure from outside, which is in trials.csv and in the summary too."""
+    made = _search(photographs, tmp_path / "out", "--trials=7", "--rungs=2", outside=True)
     assert made.returncode == 0, made.stderr
+    (shown,) = (line.split() for line in made.stdout.splitlines() if "brightness" in line)
+    bright = {f"{float(row['brightness']):.4g}" for row in _rows(tmp_path / "out")}
+    assert len(bright) == 2 and set(shown[1:]) <= bright
     rung = tmp_path / "out" / "rung-1-of-2"
     assert json.loads((rung / "inversion.json").read_text())["recipe"]["steps"] == 1
     first = search.score(search.read_measures(rung / "results.csv", 8))

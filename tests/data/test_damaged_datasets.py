@@ -15,7 +15,7 @@ from damage import FUZZ, damaged_bytes, damaged_json, refused
 from PIL import Image
 from test_damaged_files import written_extraction
 
-from posenet_jax.data import sources, tfds_builder
+from posenet_jax.data import dataset_writing, sources, tfds_builder
 from posenet_jax.errors import InputError
 from posenet_jax.shards import descriptor_shards
 
@@ -35,7 +35,7 @@ def dataset(photographs, tmp_path_factory):
     tfds_builder.tfds.disable_progress_bar()
     out = tmp_path_factory.mktemp("dataset")
     builder = tfds_builder.Photographs(images=photographs, data_dir=out)
-    tfds_builder.build(builder)
+    dataset_writing.build(builder)
     return builder.data_path
 
 
@@ -128,7 +128,9 @@ def test_a_data_set_half_damaged_is_not_taken_for_one_that_is_there(
     (folder / name).write_bytes((folder / name).read_bytes()[:-3])
 
     def again():
-        return tfds_builder.build(tfds_builder.Photographs(images=photographs, data_dir=tmp_path))
+        return dataset_writing.build(
+            tfds_builder.Photographs(images=photographs, data_dir=tmp_path)
+        )
 
     assert isinstance(refused(again, folder.parent), InputError)
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from jax.sharding import Mesh
 from scipy.spatial.transform import Rotation
 
-from posenet_jax.bulk import bulk_inversion, extraction, search
+from posenet_jax.bulk import extraction_shards, inversion_shards, search
 from posenet_jax.data import strecha, street_view, street_view_pairs, tfds_builder
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.errors import InputError
@@ -75,10 +75,10 @@ def written_extraction(path, file_format="safetensors", left_out=0):
         pixels = 10_000 * len(names)
         failures = LEFT_OUT * left_out if number == PLAN.shards - 1 else []
         facts = {"pixels": pixels, "channel_sums": [pixels] * 3, "left_out": failures}
-        extraction._write(folder, identity, PLAN, UNTRACED, number, Shard(names, rows), facts)
-    pending, records = extraction._pending(folder, identity, PLAN, range(PLAN.shards))
+        extraction_shards.write(folder, identity, PLAN, UNTRACED, number, Shard(names, rows), facts)
+    pending, records = extraction_shards.pending(folder, identity, PLAN, range(PLAN.shards))
     assert not pending
-    extraction._write_manifest(folder, identity, list(records.values()))
+    extraction_shards.write_manifest(folder, identity, list(records.values()))
     return folder, list(records.values())
 
 
@@ -101,7 +101,7 @@ def test_a_damaged_record_is_of_a_shard_not_done(extracted, rng):
         else:
             _stranger_s(path.parent, path.name, records[number], rng)
         pending, done = refused(
-            lambda: extraction._pending(folder, _IDENTITY, PLAN, range(PLAN.shards)), path
+            lambda: extraction_shards.pending(folder, _IDENTITY, PLAN, range(PLAN.shards)), path
         )
     finally:
         path.write_bytes(whole)
@@ -126,8 +126,8 @@ def inverted(tmp_path_factory):
             for i in range(4 * number, min(4 * number + 4, 9))
         ]  # fmt: skip
         left_out = LEFT_OUT if number == PLAN.shards - 1 else []
-        bulk_inversion._write_images(folder, PLAN, number, "fc5", images, left_out)
-    pending, records = bulk_inversion._pending(folder, PLAN, range(PLAN.shards))
+        inversion_shards.write_images(folder, PLAN, number, "fc5", images, left_out)
+    pending, records = inversion_shards.pending(folder, PLAN, range(PLAN.shards))
     assert not pending
     return folder, list(records.values())
 
@@ -142,7 +142,7 @@ def test_a_damaged_table_is_of_a_shard_not_done(inverted, rng):
     damage = damaged_csv if rng.random() < 0.5 else damaged_bytes
     path.write_bytes(damaged := damage(whole, rng))
     try:
-        pending, _ = bulk_inversion._pending(folder, PLAN, range(PLAN.shards))
+        pending, _ = inversion_shards.pending(folder, PLAN, range(PLAN.shards))
     finally:
         path.write_bytes(whole)
     assert pending == ([] if damaged == whole else [number])
@@ -156,7 +156,7 @@ def test_a_stranger_s_record_of_an_inversion_is_of_its_kind(inverted, rng):
     whole = path.read_bytes()
     try:
         _stranger_s(path.parent, path.name, records[1], rng)
-        pending, done = bulk_inversion._pending(folder, PLAN, range(PLAN.shards))
+        pending, done = inversion_shards.pending(folder, PLAN, range(PLAN.shards))
     finally:
         path.write_bytes(whole)
     assert pending in ([], [1])
@@ -171,7 +171,7 @@ def test_a_missing_table_or_one_that_is_a_folder_is_of_a_shard_not_done(inverted
     for table in tables[:2]:
         table.unlink()
     tables[1].mkdir()
-    assert bulk_inversion._pending(copy, PLAN, range(PLAN.shards))[0] == [0, 1]
+    assert inversion_shards.pending(copy, PLAN, range(PLAN.shards))[0] == [0, 1]
 
 
 def test_records_without_checksum_and_digest_are_those_of_earlier_versions(inverted, tmp_path):
@@ -180,7 +180,7 @@ def test_records_without_checksum_and_digest_are_those_of_earlier_versions(inver
     for record in inverted[1]:
         earlier = {name: value for name, value in record.items() if name != "table_sha256"}
         (copy.path / "records" / f"{record['file']}.json").write_text(json.dumps(earlier))
-    assert bulk_inversion._pending(copy, PLAN, range(PLAN.shards))[0] == []
+    assert inversion_shards.pending(copy, PLAN, range(PLAN.shards))[0] == []
 
 
 @given(seeds)
@@ -310,7 +310,7 @@ def _table(path, rows):
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
-    numbers = dict.fromkeys(search.MEASURES, 0.5)
+    numbers = dict.fromkeys(search.measure_names(), 0.5)
     results = [{"position": i, "image": f"{i}.png", **numbers, "status": "ok"} for i in range(6)]
     metrics = [{"step": 50 * i, "loss": 1.0 / (i + 1), "train_mse": None} for i in range(5)]
     return {
@@ -332,7 +332,7 @@ def test_results_of_a_search_are_numbers_or_refused(tables, rng):
     path = _spoil(tables["results"], rng)
     found = refused(lambda: search.read_measures(path, 3), path)
     if not isinstance(found, InputError):
-        assert set(found) == {*search.MEASURES, "not_finite"}
+        assert set(found) == {*search.measure_names(), "not_finite"}
         assert all(column.shape == (3,) for column in found.values())
         assert np.isfinite(search.score(found)).all()
 

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from posenet_jax import scenes
-from posenet_jax.data import sources, tfds_builder
+from posenet_jax.data import dataset_writing, sources, tfds_builder
 from posenet_jax.data.rendered_examples import RenderedExamples, RenderedImages
 from posenet_jax.data.splits import split_of
 from posenet_jax.errors import ImageError, InputError
@@ -73,7 +73,7 @@ def _drawn(count=60, **changes) -> Drawn:
 
 def _build(out, builder=tfds_builder.RenderedScenes, **options):
     made = builder(data_dir=out, **options)
-    return made, tfds_builder.build(made)
+    return made, dataset_writing.build(made)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_a_killed_build_is_no_data_set_and_restart_makes_it_whole(rendered, tmp_
     with pytest.raises(InputError, match="half-written.*--restart"):
         _build(tmp_path, scenes=_drawn())
     builder = tfds_builder.RenderedScenes(data_dir=tmp_path, scenes=_drawn())
-    assert tfds_builder.build(builder, restart=True)
+    assert dataset_writing.build(builder, restart=True)
     assert _content(Path(builder.data_dir)) == _content(folder)
     assert not list(tmp_path.rglob("incomplete*"))
 

@@ -1,21 +1,28 @@
 """Measures of pictures against SciPy, the heads asked one by one, and the registry."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
+from measure_child import BRIGHTNESS
 from scipy import stats
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 from scipy.special import expit
 
 from posenet_jax import metrics
+from posenet_jax.bulk import search
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Tap
 from posenet_jax.evaluation import measures, results_table
 from posenet_jax.evaluation.measures import Context
+from posenet_jax.io import files
+from posenet_jax.report import inversion_sections, search_plots
 
 COUNT = 5
+# Two measures from outside; the second has no control.
+MINE = BRIGHTNESS, BRIGHTNESS._replace(name="plain_brightness", control=None, label="plain")
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +176,119 @@ def test_a_summary_is_of_medians_and_of_the_worst():
 def test_the_page_of_columns_is_the_registrys():
     page = (Path(__file__).parents[2] / "docs/guide/results.md").read_text(encoding="utf-8")
     assert results_table.markdown() in page
+
+
+def test_bundled_tables_keep_their_measures_and_their_order():
+    fidelity = [measure.name for measure in measures.shown_in("fidelity")]
+    assert fidelity == [
+        *("luminance_correlation", "luminance_rank", "psnr", "judge_relative_loss"),
+        *("descriptor_rank", "pose_disagreement", "match_probability"),
+    ]
+    assert search.measure_names() == [
+        *("relative_loss", "picture_relative_loss", "judge_relative_loss"),
+        *("spectral_deviation", "luminance_correlation"),
+    ]
+    plotted = [(measure.name, measure.label) for measure in measures.shown_in("trial_plots")]
+    assert plotted == [
+        ("judge_relative_loss", "relative loss, judge"),
+        ("spectral_deviation", "spectral deviation"),
+    ]
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    monkeypatch.setattr(measures, "MEASURES", (*measures.MEASURES, *MINE))
+
+
+def test_a_measure_from_outside_is_in_the_documentation(mine):
+    lines = results_table.markdown().splitlines()
+    assert lines[-3:] == [
+        "| `brightness` | mean of the picture's values | lower |",
+        "| `original_brightness` | control: the original's own | – |",
+        "| `plain_brightness` | mean of the picture's values | lower |",
+    ]
+
+
+def test_a_measure_from_outside_is_in_the_report(mine, encoder, images, tmp_path):
+    """In fidelity.csv and the page's table, after the others, beside its control."""
+    originals, pictures = images
+    layer = "conv4"
+    mean, _ = inversion_sections.baselines(
+        "mine", encoder, layer, originals, pictures, judge=encoder
+    )
+    (table,) = inversion_sections.fidelity_table(tmp_path, [mean]).parts
+    assert list(table.rows[0])[-2:] == ["brightness", "plain brightness"]
+    with (tmp_path / "fidelity.csv").open(newline="") as file:
+        rows = {row["measure"]: row for row in csv.DictReader(file)}
+    own, others = rows["brightness"], originals.mean(axis=(1, 2, 3))
+    average = float(np.round(pictures.mean(axis=0)).mean())
+    for name, value in (("", average), ("other_", np.median(others))):
+        assert float(own[f"{name}median"]) == pytest.approx(value)
+        assert float(own[f"{name}low"]) <= value <= float(own[f"{name}high"])
+    assert table.rows[0]["brightness"].count("; other ") == 1
+    assert rows["plain_brightness"]["median"] == own["median"]
+    assert not rows["plain_brightness"]["other_median"]
+    assert "other" not in table.rows[0]["plain brightness"]
+    assert "Brightness, levels: mean of the picture's values (lower is better)." in table.caption
+
+
+TRIALS, IMAGES = 4, 2
+
+
+def _search_results(path, seed=0):
+    """results.csv of a search with numbers by chance; {column: [T, images]}."""
+    rng = np.random.default_rng(seed)
+    names = "relative_loss", *(measure.name for measure in measures.MEASURES)
+    numbers = {name: rng.uniform(size=(TRIALS, IMAGES)) for name in names}
+    keys = {"image": "a", "layer": "fc5"}
+    rows = [
+        results_table.line(
+            position=i,
+            figures={name: column.flat[i] for name, column in numbers.items()} | {"status": "x"},
+            **keys,
+        )
+        for i in range(TRIALS * IMAGES)
+    ]
+    files.write_csv(path, rows)
+    return numbers
+
+
+def test_a_measure_from_outside_is_in_a_searchs_trials(mine, tmp_path):
+    numbers = _search_results(tmp_path / "results.csv")
+    found = search.read_measures(tmp_path / "results.csv", TRIALS)
+    assert list(found)[-3:] == ["brightness", "plain_brightness", "not_finite"]
+    for name in search.measure_names():
+        np.testing.assert_allclose(found[name], numbers[name].mean(axis=1))
+    rows = search.table({"trial": np.arange(TRIALS)} | found | {"score": search.score(found)})
+    assert rows[0]["brightness"] == found["brightness"][rows[0]["trial"]]
+
+
+def test_trials_are_ranked_by_the_measures_that_say_so(mine, tmp_path, monkeypatch):
+    _search_results(tmp_path / "results.csv")
+    found = search.read_measures(tmp_path / "results.csv", TRIALS)
+    bundled = [found["judge_relative_loss"], found["spectral_deviation"]]
+    ranks = [stats.rankdata(values) - 1 for values in bundled]
+    np.testing.assert_allclose(search.score(found), np.mean(ranks, axis=0) / (TRIALS - 1))
+    judging = BRIGHTNESS._replace(ranks_trials=True, better="high", shown_in={})
+    monkeypatch.setattr(measures, "MEASURES", (*measures.MEASURES[:-2], judging))
+    ranks.append(stats.rankdata(-found["brightness"]) - 1)
+    np.testing.assert_allclose(search.score(found), np.mean(ranks, axis=0) / (TRIALS - 1))
+    assert search.measure_names()[-1] == "brightness"
+
+
+def test_a_measure_from_outside_is_in_a_searchs_plots(mine, tmp_path, monkeypatch):
+    """But not where a search of before has no value of it."""
+    _search_results(tmp_path / "results.csv")
+    found = search.read_measures(tmp_path / "results.csv", TRIALS)
+    stage = search.STAGES[1]
+    columns = search.draw(stage, TRIALS - 1, 0) | found | {"score": search.score(found)}
+    columns["plain_brightness"] = np.full(TRIALS, np.nan)
+    drawn = []
+    monkeypatch.setattr(search_plots, "save_figure", lambda path, figure: drawn.append(figure))
+    search_plots.loss_figure(tmp_path / "a.png", stage, columns)
+    search_plots.parallel_figure(tmp_path / "b.png", stage, columns)
+    labels = [axes.get_ylabel() for axes in drawn[0].axes]
+    wanted = ["relative loss", "relative loss, judge", "spectral deviation", "mean brightness"]
+    assert labels[:4] == wanted and "plain" not in labels
+    ticks = [tick.get_text() for tick in drawn[1].axes[0].get_xticklabels()]
+    assert ticks == ["learning rate", *wanted]

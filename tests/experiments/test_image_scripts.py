@@ -12,8 +12,6 @@ from PIL import Image
 from experiments.common import images
 from posenet_jax.data.sources import DatasetExamples
 from posenet_jax.errors import InputError
-from posenet_jax.images import image_files, image_list
-from posenet_jax.images.preprocessing import Preprocessing
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -132,7 +130,10 @@ def _imports(script: Path) -> set[str]:
 
 
 def test_every_script_that_reads_images_takes_the_flag():
-    """By importing what defines it; and none lists or reads files in another way."""
+    """By importing what defines it; and none lists or reads files in another way.
+
+    Those of the sources are made from their registry, by `inputs`.
+    """
     scripts = {path.stem: path for path in EXPERIMENTS.rglob("*.py")}
     reaching = {"images"}
     while more := {n for n, p in scripts.items() if _imports(p) & reaching} - reaching:
@@ -145,6 +146,7 @@ def test_every_script_that_reads_images_takes_the_flag():
                or f'DEFINE_{kind}("{flag}"' in path.read_text()
                or f"options.{flag}(" in path.read_text()
                for kind in ("string", "list") for flag in named)
+        or "inputs" in _imports(path)
     }  # fmt: skip
     reading -= {"options"}  # where flags are defined
     assert len(reading) >= 10 and reading <= reaching
@@ -152,11 +154,3 @@ def test_every_script_that_reads_images_takes_the_flag():
         if name != "images":
             text = path.read_text()
             assert not any(f"{verb}(" in text for verb in ("read_images", "list_images", "glob"))
-
-
-def test_images_keep_their_positions_in_the_list(folder):
-    (folder / "aa.png").write_text("not a picture")
-    files = image_list.list_images(folder)
-    found = image_files.read_images(files, Preprocessing(means=(0.0, 0.0, 0.0), size=20))
-    assert found.names == ["a", "b"] and images.positions(files, found) == [0, 2]
-    assert [files.name(i) for i in (0, 2)] == ["a.png", "more/b.jfif"]

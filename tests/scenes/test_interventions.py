@@ -131,7 +131,7 @@ def test_the_car_that_is_looked_at_stays_alone():
     build = jax.jit(lambda key: cars.build_cars(scenes.scene_keys(key), scenes.CarConfig()))
     for number in range(4):
         world = build(jax.random.key(number))
-        bare = jax.jit(scenes.kind_named("cars").clutter)(world)
+        bare = jax.jit(scenes.kind_named("cars").functions().clutter)(world)
         standing = {}
         for made in (world, bare):
             above = set()

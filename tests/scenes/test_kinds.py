@@ -1,34 +1,22 @@
 """A kind of scene is one record: what it says of itself is all that others know of it."""
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from kind_child import ALLEYS, AlleyConfig
 
 from posenet_jax import scenes
 from posenet_jax.data.rendered_examples import RenderedExamples
 from posenet_jax.errors import InputError
 from posenet_jax.scenes import interventions, kinds
-from posenet_jax.scenes.street.street_kind import STREETS
 
-
-@dataclasses.dataclass(frozen=True)
-class AlleyConfig(scenes.SceneConfig):
-    """Narrow streets: of a type of their own, not of one that is known."""
-
-    street_half_width: tuple[float, float] = (4.5, 5.0)
-
-
-ALLEYS = STREETS._replace(
-    name="alleys",
-    written="alleys-1",
-    title="Rendered alleys",
-    config=AlleyConfig,
-    clutter=None,
-    figure=None,
-)
+ROOT = Path(__file__).parents[2]
 CONFIG = AlleyConfig(height=16, width=16, rays=1)
 
 
@@ -90,3 +78,27 @@ def test_a_kind_from_outside_is_rendered(alleys):
     world = scenes.sample_scenes(keys, config=dataclasses.replace(CONFIG, rays=2)).world
     line = np.asarray(world.street.line).reshape(2, 2)
     assert np.all(line.min(axis=1) <= 5.0)  # one side at least: a square may widen the other
+
+
+def test_a_kind_from_outside_is_in_the_flags_before_jax_is_imported():
+    """In a process of its own, of flags that other scripts have too."""
+    code = (
+        "import sys; sys.path.append('tests/support'); import kind_child; kind_child.register();"
+        "from absl import flags; from experiments.common import options;"
+        "one, many = options.rendered_kind(), options.kinds();"
+        "print(flags.FLAGS.get_help());"
+        "print(flags.FLAGS(['x', '--kind=alleys'])[1:], one.value, *many.value);"
+        "flags.FLAGS(['x', '--kind=alleys-1', '--kinds=rooms,alleys']);"
+        "print(one.value, *many.value, flags.FLAGS['kinds'].serialize());"
+        "print(sorted({'jax', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    *help_text, first, second, heavy = done.stdout.splitlines()
+    words = " ".join(" ".join(help_text).split())
+    assert "(one of streets, cars, rooms, alleys)" in words
+    assert "(a comma separated list of streets, cars, rooms, alleys)" in words
+    assert first == "[] alleys-1 cities cars indoor alleys-1"
+    assert second == "alleys-1 indoor alleys-1 --kinds=rooms,alleys"
+    assert heavy == "[]"

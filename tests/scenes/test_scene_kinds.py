@@ -13,8 +13,8 @@ from posenet_jax import scenes
 from posenet_jax.scenes import raycast, shading
 from posenet_jax.scenes import views as pair_views
 from posenet_jax.scenes.car import bodywork, cars
+from posenet_jax.scenes.intersections import SLANTED
 from posenet_jax.scenes.room import rooms
-from posenet_jax.scenes.solids import SLANTED
 from posenet_jax.scenes.street import city
 
 SIZE = 32

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posenet_jax import scenes
-from posenet_jax.scenes import solids
+from posenet_jax.scenes import vectors
 from posenet_jax.scenes.street import street_views, variety
 from posenet_jax.scenes.street.city import (
     CAR_BODIES,
@@ -88,7 +88,7 @@ def test_targets_in_a_court_lie_on_its_walls_and_rows():
         for target in range(point.shape[1]):
             ids = np.arange(TURNED.start, TURNED.stop) if target >= 2 else np.arange(2 * LOTS)
             place, way = (
-                np.array(solids.turn_vector(court.turn[city], tuple(v))) if target >= 2 else v
+                np.array(vectors.turn_vector(court.turn[city], tuple(v))) if target >= 2 else v
                 for v in (point[city, target], normal[city, target])
             )
             low, high = boxes.low[city, ids], boxes.high[city, ids]

@@ -19,11 +19,12 @@ from posenet_jax.scenes.car.cars import (
     CarScene,
     Shapes,
 )
+from posenet_jax.scenes.intersections import SLANTED
 from posenet_jax.scenes.raycast import Hit
 from posenet_jax.scenes.shading import Colour, Seen, Texture, is_in, pick
-from posenet_jax.scenes.solids import SLANTED, Vector, dot, triple
 from posenet_jax.scenes.street import streets
 from posenet_jax.scenes.street.city import CAR_BODIES, CAR_CABINS, CROWNS, GROUND, SKY
+from posenet_jax.scenes.vectors import Vector, dot, triple
 
 Array = jax.Array
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from posenet_jax.scenes import raycast, shading
 from posenet_jax.scenes.car.cars import NUM_CARS, CarScene
 from posenet_jax.scenes.config import CarConfig
-from posenet_jax.scenes.solids import Solids, Wedges, between, triple
+from posenet_jax.scenes.solids import Solids, Wedges
+from posenet_jax.scenes.vectors import between, triple
 from posenet_jax.scenes.views import TARGETS
 
 Array = jax.Array

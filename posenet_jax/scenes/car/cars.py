@@ -15,8 +15,9 @@ from jax.typing import ArrayLike
 
 from posenet_jax.scenes.config import CarConfig
 from posenet_jax.scenes.keys import SceneKeys
-from posenet_jax.scenes.solids import BURIED, Boxes, Rollers, Solids, Wedges, between
+from posenet_jax.scenes.solids import BURIED, Boxes, Rollers, Solids, Wedges
 from posenet_jax.scenes.street.city import CAR_BODIES, CAR_CABINS, NUM_IDS, City, Light, build_city
+from posenet_jax.scenes.vectors import between
 
 Array = jax.Array
 Planes = tuple[Array, Array]  # outward normals [5, 3] and offsets [5], one of each car

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from posenet_jax.scenes.config import RoomConfig
-from posenet_jax.scenes.solids import BURIED, Balls, Boxes, Crowns, between, box_around, bury
+from posenet_jax.scenes.solids import BURIED, Balls, Boxes, Crowns, box_around, bury
+from posenet_jax.scenes.vectors import between
 
 Array = jax.Array
 

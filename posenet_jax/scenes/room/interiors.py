@@ -48,7 +48,7 @@ from posenet_jax.scenes.shading import (
     stretch,
     unpack_colour,
 )
-from posenet_jax.scenes.solids import Vector, dot, triple
+from posenet_jax.scenes.vectors import Vector, dot, triple
 
 Array = jax.Array
 

@@ -7,7 +7,7 @@ from posenet_jax.scenes import raycast, shading
 from posenet_jax.scenes.config import RoomConfig
 from posenet_jax.scenes.raycast import Hit
 from posenet_jax.scenes.room.rooms import WALLS, Room
-from posenet_jax.scenes.solids import between, triple
+from posenet_jax.scenes.vectors import between, triple
 from posenet_jax.scenes.views import TARGETS
 
 Array = jax.Array

@@ -14,7 +14,8 @@ from posenet_jax.scenes.atlas import Material
 from posenet_jax.scenes.config import RoomConfig
 from posenet_jax.scenes.keys import SceneKeys
 from posenet_jax.scenes.room import furniture
-from posenet_jax.scenes.solids import Balls, Boxes, Crowns, Hollow, Solids, Turned, between
+from posenet_jax.scenes.solids import Balls, Boxes, Crowns, Hollow, Solids, Turned
+from posenet_jax.scenes.vectors import between
 
 Array = jax.Array
 

@@ -20,10 +20,10 @@ from posenet_jax.scenes.solids import (
     Ground,
     Solids,
     Turned,
-    between,
     box_around,
     bury,
 )
+from posenet_jax.scenes.vectors import between
 
 Array = jax.Array
 

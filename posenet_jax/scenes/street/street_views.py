@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from posenet_jax.scenes import solids
 from posenet_jax.scenes.config import SceneConfig
-from posenet_jax.scenes.solids import between, triple
 from posenet_jax.scenes.street.city import LOTS, OPEN, TURNED, City
+from posenet_jax.scenes.vectors import between, triple, turn_vector
 from posenet_jax.scenes.views import TARGETS
 
 Array = jax.Array
@@ -58,7 +57,7 @@ def _wall_targets(r: Array, city: City) -> tuple[Array, Array]:
     z = between(r[1], 1.5, jnp.minimum(high[:, 2] - 0.5, 7.0))
     facing = jnp.where(front, -1.0, 1.0)
     zero = 0.0 * facing
-    turned = (solids.turn_vector(-city.turn, triple(v)) for v in ((x, y, z), (facing, zero, zero)))
+    turned = (turn_vector(-city.turn, triple(v)) for v in ((x, y, z), (facing, zero, zero)))
     point, normal = (jnp.stack(v, axis=-1) for v in turned)
     return point, normal
 

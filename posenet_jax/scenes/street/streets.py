@@ -20,7 +20,6 @@ from posenet_jax.scenes.shading import (
     stretch,
     unpack_colour,
 )
-from posenet_jax.scenes.solids import Vector, triple
 from posenet_jax.scenes.street.city import (
     BUILDINGS,
     CAR_BODIES,
@@ -33,6 +32,7 @@ from posenet_jax.scenes.street.city import (
     TURNED,
     City,
 )
+from posenet_jax.scenes.vectors import Vector, triple
 
 Array = jax.Array
 

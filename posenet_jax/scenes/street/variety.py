@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes.config import SceneConfig
 from posenet_jax.scenes.keys import SceneKeys
-from posenet_jax.scenes.solids import Boxes, between, box_around, bury
+from posenet_jax.scenes.solids import Boxes, box_around, bury
 from posenet_jax.scenes.street.city import (
     CAR_BODIES,
     CAR_CABINS,
@@ -21,6 +21,7 @@ from posenet_jax.scenes.street.city import (
     Light,
     build_city,
 )
+from posenet_jax.scenes.vectors import between
 
 Array = jax.Array
 

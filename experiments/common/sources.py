@@ -1,0 +1,8 @@
+"""The kinds of sources of images there are, by the flags that choose them."""
+
+from experiments.common.dataset_source import DATASET
+from experiments.common.folder_source import FOLDER
+from experiments.common.rendered_source import RENDERED
+from experiments.common.source import Source
+
+SOURCES: dict[str, Source] = {source.name: source for source in (FOLDER, DATASET, RENDERED)}
