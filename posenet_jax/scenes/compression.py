@@ -1,4 +1,4 @@
-"""What a JPEG file leaves of an image, without the file. Unbatched.
+"""Simulation of JPEG compression, without a file. Unbatched.
 
 Baseline JPEG (ITU T.81) without subsampling of colour: YCbCr, discrete cosine transform of 8x8
 blocks, quantisation by the tables of Annex K scaled as libjpeg does, and back.
