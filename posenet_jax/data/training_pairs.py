@@ -6,6 +6,7 @@ P pairs; their batch axis is laid over the mesh's devices.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -215,6 +216,25 @@ class RoomPairs:
     def __call__(self, key: Array) -> Pairs:
         sharding = over_devices(self.mesh)
         return _room_pairs(key, self.photos, self.cameras, self.count, self.config, sharding)
+
+
+def drawn(
+    source: RenderedPairs,
+    key: Array,
+    count: int,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> Pairs:
+    """Returns host arrays of `count` pairs, or of the next multiple of the source's own count.
+
+    progress: called with the number of pairs of each draw.
+    """
+    parts = []
+    for number in range(-(-count // source.count)):
+        parts.append(jax.device_get(source(jax.random.fold_in(key, number))))
+        if progress:
+            progress(source.count)
+    return jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
 
 
 def load_photos(

@@ -154,3 +154,16 @@ def test_photographs_as_rooms_teach_the_pose_where_they_show_enough(mesh):
     assert np.linalg.norm(pairs.centre[:, 0] - pairs.centre[:, 1], axis=-1).min() > 0.01
     again = training_pairs.RoomPairs(photos, cameras, 8, mesh, config)(jax.random.key(0))
     np.testing.assert_array_equal(again.image, pairs.image)
+
+
+def test_pairs_are_drawn_until_there_are_enough(source):
+    """Draws of four pairs each, keyed by their number: five pairs take two."""
+    key, done = jax.random.key(8), []
+    found = training_pairs.drawn(source, key, 5, progress=done.append)
+    assert done == [4, 4]
+    for number in range(2):
+        expected = source(jax.random.fold_in(key, number))
+        rows = slice(4 * number, 4 * number + 4)
+        for column, one in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert isinstance(column, np.ndarray)
+            np.testing.assert_array_equal(column[rows], one)
