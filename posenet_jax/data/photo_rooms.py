@@ -114,7 +114,9 @@ def sample_camera(key: Array, room: Room, config: RoomViews) -> tuple[Array, Arr
     return room.rotation @ turn, centre, view
 
 
-def _choose(cameras: tuple[Array, Array, Array], room: Room, aspect: float, config: RoomViews):
+def _choose(
+    cameras: tuple[Array, Array, Array], room: Room, aspect: float, config: RoomViews
+) -> tuple[Array, Array, Array]:
     """Returns the first two of the cameras [K] that look at what the photograph shows.
 
     aspect: of the photograph, height by width. Where there are no two, those that see most of it.
@@ -145,4 +147,8 @@ def sample_room_pair(
     planes = jnp.moveaxis(images / 255.0, -1, 1)
     blurred = jax.vmap(photometry.blur)(planes, developments.blur)
     image = jnp.moveaxis(jax.vmap(photometry.develop)(blurred, developments), 1, -1)
-    return RoomPair(image, *cameras, 1.0 - jnp.mean(shown, axis=(1, 2)))
+    rotations, centres, fields = cameras
+    beyond = 1.0 - jnp.mean(shown, axis=(1, 2))
+    return RoomPair(
+        image=image, rotation=rotations, centre=centres, field_of_view=fields, beyond=beyond
+    )

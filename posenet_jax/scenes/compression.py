@@ -57,7 +57,7 @@ def compress(image: Array, quality: Array) -> Array:
     down, across = ((size + extra) // _BLOCK for size, extra in ((height, rows), (width, columns)))
     # All blocks' transforms in one product: a matrix with the cosines along its diagonal.
     basis = _cosines().astype(np.float32)
-    left, right = (np.kron(np.eye(n, dtype=np.float32), basis) for n in (down, across))
+    left, right = (jnp.asarray(np.kron(np.eye(n, dtype=np.float32), basis)) for n in (down, across))
     middle = jnp.array([128.0, 0.0, 0.0])[:, None, None]
     planes = jnp.round(_mixed(_TO_YCBCR, padded)) - middle  # samples are whole numbers
     steps = jnp.tile(_steps(quality), (1, down, across))

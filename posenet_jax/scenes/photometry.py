@@ -73,8 +73,11 @@ def sample_developments(key: Array, config: DevelopmentConfig) -> Development:
     def mix(common: Array, apart: Array) -> Array:
         return common[None] + share * (apart - common[None])
 
-    shared, apart = (settings._replace(noise_key=None) for settings in (shared, own))
-    return jax.tree.map(mix, shared, apart)._replace(noise_key=own.noise_key)
+    # The key is no number to be mixed: each photograph has its own.
+    shared = shared._replace(noise_key=own.noise_key)
+    return jax.tree.map(
+        lambda a, b: b if jnp.issubdtype(b.dtype, jax.dtypes.prng_key) else mix(a, b), shared, own
+    )
 
 
 def resolve(colour: tuple[Array, Array, Array], config: ViewConfig) -> Array:
