@@ -8,14 +8,18 @@ most edges run toward one of its three points is taken.
 Points are homogeneous pixels (x, y, w), as `scenes.vanishing_points` gives them.
 """
 
+import hashlib
 import itertools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from posenet_jax import geometry
 from posenet_jax.analysis import structure
+from posenet_jax.io import tensors
 from posenet_jax.numerics import own_dtypes
 
 Array = jax.Array
@@ -23,6 +27,7 @@ Array = jax.Array
 _NEAR = np.sin(np.radians(3.0))  # sine of the angle between an edge and the line to its point
 _ASTRAY = 0.1  # an edge that runs toward no point, beside one that does exactly
 _EDGES = 2000  # number used of each image, the strongest
+_PART = 64  # photographs that progress is counted in
 _FIELDS = (44.0, 56.0, 71.0)  # degrees across
 _HEADINGS = np.arange(0.0, 90.0, 2.0)  # after 90° the axes change places
 _PITCHES = np.arange(-16.0, 16.1, 4.0)
@@ -70,6 +75,25 @@ def estimates(images: np.ndarray) -> np.ndarray:
     """[N, 3, 3] of images [N, H, W, 3] uint8, H = W: a third of a second each on two cores."""
     tried = jnp.asarray(candidates(images.shape[1]))
     return np.asarray(_mapped(jnp.asarray(images), tried))
+
+
+def cameras_of(images: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `cameras` of images [N, H, W, 3] uint8, H = W; kept in a file from the first time.
+
+    A file of other images is written anew. Raises InputError for one that cannot be read.
+    """
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    if path.is_file():
+        arrays, metadata = tensors.read_tensors(path)
+        if metadata.get("images") == digest:
+            return arrays["rotation"], arrays["field_of_view"]
+    parts = np.array_split(images, -(-len(images) // _PART))
+    bar = tqdm(parts, unit=f"{_PART} photographs", desc="vanishing points", leave=False)
+    points = np.concatenate([estimates(part) for part in bar])
+    rotation, field_of_view = cameras(points, images.shape[1])
+    found = {"rotation": rotation, "field_of_view": field_of_view}
+    tensors.write_tensors(path, found, {"images": digest}, "float32")
+    return rotation, field_of_view
 
 
 @own_dtypes

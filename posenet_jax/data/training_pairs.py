@@ -219,7 +219,7 @@ class RoomPairs:
 
 
 def drawn(
-    source: RenderedPairs,
+    source: RenderedPairs | PhotoPairs | RoomPairs,
     key: Array,
     count: int,
     *,

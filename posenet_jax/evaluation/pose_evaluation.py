@@ -31,6 +31,7 @@ PUBLISHED_ERRORS = {
     "torch": (10.6, 13.9, 17.6, 18.2, 22.4, 23.5, 27.8),
     "caffenet": (3.7, 6.1, 9.4, 13.2, 19.1, 24.5, 35.8),
 }
+WITHIN = (15, 30)  # degrees, as rotation in the wild is scored
 BIN_EDGES = (0.0, 9.5, 28.4, 47.3, 66.3, 85.3, 104.3, 123.3)
 
 
@@ -111,6 +112,16 @@ def evaluate_rendered(encoder: Encoder, pairs: Pairs, mesh: Mesh) -> Evaluation:
     )
 
 
+def rotation_medians(encoder: Encoder, pairs: Pairs, mesh: Mesh) -> dict[str, float]:
+    """Returns the rotation's medians of `rotation_summary`, over all pairs, whatever their weights.
+
+    Of pairs that only turn, the direction of translation means nothing.
+    """
+    predictions = predict(encoder, pairs.image, mesh)
+    errors = metrics.pair_errors(predictions.pose, pairs.rotation, pairs.centre)
+    return _rotation_medians(errors)
+
+
 def evaluate_photographs(encoder: Encoder, pairs: PhotographPairs, mesh: Mesh) -> Evaluation:
     """Evaluates an encoder on pairs of photographs; labels are the names of both.
 
@@ -162,12 +173,28 @@ def rotation_summary(errors: PairErrors) -> dict[str, Any]:
     """Medians in degrees, beside those of the identity and of the best constant."""
     return {
         "pairs": len(errors.rotation),
-        "rotation_median_deg": float(np.median(errors.rotation)),
-        "identity_median_deg": float(np.median(errors.true_rotation)),
-        "constant_median_deg": float(np.median(errors.constant_rotation)),
+        **_rotation_medians(errors),
+        **_within(errors),
         "translation_median_deg": float(np.nanmedian(errors.translation)),
         "translation_constant_median_deg": float(np.nanmedian(errors.constant_translation)),
         "bins": rotation_bins(errors),
+    }
+
+
+def _rotation_medians(errors: PairErrors) -> dict[str, float]:
+    return {
+        "rotation_median_deg": float(np.median(errors.rotation)),
+        "identity_median_deg": float(np.median(errors.true_rotation)),
+        "constant_median_deg": float(np.median(errors.constant_rotation)),
+    }
+
+
+def _within(errors: PairErrors) -> dict[str, float]:
+    """Fractions of pairs whose rotation error is below 15° and 30°, and the constant's."""
+    return {
+        f"{name}within_{limit}_deg": float(np.mean(column < limit))
+        for limit in WITHIN
+        for name, column in (("", errors.rotation), ("constant_", errors.constant_rotation))
     }
 
 
@@ -196,14 +223,15 @@ def summary(predictions: Predictions, pairs: Pairs) -> dict[str, Any]:
     in none.
     """
     posed, matched = np.asarray(pairs.pose_weight) > 0, np.asarray(pairs.match_weight) > 0
-    normal = np.asarray(pairs.normal)[posed]
+    faced = np.asarray(pairs.normal_weight) > 0
+    normal = np.asarray(pairs.normal)[faced]
     constant = np.broadcast_to(normal.mean(axis=0), normal.shape)
     active = predictions.descriptors > 0
     active = active.reshape((-1, active.shape[-1]))
     match, hard, easy = (
         logits[matched] for logits in (predictions.match, predictions.hard, predictions.easy)
     )
-    poses, normals = predictions.pose[posed], predictions.normal[posed]
+    poses, normals = predictions.pose[posed], predictions.normal[faced]
     errors = metrics.pair_errors(poses, pairs.rotation[posed], pairs.centre[posed])
     return rotation_summary(errors) | {
         "normal_median_deg": float(np.median(metrics.normal_errors(normals, normal))),

@@ -1,11 +1,12 @@
 """A training run of the encoder: pairs of views in, weights with their metrics out.
 
 The run's folder holds checkpoints/, metrics.csv and tensorboard/ (`training_loop`), and from each
-evaluation weights.safetensors and weights.json: the metrics of these weights on held-out streets.
+evaluation weights.safetensors and weights.json: the metrics of these weights on held-out streets,
+and on held-out photographs where there are some.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from jax.sharding import Mesh
 
 from posenet_jax import geometry, numerics
 from posenet_jax.data import training_pairs
-from posenet_jax.data.training_pairs import Pairs, PhotoPairs, RenderedPairs
+from posenet_jax.data.training_pairs import Pairs, PhotoPairs, RenderedPairs, RoomPairs
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing, channel_means
@@ -32,12 +34,19 @@ Array = jax.Array
 WEIGHTS = "weights.safetensors"
 
 # Folded into the seed's key; the bundled weights rest on the numbers.
-_PURPOSES = {"facades": 1, "pose scale": 2, "held out": 3, "colours": 4, "batches": 5}
+_PURPOSES = {
+    "facades": 1,
+    "pose scale": 2,
+    "held out": 3,
+    "colours": 4,
+    "batches": 5,
+    "held-out photographs": 6,
+}
 _POSE_DRAWS = 64
 
 
 def key_of(seed: int, purpose: str) -> Array:
-    """Returns the key of a purpose: facades, pose scale, held out, colours or batches."""
+    """Returns the key of a purpose, one of `_PURPOSES`."""
     return jax.random.fold_in(numerics.seed_key(seed), _PURPOSES[purpose])
 
 
@@ -47,9 +56,12 @@ class EncoderData:
 
     rendered: RenderedPairs
     photographs: PhotoPairs | None
-    held_out: Pairs  # host arrays
-    space: Preprocessing  # of the encoder: mean colours of rendered pairs
-    scale: PoseScale  # mean and deviation of rendered pairs' poses
+    rooms: RoomPairs | None
+    held_out: Pairs  # of streets; host arrays
+    held_out_photographs: Mapping[str, Pairs]  # by the beginning of their metrics' names
+    space: Preprocessing  # of the encoder: mean colours of rendered pairs, or as it began
+    scale: PoseScale  # mean and deviation of rendered pairs' poses, or as it began
+    start: Encoder | None = None  # whose weights the run begins with; None: random ones
 
 
 def prepare(
@@ -58,15 +70,34 @@ def prepare(
     photographs: PhotoPairs | None,
     held_out: RenderedPairs,
     held_out_pairs: int,
+    *,
+    rooms: RoomPairs | None = None,
+    held_out_photographs: Mapping[str, PhotoPairs | RoomPairs] | None = None,
+    start: Encoder | None = None,
 ) -> EncoderData:
-    """Returns the data of a run: draws the held-out pairs, and measures colours and poses."""
-    sample = np.asarray(rendered(key_of(seed, "colours")).image)
+    """Returns the data of a run: draws the held-out pairs, and measures colours and poses.
+
+    A run that begins with an encoder goes on with its colours and poses.
+    """
+    if start is None or start.pose_scale is None:
+        sample = np.asarray(rendered(key_of(seed, "colours")).image)
+        space = Preprocessing(means=channel_means(sample.reshape((-1, *sample.shape[2:]))))
+        scale = _pose_scale(rendered, key_of(seed, "pose scale"))
+    else:
+        space, scale = start.preprocessing, start.pose_scale
+    photograph_key = key_of(seed, "held-out photographs")
     return EncoderData(
         rendered,
         photographs,
+        rooms,
         training_pairs.drawn(held_out, key_of(seed, "held out"), held_out_pairs),
-        Preprocessing(means=channel_means(sample.reshape((-1, *sample.shape[2:])))),
-        _pose_scale(rendered, key_of(seed, "pose scale")),
+        {
+            name: training_pairs.drawn(source, photograph_key, held_out_pairs)
+            for name, source in (held_out_photographs or {}).items()
+        },
+        space,
+        scale,
+        start,
     )
 
 
@@ -91,16 +122,21 @@ def train(
 
     def batch(number: int) -> tuple[Pairs, ...]:
         key = jax.random.fold_in(key_of(config.seed, "batches"), number)
-        rendered_key, photo_key = jax.random.split(key)
-        rendered = data.rendered(rendered_key)
-        return (rendered, data.photographs(photo_key)) if data.photographs else (rendered,)
+        keys = (*jax.random.split(key), jax.random.fold_in(key, 2))
+        sources = (data.rendered, data.photographs, data.rooms)
+        return tuple(source(k) for source, k in zip(sources, keys, strict=True) if source)
 
     def step(state: TrainState, batches: tuple[Pairs, ...]) -> tuple[TrainState, dict[str, Array]]:
         return pose_training.train_step(
             state, batches, data.scale, config=config, space=data.space, mesh=mesh
         )
 
-    first = jax.device_put(pose_training.init_state(config), on_every_device(mesh))
+    state = (
+        pose_training.start_from(data.start, config)
+        if data.start
+        else pose_training.init_state(config)
+    )
+    first = jax.device_put(state, on_every_device(mesh))
     return training_loop.train(
         first,
         step=step,
@@ -122,6 +158,9 @@ def _evaluate(
     )
     predictions = pose_evaluation.predict(encoder, data.held_out.image, mesh)
     metrics: dict[str, Any] = pose_evaluation.summary(predictions, data.held_out)
+    for name, pairs in data.held_out_photographs.items():
+        rotation = pose_evaluation.rotation_medians(encoder, pairs, mesh)
+        metrics |= {f"{name}_{key}": value for key, value in rotation.items()}
     weights.save_encoder(workdir / WEIGHTS, encoder)
     fingerprint = weights.load_encoder(workdir / WEIGHTS).fingerprint
     record = {"figures": metrics, "fingerprint": fingerprint, "steps": int(state.step)}

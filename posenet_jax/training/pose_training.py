@@ -43,6 +43,7 @@ class TrainConfig:
     steps: int = 11_000
     rendered_pairs: int = 24
     photo_pairs: int = 8
+    room_pairs: int = 0
     learning_rate: float = 7e-4
     warmup_steps: int = 500
     decay_share: float = 0.4
@@ -61,10 +62,15 @@ class TrainConfig:
             names = ", ".join(trainable())
             raise InputError(f"no architecture {self.architecture!r}; there are {names}")
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources of pairs in a step's batches, in their order."""
+        return tuple(n for n in ("rendered", "photo", "room") if getattr(self, f"{n}_pairs"))
+
     def check_fits(self, mesh: Mesh) -> None:
         """Raises InputError unless every device gets whole scenes of two pairs, and negatives."""
         unit = max(2 * mesh.devices.size, 4)
-        for name in ("rendered_pairs", "photo_pairs"):
+        for name in ("rendered_pairs", "photo_pairs", "room_pairs"):
             if getattr(self, name) % unit:
                 raise InputError(
                     f"{name} must be a multiple of {unit} on {mesh.devices.size} devices, "
@@ -124,6 +130,21 @@ def init_state(config: TrainConfig) -> TrainState:
     )
 
 
+def start_from(encoder: Encoder, config: TrainConfig) -> TrainState:
+    """The state before the first step, with the weights of a trained encoder with heads.
+
+    The inverse of `in_image_units`. Raises InputError for another architecture, or without heads.
+    """
+    if encoder.module.architecture != config.architecture or encoder.head_params is None:
+        raise InputError(
+            f"training of {config.architecture} cannot begin with encoder {encoder.name!r}: it"
+            f" is {encoder.module.architecture}{'' if encoder.predicts_poses else ' without heads'}"
+        )
+    params = _other_units(encoder.params, encoder.head_params, 1.0 / GAIN)
+    averaged = jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, averaged, optimizer(config).init(params))
+
+
 def pose_scale(poses: Array) -> PoseScale:
     """Mean and deviation of relative poses [P, 6]."""
     return PoseScale(mean=jnp.mean(poses, axis=0), std=jnp.std(poses, axis=0) + 1e-6)
@@ -175,7 +196,7 @@ def _loss(
     """
     counts = [pairs.image.shape[0] for pairs in batches]
     parts: dict[str, Array] = {}
-    for name, pairs in zip(("rendered", "photo"), batches, strict=False):
+    for name, pairs in zip(config.sources, batches, strict=True):
         linear = _preactivations(params, pairs.image, config, space)
         terms = _pair_losses(params, jax.nn.relu(linear), pairs, scale)
         terms["idle"] = pose_losses.idleness(
@@ -184,7 +205,7 @@ def _loss(
         parts |= {f"{name}_{task}": value for task, value in terms.items()}
     weights = {
         f"{name}_{task}": getattr(config, f"{task}_weight") * count / sum(counts)
-        for name, count in zip(("rendered", "photo"), counts, strict=False)
+        for name, count in zip(config.sources, counts, strict=True)
         for task in ("pose", "match", "normal", "idle")
     }
     total = sum(weights[name] * value for name, value in parts.items())
@@ -201,7 +222,7 @@ def train_step(
     space: Preprocessing,
     mesh: Mesh,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimiser step on (rendered pairs,) or (rendered pairs, photograph pairs).
+    """One optimiser step on a batch of each of `config.sources`.
 
     Each device finds the gradient of its own pairs, negatives included; only the mean of the
     gradients passes between devices.
@@ -236,19 +257,28 @@ def in_image_units(
     params: Any, config: TrainConfig, space: Preprocessing, scale: PoseScale, name: str
 ) -> Encoder:
     """The trained encoder in 0-255 units, heads included (see Gauge above)."""
-
-    def enlarge(path: tuple[Any, ...], value: Array) -> Array:
-        return value * GAIN if path[-1].key == "bias" else value
-
-    def shrink_inputs(path: tuple[Any, ...], value: Array) -> Array:
-        reads_descriptor = path[0].key in ("common_fc", "normal") and path[-1].key == "kernel"
-        return value / GAIN if reads_descriptor else value
-
+    enlarged = _other_units(params["encoder"], params["heads"], GAIN)
     return Encoder(
-        params=jax.tree_util.tree_map_with_path(enlarge, params["encoder"]),
-        head_params=jax.tree_util.tree_map_with_path(shrink_inputs, params["heads"]),
+        params=enlarged["encoder"],
+        head_params=enlarged["heads"],
         pose_scale=scale,
         module=NETWORKS[config.architecture].for_training(config.descriptor_size, gain=1.0),
         preprocessing=space,
         name=name,
     )
+
+
+def _other_units(encoder: Any, heads: Any, gain: float) -> dict[str, Any]:
+    """Returns the weights for images `gain` times as large (see Gauge above)."""
+
+    def enlarge(path: tuple[Any, ...], value: Array) -> Array:
+        return value * gain if path[-1].key == "bias" else value
+
+    def shrink_inputs(path: tuple[Any, ...], value: Array) -> Array:
+        reads_descriptor = path[0].key in ("common_fc", "normal") and path[-1].key == "kernel"
+        return value / gain if reads_descriptor else value
+
+    return {
+        "encoder": jax.tree_util.tree_map_with_path(enlarge, encoder),
+        "heads": jax.tree_util.tree_map_with_path(shrink_inputs, heads),
+    }

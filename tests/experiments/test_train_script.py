@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -22,24 +23,30 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3)).astype(np.uint8)
     for i, image in enumerate(noise):
         Image.fromarray(image).resize((200, 160)).save(photos / f"{i}.jpg")
+    held_out = tmp_path / "held-out"
+    shutil.copytree(photos, held_out)
     (photos / "bad.jpg").write_text("not a picture")
     workdir = tmp_path / "run"
-    run = _train(workdir, f"--photos={photos}")
+    varied = "--vary=views,development,courts", "--room_pairs=4", f"--held_out_photos={held_out}"
+    run = _train(workdir, f"--photos={photos}", *varied)
     assert run.returncode == 0, run.stderr
     assert "bad.jpg" in run.stderr + run.stdout
     encoder = weights.load_encoder(workdir / "weights.safetensors")
     record = json.loads((workdir / "weights.json").read_text())
     assert record["fingerprint"] == encoder.fingerprint and record["steps"] == 2
-    assert 0 < record["figures"]["identity_median_deg"] < 180
+    for name in ("", "turned_", "rooms_"):
+        assert 0 < record["figures"][f"{name}identity_median_deg"] < 180
+        assert 0 < record["figures"][f"{name}rotation_median_deg"] < 180
     assert all(60 < mean < 200 for mean in encoder.preprocessing.means)
     assert np.all(np.asarray(encoder.pose_scale.std) > 0)
     with (workdir / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["2"] and float(rows[0]["photo_match"]) > 0
+    assert float(rows[0]["room_pose"]) > 0 and float(rows[0]["room_match"]) == 0
     assert any((workdir / "tensorboard").iterdir())
     assert (workdir / "checkpoints" / "2").is_dir()
     (photos / "bad.jpg").write_text("not a Picture")
-    run = _train(workdir, f"--photos={photos}", "--steps=3")
+    run = _train(workdir, f"--photos={photos}", *varied, "--steps=3")
     assert run.returncode == 2 and "2 steps done --photos had other images" in run.stderr
 
 
@@ -50,6 +57,9 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
         ("--photos=/nowhere", "/nowhere"),
         ("--rendered_pairs=6", "multiple of 4"),
         ("--photo_pose", "give --photos"),
+        ("--room_pairs=4", "--room_pairs needs photographs: give --photos"),
+        ("--vary=views,fog", "no variety 'fog'"),
+        ("--start=nothing", "nothing"),
     ],
 )
 def test_refuses_in_one_sentence(tmp_path, flag, words):

@@ -1,6 +1,7 @@
 """Training: units, gradients, learning on a fixed batch, and a loop that resumes exactly."""
 
 import csv
+import dataclasses
 import gc
 import shutil
 import threading
@@ -15,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posenet_jax import geometry
 from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.encoders.encoder_networks import trainable
+from posenet_jax.encoders.weights import load_encoder, random_encoder
 from posenet_jax.errors import InputError, NotFinite
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing
@@ -249,3 +251,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path, fi
     shutil.rmtree(newest)
     recovered = _run(tmp_path / "run", 12)
     np.testing.assert_array_equal(recovered["weights"], _run(tmp_path / "other", 12)["weights"])
+
+
+def test_training_begins_with_an_encoder_where_it_stands(mesh):
+    encoder = load_encoder("compact")
+    state = pose_training.start_from(encoder, CONFIG)
+    back = pose_training.in_image_units(
+        state.params, CONFIG, encoder.preprocessing, encoder.pose_scale, encoder.name
+    )
+    for one, other in zip(
+        jax.tree.leaves((back.params, back.head_params)),
+        jax.tree.leaves((encoder.params, encoder.head_params)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert int(state.step) == 0
+    with pytest.raises(InputError, match="cannot begin with encoder 'compact': it is compact"):
+        pose_training.start_from(encoder, dataclasses.replace(CONFIG, architecture="streetnet"))
+    with pytest.raises(InputError, match="without heads"):
+        pose_training.start_from(random_encoder("compact"), CONFIG)

@@ -1,0 +1,139 @@
+"""Flags of the pairs that an encoder trains on, and their sources.
+
+The imports stand in the functions, after flags are parsed: `--help` is to answer at once.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from experiments.common import options
+
+if TYPE_CHECKING:
+    import jax
+    from jax.sharding import Mesh
+
+    from posenet_jax.data.training_pairs import PhotoPairs, RenderedPairs, RoomPairs
+    from posenet_jax.training.pose_training import TrainConfig
+
+PHOTOS = flags.DEFINE_string(
+    "photos", None, "Folder, glob or file of photographs to train on; none if not given."
+)
+PHOTO_POSE = flags.DEFINE_bool(
+    "photo_pose", False, "Use photograph pairs in the pose loss too, not only in the matching loss."
+)
+HELD_OUT_PHOTOS = flags.DEFINE_string(
+    "held_out_photos",
+    None,
+    "Folder, glob or file of other photographs, to evaluate rotations on: views cut from them with"
+    " different fields of view, and rooms made of them.",
+)
+FACADES = options.facades()
+_MAX_ANGLE = flags.DEFINE_float(
+    "max_angle", 100.0, "Largest angle at the target between the two views, degrees."
+)
+VARY = flags.DEFINE_list(
+    "vary",
+    [],
+    "What makes training pairs more like two real cameras' pictures, separated by commas: views"
+    " (fields of view drawn apart), aside (views that overlap in part), development (exposure,"
+    " colours, sharpening, compression), courts, traffic, weather. Held-out pairs have none.",
+)
+_NOISE = flags.DEFINE_float(
+    "noise",
+    0.02,
+    "Largest standard deviation of the noise in training images, 1 = white; held-out ones keep"
+    " 0.02.",
+)
+_CENTRE_JITTER = flags.DEFINE_float(
+    "centre_jitter",
+    0.05,
+    "Largest offset of the target from the centre of training views, as a fraction of the field of"
+    " view; held-out views keep the default.",
+)
+
+
+def rendered(
+    config: "TrainConfig", key: "jax.Array", mesh: "Mesh", output: str
+) -> tuple["RenderedPairs", "RenderedPairs"]:
+    """Returns sources of streets to train on, and of streets with other facades to evaluate on."""
+    from experiments.common import images
+    from posenet_jax import scenes
+    from posenet_jax.data.training_pairs import RenderedPairs
+
+    atlas, other_atlas, _ = images.facade_atlases(FACADES.value, key, mesh, output)
+    scene = scenes.SceneConfig(angle_between=(0.0, math.radians(_MAX_ANGLE.value)))
+    varied = dataclasses.replace(_noisy(scene), centre_jitter=_CENTRE_JITTER.value)
+    count = config.rendered_pairs
+    return RenderedPairs(atlas, varied, count, mesh), RenderedPairs(other_atlas, scene, count, mesh)
+
+
+def _noisy(config):
+    """Returns a configuration of pairs with the flags' noise and varieties."""
+    from posenet_jax.data import varieties
+
+    varied = varieties.varied(config, VARY.value)
+    development = dataclasses.replace(varied.development, noise=_NOISE.value)
+    return dataclasses.replace(varied, development=development)
+
+
+def photographs(
+    config: "TrainConfig", mesh: "Mesh", output: str
+) -> tuple["PhotoPairs | None", "RoomPairs | None"]:
+    """Returns sources of views cut from photographs and of rooms made of them, as wanted."""
+    from posenet_jax.data.photo_rooms import RoomViews
+    from posenet_jax.data.training_pairs import PhotoPairs, RoomPairs
+    from posenet_jax.data.virtual_rotation import VirtualRotation
+
+    if not PHOTOS.value:
+        return None, None
+    photos = _loaded(PHOTOS.value, mesh, output)
+    turned = rooms = None
+    if config.photo_pairs:
+        rotation = _noisy(VirtualRotation())
+        turned = PhotoPairs(photos, config.photo_pairs, mesh, rotation, PHOTO_POSE.value)
+    if config.room_pairs:
+        cameras = _cameras(photos, mesh, Path(output) / "photo_cameras.safetensors")
+        rooms = RoomPairs(photos, cameras, config.room_pairs, mesh, _noisy(RoomViews()))
+    return turned, rooms
+
+
+def held_out_photographs(mesh: "Mesh", output: str) -> dict[str, "PhotoPairs | RoomPairs"]:
+    """Returns sources of pairs to evaluate on, by the beginning of their metrics' names."""
+    from posenet_jax.data.training_pairs import PhotoPairs, RoomPairs
+    from posenet_jax.data.virtual_rotation import VirtualRotation
+
+    if not HELD_OUT_PHOTOS.value:
+        return {}
+    photos, count = _loaded(HELD_OUT_PHOTOS.value, mesh, output), 4 * mesh.devices.size
+    apart = VirtualRotation(view_difference=1.0)
+    cameras = _cameras(photos, mesh, Path(output) / "held_out_cameras.safetensors")
+    return {
+        "turned": PhotoPairs(photos, count, mesh, apart),
+        "rooms": RoomPairs(photos, cameras, count, mesh),
+    }
+
+
+def _loaded(pattern: str, mesh: "Mesh", output: str) -> "jax.Array":
+    from experiments.common import images
+    from posenet_jax.data import training_pairs
+
+    listed = images.listed(pattern, output)
+    photos, failures = training_pairs.load_photos(listed, mesh, max_pixels=options.MAX_PIXELS.value)
+    for failure in failures:
+        images.tell(failure)
+    return photos
+
+
+def _cameras(photos: "jax.Array", mesh: "Mesh", path: Path) -> "tuple[jax.Array, jax.Array]":
+    """Returns the photographs' cameras, found from their vanishing points and kept in a file."""
+    import jax
+    import numpy as np
+
+    from posenet_jax.analysis import vanishing
+    from posenet_jax.sharding import on_every_device
+
+    return jax.device_put(vanishing.cameras_of(np.asarray(photos), path), on_every_device(mesh))
