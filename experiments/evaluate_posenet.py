@@ -2,7 +2,7 @@
 
     python -m experiments.evaluate_posenet --encoder=streetnet --strecha=STRECHA --out=runs/judged
 
-Writes metrics.json (keys rendered, rendered_report_view and, with --strecha, strecha), rotation.png
+Writes metrics.json (keys rendered, rendered_report_view and the sets of photographs), rotation.png
 and matching.png, pairs.csv with every pair's true rotation and errors, and run.json. Angles are in
 degrees. Exit code: 0; 1 if some photographs could not be read; 2 if the run could not be made.
 """
@@ -22,6 +22,13 @@ _STRECHA = flags.DEFINE_string(
     "Folder of the multi-view stereo scenes of Strecha et al., each photograph with its NAME.camera"
     " beside it; not evaluated if not given.",
 )
+_PHOTOGRAPHS = flags.DEFINE_list(
+    "photographs",
+    [],
+    "NAME=FOLDER of further photographs with known cameras, several after commas: NAME.camera"
+    " beside each, or a COLMAP model as text (cameras.txt and images.txt). All pairs of a folder"
+    " count.",
+)
 _FACADES = options.facades()
 _PAIRS = flags.DEFINE_integer(
     "pairs", 8192, "Rendered pairs of views, a multiple of 64.", lower_bound=64
@@ -36,9 +43,10 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from functools import partial
 
-from experiments.common import images, progress, results
+from experiments.common import images, photo_sets, progress, results
 from posenet_jax import numerics, scenes, sharding
-from posenet_jax.data import strecha, training_pairs
+from posenet_jax.data import photograph_pairs, training_pairs
+from posenet_jax.data.photograph_pairs import PhotographPairs
 from posenet_jax.data.training_pairs import RenderedPairs
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
@@ -59,18 +67,24 @@ _LABELS = {
 }
 
 
-def _photographs(encoder: Encoder) -> tuple[strecha.PhotographPairs | None, int]:
-    """Pairs of --strecha, and the number of photographs that could not be read."""
-    if not _STRECHA.value:
-        return None, 0
-    found, failures = strecha.read_pairs(
-        images.listed(_STRECHA.value, _OUT.value),
-        size=encoder.preprocessing.size,
-        max_pixels=options.MAX_PIXELS.value,
-    )
-    for failure in failures:
-        images.tell(failure)
-    return found, len(failures)
+def _photographs(encoder: Encoder) -> tuple[dict[str, PhotographPairs], int]:
+    """Pairs of each set of photographs, and the number of those that could not be read."""
+    folders = photo_sets.folders(_PHOTOGRAPHS.value, _LABELS)
+    limits = dict.fromkeys(folders, math.pi)
+    if _STRECHA.value:
+        folders, limits = {"strecha": _STRECHA.value} | folders, {"strecha": math.pi / 3} | limits
+    sets, unreadable = {}, 0
+    for name, folder in folders.items():
+        sets[name], failures = photograph_pairs.read_pairs(
+            images.listed(folder, _OUT.value),
+            size=encoder.preprocessing.size,
+            largest_rotation=limits[name],
+            max_pixels=options.MAX_PIXELS.value,
+        )
+        unreadable += len(failures)
+        for failure in failures:
+            images.tell(failure)
+    return sets, unreadable
 
 
 def _views(size: int) -> dict[str, tuple[scenes.SceneConfig, int]]:
@@ -105,15 +119,15 @@ def main() -> int:
     out = OutputFolder(_OUT.value, "evaluate_posenet", _FILES)
     key = numerics.seed_key(_SEED.value)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, key, mesh, _OUT.value)
-    evaluations = {}
-    if photographs:
-        evaluations["strecha"] = pose_evaluation.evaluate_photographs(encoder, photographs, mesh)
-    evaluations |= _rendered(encoder, atlas)
+    evaluations = {
+        name: pose_evaluation.evaluate_photographs(encoder, pairs, mesh)
+        for name, pairs in photographs.items()
+    } | _rendered(encoder, atlas)
     left_out = unreadable + len(skipped)
     facts = {"encoder": encoder.name, "weights": encoder.fingerprint}
     metrics = {name: evaluation.metrics for name, evaluation in evaluations.items()}
     rows = [row for item in evaluations.items() for row in pose_evaluation.table(*item)]
-    errors = {_LABELS[name]: evaluation.errors for name, evaluation in evaluations.items()}
+    errors = {_LABELS.get(name, name): one.errors for name, one in evaluations.items()}
     match, others = evaluations["rendered"].match, evaluations["rendered"].others
     missing = results.write(
         out,

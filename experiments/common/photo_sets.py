@@ -10,6 +10,22 @@ from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.report.material import Photographs
 
 
+def folders(named: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """Returns the folder of each name in items NAME=FOLDER.
+
+    taken: names that are not free. Raises InputError for another form, or a name that is taken.
+    """
+    found: dict[str, str] = {}
+    for item in named:
+        name, separator, folder = item.partition("=")
+        if not separator or name in taken or name in found:
+            raise InputError(f"--photographs takes NAME=FOLDER with a new name, received {item!r}")
+        if not name.replace("_", "").isalnum():
+            raise InputError(f"a name of photographs has letters, digits and _, unlike {name!r}")
+        found[name] = folder
+    return found
+
+
 def read(
     named: Sequence[str], space: Preprocessing, most: int, taken: Collection[str], output: str
 ) -> tuple[dict[str, Photographs], int]:
@@ -20,12 +36,7 @@ def read(
     """
     sets: dict[str, Photographs] = {}
     left_out = 0
-    for item in named:
-        name, separator, folder = item.partition("=")
-        if not separator or name in taken or name in sets:
-            raise InputError(f"--photographs takes NAME=FOLDER with a new name, received {item!r}")
-        if not name.replace("_", "").isalnum():
-            raise InputError(f"a name of photographs has letters, digits and _, unlike {name!r}")
+    for name, folder in folders(named, taken).items():
         files = images.listed(folder, output)
         chosen = np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)
         found = images.read([files.path(i) for i in chosen], space)

@@ -16,7 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from posenet_jax import metrics
-from posenet_jax.data.strecha import PhotographPairs
+from posenet_jax.data.photograph_cameras import FRAME
+from posenet_jax.data.photograph_pairs import PhotographPairs
 from posenet_jax.data.training_pairs import Pairs, negatives
 from posenet_jax.encoders.encoder import Encoder, in_batches
 from posenet_jax.errors import InputError
@@ -139,9 +140,11 @@ def evaluate_photographs(encoder: Encoder, pairs: PhotographPairs, mesh: Mesh) -
         }
         for name in np.unique(scene)
     }
-    return Evaluation(
-        rotation_summary(errors) | {"scenes": by_scene}, errors, [" ".join(n) for n in pairs.names]
-    )
+    found = rotation_summary(errors) | {
+        "overlap": by_overlap(errors, FRAME),
+        "scenes": by_scene,
+    }
+    return Evaluation(found, errors, [" ".join(names) for names in pairs.names])
 
 
 def table(name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -179,6 +182,32 @@ def rotation_summary(errors: PairErrors) -> dict[str, Any]:
         "translation_constant_median_deg": float(np.nanmedian(errors.constant_translation)),
         "bins": rotation_bins(errors),
     }
+
+
+def by_overlap(errors: PairErrors, field_of_view: float) -> dict[str, dict[str, Any]]:
+    """Returns the rotation's metrics by how much of each other two frames can see.
+
+    Large overlap: turned by less than half of the field of view (radians); small: by less than all
+    of it; none: by more, as Cai et al. (Extreme Rotation Estimation using Dense Correlation
+    Volumes, CVPR 2021) class pairs of 90°. A class without pairs has only their number.
+    """
+    turned = np.radians(errors.true_rotation) / field_of_view
+    classes = {
+        "large": turned < 0.5,
+        "small": (turned >= 0.5) & (turned < 1.0),
+        "none": turned >= 1,
+    }
+    return {
+        name: {"pairs": int(inside.sum())}
+        | (_rotation_metrics(errors, inside) if any(inside) else {})
+        for name, inside in classes.items()
+    }
+
+
+def _rotation_metrics(errors: PairErrors, inside: np.ndarray) -> dict[str, float]:
+    """Medians and fractions of some of the pairs; the constant is that of all of them."""
+    some = PairErrors(*(column[inside] for column in errors))
+    return _rotation_medians(some) | _within(some)
 
 
 def _rotation_medians(errors: PairErrors) -> dict[str, float]:

@@ -20,7 +20,13 @@ from jax.sharding import Mesh
 from scipy.spatial.transform import Rotation
 
 from posenet_jax.bulk import extraction_shards, inversion_shards, search
-from posenet_jax.data import strecha, street_view, street_view_pairs, tfds_builder
+from posenet_jax.data import (
+    colmap,
+    photograph_cameras,
+    street_view,
+    street_view_pairs,
+    tfds_builder,
+)
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.errors import InputError
 from posenet_jax.io import files, run_files
@@ -391,9 +397,9 @@ def test_a_camera_file_is_a_camera_or_refused(tmp_path_factory, rng):
     image = np.full((20, 30, 3), 77, np.uint8)
 
     def read():
-        camera = strecha.read_camera(path)
-        strecha._check_shape(path, image, camera)
-        return camera, strecha.square_frame(image, camera, strecha.FRAME, 10)
+        camera = photograph_cameras.read_camera(path)
+        photograph_cameras.check_shape(path, image, camera)
+        return camera, photograph_cameras.square_frame(image, camera, photograph_cameras.FRAME, 10)
 
     found = refused(read, path)
     if not isinstance(found, InputError):
@@ -403,12 +409,34 @@ def test_a_camera_file_is_a_camera_or_refused(tmp_path_factory, rng):
         assert 0.005 < camera.calibration[0, 0] / max(camera.width, camera.height) < 10
 
 
+@given(seeds)
+@tried(120)
+def test_a_colmap_model_is_cameras_or_refused(tmp_path_factory, rng):
+    folder = tmp_path_factory.mktemp("colmap", numbered=True)
+    good = {
+        "cameras.txt": "1 PINHOLE 300 200 250 250 150 100\n",
+        "images.txt": "1 1 0 0 0 1 2 3 1 a.png\n1 2 3\n2 0 1 0 0 1 2 3 1 b.png\n\n",
+    }
+    for name, text in good.items():
+        lines = [rng.choice((line, _other_number(line, rng))) for line in text.split("\n")]
+        changed = "\n".join(lines).encode()
+        (folder / name).write_bytes(changed if rng.random() < 0.5 else damaged_bytes(changed, rng))
+    found = refused(lambda: colmap.read_model(folder), folder)
+    if not isinstance(found, InputError):
+        for camera in found.values():
+            assert np.isfinite(camera.centre).all() and camera.width > 0 < camera.height
+            assert np.linalg.det(camera.rotation) == pytest.approx(1.0, abs=1e-6)
+
+
 def test_a_frame_much_larger_than_its_photograph_is_not_held(tmp_path):
-    camera = strecha.PhotographCamera(
+    camera = photograph_cameras.PhotographCamera(
         np.array([[3000.0, 0, 150], [0, 3000, 100], [0, 0, 1]]), np.eye(3), np.zeros(3), 300, 200
     )
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
-    found = refused(lambda: strecha.square_frame(image, camera, strecha.FRAME, 50), tmp_path)
+    found = refused(
+        lambda: photograph_cameras.square_frame(image, camera, photograph_cameras.FRAME, 50),
+        tmp_path,
+    )
     assert found.shape == (50, 50, 3)
 
 
@@ -461,7 +489,7 @@ def test_a_camera_file_that_is_huge_or_no_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="too large for a file of this kind"):
         street_view.read_metadata(path)
     with pytest.raises(InputError, match="too large for a file of this kind"):
-        strecha.read_camera(text)
+        photograph_cameras.read_camera(text)
     text.unlink()
     text.mkdir()
     with pytest.raises(InputError, match="not a file"):

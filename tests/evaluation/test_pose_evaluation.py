@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from scipy.spatial.transform import Rotation
 
 from posenet_jax import metrics
-from posenet_jax.data.strecha import PhotographPairs
+from posenet_jax.data.photograph_pairs import PhotographPairs
 from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import init_params

@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from posenet_jax.data import strecha
+from posenet_jax.data import photograph_cameras, photograph_pairs
 from posenet_jax.errors import InputError
 
 # Of photographs twice as large as the files: calibrations are not rescaled with their images.
@@ -41,7 +41,7 @@ def scene(tmp_path):
 
 
 def test_pairs_are_all_those_of_a_scene_that_turn_less_than_the_limit(scene):
-    pairs, failures = strecha.read_pairs(scene, size=20)
+    pairs, failures = photograph_pairs.read_pairs(scene, size=20)
     assert not failures
     expected = [("one", 0, 1), ("one", 0, 2), ("one", 1, 2), ("one", 2, 3), ("two", 0, 1)]
     assert pairs.names == [(f"{s}/{a}.png", f"{s}/{b}.png") for s, a, b in expected]
@@ -56,10 +56,10 @@ def test_pairs_are_all_those_of_a_scene_that_turn_less_than_the_limit(scene):
 
 def test_the_frame_has_its_field_of_view_about_the_principal_point(tmp_path):
     _write_view(tmp_path, "a.png", np.eye(3), (0, 0, 0), point=(84.0, 66.0))
-    camera = strecha.read_camera(tmp_path / "a.png.camera")
+    camera = photograph_cameras.read_camera(tmp_path / "a.png.camera")
     image = np.asarray(Image.open(tmp_path / "a.png"))
     size, view = 30, np.radians(20.0)
-    frame = strecha.square_frame(image, camera, view, size)
+    frame = photograph_cameras.square_frame(image, camera, view, size)
     # The file has half the calibration's size; pixel i covers [i, i + 1].
     focal = size / (2 * np.tan(view / 2))
     offset = (np.arange(size) + 0.5 - size / 2) / focal
@@ -72,17 +72,19 @@ def test_the_frame_has_its_field_of_view_about_the_principal_point(tmp_path):
 
 def test_beyond_the_photograph_its_edge_is_repeated(tmp_path):
     _write_view(tmp_path, "a.png", np.eye(3), (0, 0, 0))
-    camera = strecha.read_camera(tmp_path / "a.png.camera")
+    camera = photograph_cameras.read_camera(tmp_path / "a.png.camera")
     flat = np.full((60, 90, 3), 77, np.uint8)
-    np.testing.assert_array_equal(strecha.square_frame(flat, camera, np.radians(80), 40), 77)
+    np.testing.assert_array_equal(
+        photograph_cameras.square_frame(flat, camera, np.radians(80), 40), 77
+    )
     flat[0] = 200
-    frame = strecha.square_frame(flat, camera, np.radians(80), 40)
+    frame = photograph_cameras.square_frame(flat, camera, np.radians(80), 40)
     assert (frame[:5] == 200).all() and (frame[20:] == 77).all()
 
 
 def test_a_damaged_photograph_is_left_out_and_named(scene):
     (scene / "one" / "1.png").write_bytes(b"not a picture")
-    pairs, failures = strecha.read_pairs(scene, size=10)
+    pairs, failures = photograph_pairs.read_pairs(scene, size=10)
     assert len(pairs.names) == 3 and "1.png" in str(failures[0])
 
 
@@ -92,18 +94,18 @@ def test_a_damaged_photograph_is_left_out_and_named(scene):
         ("1 2 3", "holds 3 numbers"),
         ("one two", "not a camera file"),
         ("1 " * 26, "not a rotation"),
-        (None, "cannot be opened"),
+        (None, "no 0.png.camera beside it, and no COLMAP model"),
     ],
 )
 def test_a_bad_camera_file_is_named(scene, text, words):
     path = scene / "one" / "0.png.camera"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(InputError, match=words) as error:
-        strecha.read_pairs(scene)
+        photograph_pairs.read_pairs(scene)
     assert "0.png.camera" in str(error.value)
 
 
 def test_a_folder_without_pairs_is_refused(tmp_path):
     _write_view(tmp_path / "one", "0.png", np.eye(3), (0, 0, 0))
     with pytest.raises(InputError, match="no two photographs"):
-        strecha.read_pairs(tmp_path)
+        photograph_pairs.read_pairs(tmp_path)
