@@ -63,7 +63,7 @@ for name, one in (("fc5", encoder), ("fc5 untrained", untrained)):
 
 # %% [markdown]
 # The same descriptor is not the same image. Two numbers apart: *fidelity*, the relative loss
-# (eq. 3 of the report), and *visibility*, the correlation of light and dark. The control of either
+# (eq. 3 of the paper), and *visibility*, the correlation of light and dark. The control of either
 # is another image.
 
 # %%
