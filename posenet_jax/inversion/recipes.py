@@ -1,4 +1,4 @@
-"""Recipes: the objective of an inversion, and its steps.
+"""Recipes: the settings of an inversion, of its objective (see `objective`) and of its steps.
 
 A recipe is a pytree. Its numbers are leaves: scalars that hold for all images, or arrays [N] that
 give each image its own, in one compiled program. What changes the program is static. Images are in
