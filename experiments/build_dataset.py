@@ -4,8 +4,8 @@
     python -m experiments.build_dataset --source=photographs --images=PHOTOS --out=DATASETS
     python -m experiments.build_dataset --source=street_view --images=3D_Street_View --out=DATASETS
 
-A run that is killed leaves no data set but a folder `incomplete.*`, which the next run names and
-refuses unless --restart. Exit code: 0; 1 if some files could not be used (they are named, the
+An interrupted run leaves no data set but a folder `incomplete.*`; the next run names it and is
+refused without --restart. Exit code: 0; 1 if some files could not be used (they are named, the
 others are in the data set); 2 if none was built.
 """
 
@@ -18,11 +18,14 @@ from experiments.common import options, runtime
 _SOURCE = options.kind(
     "source",
     None,
-    "Contents of the data set: scenes of a kind, photographs, or 3D_Street_View.",
+    "Contents of the data set: rendered streets, cars or rooms; photographs; or street_view, the"
+    " 3D_Street_View data set.",
     further={"photographs": "photos", "street_view": "street_view"},
     required=True,
 )
-_OUT = flags.DEFINE_string("out", None, "Folder of data sets, in which one is made.", required=True)
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder of data sets in which the new one is made.", required=True
+)
 _IMAGES = options.images()
 _COUNT = flags.DEFINE_integer(
     "scenes", 10_000, "Scenes to render, two views of each.", lower_bound=1
@@ -30,7 +33,9 @@ _COUNT = flags.DEFINE_integer(
 _SEED = options.seed()
 _SIZE = options.size()
 _FACADES = options.facades()
-_RESTART = flags.DEFINE_bool("restart", False, "Remove what was written there and begin anew.")
+_RESTART = flags.DEFINE_bool(
+    "restart", False, "Remove the data set that is there, finished or not, and build it anew."
+)
 
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"count": "scenes"})

@@ -42,8 +42,7 @@ inputs.require(_DESCRIPTORS)
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-from tqdm import tqdm
-
+from experiments.common import progress
 from posenet_jax import reconstruction
 from posenet_jax.bulk import bulk_inversion, extraction
 from posenet_jax.data.sources import ImageSource
@@ -52,7 +51,7 @@ from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import results_table
 from posenet_jax.inversion.recipes import RECIPES, with_steps
-from posenet_jax.io import files, provenance
+from posenet_jax.io import files
 from posenet_jax.shards.descriptor_shards import Descriptors
 
 
@@ -93,7 +92,7 @@ def main() -> int:
     images = len(source.names if isinstance(source, Descriptors) else source)
     start = time.perf_counter()
     work = -(-images // count) * recipe.steps * config.restarts
-    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
+    with progress.bar(work, "image·step") as bar:
         summary = bulk_inversion.invert_all(
             encoder,
             _LAYER.value,
@@ -109,9 +108,7 @@ def main() -> int:
     seconds = time.perf_counter() - start
     if not index:
         record = {"encoder": encoder.name, "weights": encoder.fingerprint}
-        files.write_json(
-            out / "run.json", provenance.run_record(flags.FLAGS.flag_values_dict(), record)
-        )
+        files.write_json(out / "run.json", runtime.record(record))
     state = "all shards done" if summary.finished else "other processes' shards not yet all done"
     rate = f"{summary.new} of them in {seconds:.0f} s"
     print(f"{summary.inverted} of {summary.images} images in {out}, {state}; {rate}")

@@ -53,9 +53,8 @@ if __name__ == "__main__":  # before the imports that take seconds
 import functools
 
 import jax
-from tqdm import tqdm
 
-from experiments.common import results
+from experiments.common import progress, results
 from posenet_jax import numerics, reconstruction
 from posenet_jax.data.loading import LoadedImages
 from posenet_jax.decoders import decoding
@@ -71,7 +70,7 @@ from posenet_jax.io.output_folder import OutputFolder
 def _inverted(encoder: Encoder, originals: LoadedImages, key: jax.Array) -> Method:
     recipe = recipes.with_steps(recipes.CALIBRATED, _STEPS.value)
     work = len(originals.pixels) * recipe.steps
-    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
+    with progress.bar(work, "image·step") as bar:
         made = reconstruction.reconstruct(
             encoder,
             _LAYER.value,

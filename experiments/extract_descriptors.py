@@ -33,11 +33,10 @@ inputs.require()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-from tqdm import tqdm
-
+from experiments.common import progress
 from posenet_jax.bulk import extraction
 from posenet_jax.encoders import weights
-from posenet_jax.io import files, provenance
+from posenet_jax.io import files
 
 
 def main() -> int:
@@ -59,7 +58,7 @@ def main() -> int:
     out = files.prepare_output(_OUT.value)
     start = time.perf_counter()
     share = -(-len(source) // count)
-    with tqdm(total=share, unit="image", mininterval=1.0, dynamic_ncols=True) as bar:
+    with progress.bar(share, "image") as bar:
         summary = extraction.extract(
             encoder,
             _LAYER.value,
@@ -72,9 +71,7 @@ def main() -> int:
     seconds = time.perf_counter() - start
     if not index:
         record = {"encoder": encoder.name, "weights": encoder.fingerprint}
-        files.write_json(
-            out / "run.json", provenance.run_record(flags.FLAGS.flag_values_dict(), record)
-        )
+        files.write_json(out / "run.json", runtime.record(record))
     rate = f"{summary.new / seconds:.0f} images/s, devices waiting {summary.wait_share:.0%}"
     state = "all shards done" if summary.finished else "other processes' shards not yet all done"
     print(f"{summary.extracted} of {summary.images} images in {out}, {state}; {rate}")

@@ -34,9 +34,7 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 import functools
 
-from tqdm import tqdm
-
-from experiments.common import results
+from experiments.common import progress, results
 from posenet_jax import numerics, reconstruction
 from posenet_jax.data.loading import LoadedImages
 from posenet_jax.encoders import weights
@@ -76,7 +74,7 @@ def main() -> int:
     files = [_picture(stem, layer) for layer in decoders for stem in originals.stems]
     out = OutputFolder(_OUT.value, "invert", ["grid.png", "results.csv", *files])
     work = len(originals.pixels) * recipe.steps * len(decoders)
-    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
+    with progress.bar(work, "image·step") as bar:
         layers = {
             layer: reconstruction.reconstruct(
                 encoder,

@@ -53,11 +53,10 @@ import functools
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common import images, results
-from posenet_jax import scenes
+from experiments.common import images, progress, results
+from posenet_jax import numerics, scenes, sharding
 from posenet_jax.analysis import surgery
 from posenet_jax.data import training_pairs
 from posenet_jax.decoders import decoding
@@ -80,7 +79,7 @@ def _given(encoder: Encoder) -> tuple[surgery.Images, np.ndarray, int]:
 
 
 def _rendered(encoder: Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndarray, int]:
-    mesh = Mesh(np.asarray(jax.devices()), ("pairs",))
+    mesh = sharding.device_mesh("pairs")
     atlas_key, own_key, other_key = jax.random.split(key, 3)
     _, atlas, skipped = images.facade_atlases(
         inputs.OPTIONS["facades"].value, atlas_key, mesh, _OUT.value
@@ -89,7 +88,7 @@ def _rendered(encoder: Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndar
     config = scenes.kind_named(_KIND.value).config(height=size, width=size)
     source = training_pairs.RenderedPairs(atlas, config, _BATCH, mesh)
     made = []
-    with tqdm(total=_PAIRS.value + _FITTED.value, unit="pair", dynamic_ncols=True) as bar:
+    with progress.bar(_PAIRS.value + _FITTED.value, "pair") as bar:
         for one_key, count in ((own_key, _PAIRS.value), (other_key, _FITTED.value)):
             made.append(
                 surgery.rendered(encoder, source, key=one_key, count=count, progress=bar.update)
@@ -103,7 +102,7 @@ def main() -> int:
     decoder = None
     if _DECODER.value or decoding.bundled(encoder, "fc5"):
         decoder = decoding.decoder_for(encoder, "fc5", _DECODER.value)
-    scene_key, key = jax.random.split(jax.random.key(_SEED.value))
+    scene_key, key = jax.random.split(numerics.seed_key(_SEED.value))
     given = _given(encoder) if inputs.number_given() else None
     files = ["surgery.csv", "surgery.png", *(["pictures.png"] if decoder else [])]
     out = OutputFolder(_OUT.value, "operate_descriptors", files)

@@ -12,13 +12,10 @@ photographs could not be read or figures not be written (they are named, the oth
 the page could not be made.
 """
 
-import contextlib
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
@@ -29,15 +26,18 @@ _PHOTOGRAPHS = options.photographs()
 _CLAIMS = flags.DEFINE_string(
     "claims",
     None,
-    "File claims.csv of measure_retention, on more scenes, to show instead of this run's own.",
+    "File claims.csv of measure_retention, to show instead of claims measured in this run.",
 )
 _BESIDE = flags.DEFINE_list(
-    "beside", [], "ENCODER/LAYER, several after commas, inverted besides: squeezenet/features."
+    "beside",
+    [],
+    "Further networks to invert, as ENCODER/LAYER separated by commas: squeezenet/features.",
 )
 _SCENES = flags.DEFINE_integer(
     "scenes",
     24,
-    "Streets to render, and photographs of each folder at most; half as many cars and rooms.",
+    "Streets to render, and the largest number of photographs from each folder; half as many cars"
+    " and rooms.",
     lower_bound=2,
 )
 _KINDS = options.kinds()
@@ -49,7 +49,7 @@ _STEPS = options.inversion_steps()
 _BATCHES = flags.DEFINE_integer(
     "batches",
     400,
-    "Training steps of the decoder that learns eight streets by heart.",
+    "Training steps of the decoder that is overfitted to eight streets.",
     lower_bound=1,
 )
 _BATCH = options.render_batch()
@@ -58,28 +58,21 @@ _SEED = options.seed(options.MEASURING_SEED)
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"photos": "photographs", "batch": "render_batch"})
 
-import jax
-import numpy as np
-from jax.sharding import Mesh
-from tqdm import tqdm
-
-from experiments.common import photo_sets, rendered
-from posenet_jax import scenes
+from experiments.common import photo_sets, progress, rendered
+from posenet_jax import scenes, sharding
+from posenet_jax.analysis import claims
 from posenet_jax.encoders import weights
-from posenet_jax.errors import InputError
 from posenet_jax.inversion import recipes
-from posenet_jax.io import provenance
 from posenet_jax.io.output_folder import OutputFolder
-from posenet_jax.io.run_files import read_csv
 from posenet_jax.report import contents
-from posenet_jax.report.material import SCENE_GROUPS, Material, Photographs, ReportOptions
+from posenet_jax.report.material import SCENE_GROUPS, Material, ReportOptions
 
 _ENCODERS = ("streetnet", "streetnet-random-0")
 _NAMES_TAKEN = [*SCENE_GROUPS, *(group.kind for group in SCENE_GROUPS.values())]
 
 
 def _options() -> ReportOptions:
-    mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
+    mesh = sharding.device_mesh("scenes")
     given = {scenes.kind_named(name).name for name in _KINDS.value}
     return ReportOptions(
         kinds=tuple(group for group in SCENE_GROUPS if group in given and group != "streets"),
@@ -95,32 +88,20 @@ def _options() -> ReportOptions:
 
 def _claims() -> list[dict[str, str]]:
     """Rows of --claims; none where they are to be measured."""
-    if not _CLAIMS.value:
-        return []
-    remedy = "give the claims.csv that measure_retention wrote"
-    path = Path(_CLAIMS.value).expanduser()
-    rows = [row.cells for row in read_csv(path, open_end=True, remedy=remedy)]
-    if not rows:
-        raise InputError(f"{path} has no line below its header; {remedy}")
-    return rows
-
-
-@contextlib.contextmanager
-def _progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], Any]]:
-    with tqdm(total=total, desc=description, unit=unit, mininterval=1.0) as bar:
-        yield bar.update
+    return claims.read(_CLAIMS.value) if _CLAIMS.value else []
 
 
 def main() -> int:
     """Makes the page and returns the exit code."""
-    sizes, claims = _options(), _claims()
+    sizes, claims_given = _options(), _claims()
     *encoders, judge = (weights.load_encoder(name) for name in (*_ENCODERS, "judge"))
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     space = encoders[0].preprocessing
-    photos = photo_sets.read(_PHOTOGRAPHS.value, space, _SCENES.value, _NAMES_TAKEN, _OUT.value)
-    left_out = sum(found.left_out for found in photos.values())
+    photographs, left_out = photo_sets.read(
+        _PHOTOGRAPHS.value, space, _SCENES.value, _NAMES_TAKEN, _OUT.value
+    )
     networks = [*encoders, judge, *(encoder for encoder, _ in beside)]
-    record = {
+    facts = {
         "weights": {encoder.name: encoder.fingerprint for encoder in networks},
         "command": shlex.join(["python", "-m", "experiments.report", *sys.argv[1:]]),
         "photographs_left_out": left_out,
@@ -132,14 +113,13 @@ def main() -> int:
             encoders=encoders,
             judge=judge,
             beside=beside,
-            photographs={name: Photographs(one.images, one.names) for name, one in photos.items()},
-            claims_given=claims,
-            record=provenance.run_record(flags.FLAGS.flag_values_dict(), record),
-            progress=_progress,
+            photographs=photographs,
+            claims_given=claims_given,
+            record=runtime.record(facts),
+            progress=progress.described,
         )
         out = OutputFolder(_OUT.value, "report", contents.file_names(contents.SECTIONS, material))
-        text = contents.html(contents.SECTIONS, material)
-        contents.write(out, material, text)
+        contents.write(out, material, contents.html(contents.SECTIONS, material))
         missing = out.finish(runtime.tell)
     print(f"wrote {out.path}/report.html, plots as PNG, tables as CSV, and run.json{missing}")
     return 1 if left_out or out.failures else 0

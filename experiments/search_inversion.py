@@ -54,9 +54,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from experiments.common import results
+from experiments.common import progress, results
 from posenet_jax.bulk import search, search_run
 from posenet_jax.bulk.search import STAGES, Stage
 from posenet_jax.bulk.search_run import Rung, SearchConfig
@@ -98,7 +97,7 @@ def main() -> int:
     files = ["trials.csv", "loss.png", "parallel.png", *sheets]
     out = OutputFolder(_WORKDIR.value, "search_inversion", files)
     work = config.work(len(originals))
-    with tqdm(total=work, unit="image·step", mininterval=1.0, dynamic_ncols=True) as bar:
+    with progress.bar(work, "image·step") as bar:
         for last in search_run.run(
             encoder,
             _LAYER.value,

@@ -1,6 +1,7 @@
 """How the data that flags name becomes a decoder's batches."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.common import decoder_options, images, inputs, run_sources
-from posenet_jax import scenes
+from posenet_jax import numerics, scenes
 from posenet_jax.bulk import extraction
 from posenet_jax.bulk.inversion_batches import check_origin
 from posenet_jax.data import training_pairs
@@ -29,16 +30,10 @@ _RENDERED_KNOWN = 2048
 _SCALE_IMAGES = 256
 
 
-class DecoderInputs(NamedTuple):
-    """The encoder and its data."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class DecoderInputs(decoder_data.DecoderData):
+    """The data, and facts about the files that it comes from."""
 
-    encoder: Encoder
-    tap: Tap
-    mesh: Mesh
-    batches: decoder_data.DecoderBatches
-    scale: jax.Array  # [] root mean square of the training descriptors
-    known: ImageSet  # training images, whole: what the controls may know
-    judged: dict[str, ImageSet]  # by name: train, validation, rendered
     sources: run_sources.Sources
 
 
@@ -60,7 +55,7 @@ def load(output: str, noise: tuple[int, int] | None = None) -> DecoderInputs:
     batches = decoder_data.DecoderBatches(
         stream,
         rendered,
-        jax.random.fold_in(jax.random.key(decoder_options.SEED.value), 1),
+        jax.random.fold_in(numerics.seed_key(decoder_options.SEED.value), 1),
         space.size,
         sharding,
         1.0 if decoder_options.DESCRIPTORS.value else decoder_options.CROP.value,
@@ -140,7 +135,7 @@ def _rendered(
     mesh: Mesh, output: str
 ) -> tuple[training_pairs.RenderedPairs, training_pairs.RenderedPairs]:
     """(of the training facades, of others)."""
-    key = jax.random.fold_in(jax.random.key(decoder_options.SEED.value), 2)
+    key = jax.random.fold_in(numerics.seed_key(decoder_options.SEED.value), 2)
     atlas, other, _ = images.facade_atlases(decoder_options.FACADES.value, key, mesh, output)
     views = decoder_options.RENDERED.value // 2
     make = training_pairs.RenderedPairs
@@ -158,7 +153,7 @@ def _whole(tap: Tap, source: ImageSource) -> ImageSet:
 
 def _views(tap: Tap, rendered: training_pairs.RenderedPairs | None, count: int) -> ImageSet:
     assert rendered is not None  # `_check` has seen to it
-    key = jax.random.fold_in(jax.random.key(decoder_options.SEED.value), 3)
+    key = jax.random.fold_in(numerics.seed_key(decoder_options.SEED.value), 3)
     draws = -(-count // (2 * rendered.count))
     drawn = np.concatenate(
         [np.asarray(rendered(jax.random.fold_in(key, draw)).image) for draw in range(draws)]

@@ -1,4 +1,4 @@
-"""Flags of a decoder's training run."""
+"""Flags of the scripts that train a decoder, besides `decoder_options`."""
 
 from absl import flags
 
@@ -6,10 +6,12 @@ from experiments.common import options
 
 STEPS = options.training_steps(20_000)
 LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", 2e-3, "Learning rate of Adam, at its highest.", lower_bound=0.0
+    "learning_rate", 2e-3, "Highest learning rate of Adam.", lower_bound=0.0
 )
 _DROPS = flags.DEFINE_list(
-    "drops", [], "Steps after which the learning rate is divided by ten; empty: none."
+    "drops",
+    [],
+    "Steps after which the learning rate is divided by ten, separated by commas; empty: none.",
 )
 EVALUATE = flags.DEFINE_integer(
     "evaluate_every", 1000, "Steps between evaluations, a multiple of 50.", lower_bound=50
@@ -20,7 +22,7 @@ CHECKPOINT = flags.DEFINE_integer(
 
 
 def drops() -> tuple[int, ...]:
-    """Steps after which the rate drops; raises InputError for what are no numbers."""
+    """Returns the steps of --drops. Raises InputError where one is not a number."""
     from posenet_jax.errors import InputError  # here, as nothing is to import JAX for --help
 
     try:

@@ -18,8 +18,8 @@ MEASURING_SEED = 1_000_003  # not one of training's
 MAX_PIXELS = flags.DEFINE_integer(
     "max_pixels",
     120_000_000,
-    "Largest image file that is read, in pixels; a larger one is named and left out. Each image"
-    " read at once needs about 10 bytes of memory a pixel.",
+    "Largest image file that is read, in pixels (width × height); larger ones are named and left"
+    " out. Each image that is read takes about 10 bytes of memory a pixel.",
     lower_bound=1,
 )
 
@@ -77,7 +77,7 @@ def kind(
     further: Mapping[str, str] | None = None,
     **more,
 ) -> flags.FlagHolder:
-    """A flag that takes one kind of scene, or a word of `further`: {word: what it stands for}."""
+    """Defines a flag that takes one kind of scene, or a word of `further`: {word: its value}."""
     return flags.DEFINE(_Kind(further or {}), name, default, help_text, serializer=_Word(), **more)
 
 
@@ -87,7 +87,7 @@ def rendered_kind() -> flags.FlagHolder:
 
 
 def kinds() -> flags.FlagHolder:
-    """`--kinds`."""
+    """Defines `--kinds`."""
     return flags.DEFINE(
         _Kinds(),
         "kinds",
@@ -98,16 +98,16 @@ def kinds() -> flags.FlagHolder:
 
 
 def out() -> flags.FlagHolder:
-    """`--out`."""
-    return flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+    """Defines `--out`."""
+    return flags.DEFINE_string("out", None, "Output folder for the results.", required=True)
 
 
 def workdir() -> flags.FlagHolder:
-    """`--workdir`."""
+    """Defines `--workdir`."""
     return flags.DEFINE_string(
         "workdir",
         None,
-        "Folder of the run; one that holds part of it is gone on with.",
+        "Output folder of the run; an interrupted run in it is resumed.",
         required=True,
     )
 
@@ -118,9 +118,11 @@ def images() -> flags.FlagHolder:
 
 
 def photographs() -> flags.FlagHolder:
-    """`--photographs`."""
+    """Defines `--photographs`."""
     return flags.DEFINE_list(
-        "photographs", [], "NAME=FOLDER of photographs to invert as well, several after commas."
+        "photographs",
+        [],
+        "Photographs to invert as well, as NAME=FOLDER; several folders separated by commas.",
     )
 
 
@@ -137,17 +139,18 @@ def limit() -> flags.FlagHolder:
 
 
 def encoder() -> flags.FlagHolder:
-    """`--encoder`."""
+    """Defines `--encoder`."""
     return flags.DEFINE_string(
         "encoder",
         "streetnet",
-        "A bundled encoder, squeezenet (from the extra compare), a .safetensors file, or untrained"
-        " weights: streetnet-, compact-, alexnet- or squeezenet-random-SEED.",
+        "Encoder: a bundled one (streetnet, rendered, compact or judge), squeezenet (with the extra"
+        " compare installed), a .safetensors file, or untrained weights: streetnet-random-SEED, or"
+        " likewise compact, alexnet or squeezenet.",
     )
 
 
 def control() -> flags.FlagHolder:
-    """`--control`."""
+    """Defines `--control`."""
     return flags.DEFINE_string(
         "control",
         "streetnet-random-0",
@@ -156,38 +159,41 @@ def control() -> flags.FlagHolder:
 
 
 def judge() -> flags.FlagHolder:
-    """`--judge`."""
+    """Defines `--judge`."""
     return flags.DEFINE_string(
         "judge",
         "judge",
-        "Encoder that compares pictures with originals, and that neither inversion nor training"
-        " sees: a bundled one or a .safetensors file.",
+        "Encoder in which pictures are compared with originals, not used for inversion or training:"
+        " a bundled one or a .safetensors file.",
     )
 
 
 def layer() -> flags.FlagHolder:
-    """`--layer`, any tap."""
+    """Defines `--layer`: any tap."""
     return flags.DEFINE_string(
-        "layer", "fc5", "Layer with the descriptor: one of the encoder's taps."
+        "layer", "fc5", "Layer whose activations are the descriptor: one of the encoder's taps."
     )
 
 
 def decoded_layer() -> flags.FlagHolder:
-    """`--layer`, of those that decoders are made for."""
+    """Defines `--layer`: a layer that there are decoders for."""
     return flags.DEFINE_enum(
         "layer", "fc5", ["fc5", "conv4"], "Layer whose descriptors are decoded."
     )
 
 
 def recipe() -> flags.FlagHolder:
-    """`--recipe`."""
+    """Defines `--recipe`."""
     return flags.DEFINE_enum(
-        "recipe", "calibrated", _RECIPES, "Recipe of the inversion: its losses, rates and start."
+        "recipe",
+        "calibrated",
+        _RECIPES,
+        "Recipe of the inversion: its losses, learning rate and initial images.",
     )
 
 
 def inversion_steps() -> flags.FlagHolder:
-    """`--steps` of an inversion."""
+    """Defines `--steps` of an inversion."""
     return flags.DEFINE_integer(
         "steps",
         None,
@@ -197,102 +203,106 @@ def inversion_steps() -> flags.FlagHolder:
 
 
 def training_steps(default: int) -> flags.FlagHolder:
-    """`--steps` of training."""
+    """Defines `--steps` of a training."""
     return flags.DEFINE_integer(
         "steps",
         default,
-        "Training steps in all. A run resumed with another number goes on to it.",
+        "Training steps in total; a resumed run may be given another number.",
         lower_bound=1,
     )
 
 
 def start_decoder() -> flags.FlagHolder:
-    """`--decoder` that recipe warm begins with."""
+    """Defines `--decoder` of recipe warm."""
     return flags.DEFINE_string(
         "decoder",
         None,
-        "Decoder whose images recipe warm begins with: a bundled one or a .safetensors file;"
-        " ENCODER-LAYER if not given.",
+        "Decoder whose images recipe warm starts from: a bundled one or a .safetensors file; the"
+        " bundled one named ENCODER-LAYER if not given.",
     )
 
 
 def network() -> flags.FlagHolder:
-    """`--network`."""
-    return flags.DEFINE_enum("network", "mirror", _NETWORKS, "Network of the decoder to train.")
+    """Defines `--network`."""
+    return flags.DEFINE_enum(
+        "network", "mirror", _NETWORKS, "Architecture of the decoder to train."
+    )
 
 
 def slots() -> flags.FlagHolder:
-    """`--slots`."""
+    """Defines `--slots`."""
     return flags.DEFINE_integer(
-        "slots", 0, "Inversions at work at once; 0: what suits the devices.", lower_bound=0
+        "slots", 0, "Images inverted at the same time; 0: chosen for the devices.", lower_bound=0
     )
 
 
 def shard_size() -> flags.FlagHolder:
-    """`--shard_size`."""
+    """Defines `--shard_size`."""
     return flags.DEFINE_integer(
         "shard_size",
         0,
-        "Images a file of the output, a multiple of the images that are worked on together; 0: what"
-        " suits.",
+        "Images in each output file, a multiple of the number computed together; 0: chosen"
+        " automatically.",
         lower_bound=0,
     )
 
 
 def encoding_batch() -> flags.FlagHolder:
-    """`--batch_size` of encoding."""
+    """Defines `--batch_size` of an encoding."""
     return flags.DEFINE_integer(
         "batch_size",
         0,
-        "Images encoded together, on all devices; 0: what suits the devices.",
+        "Images encoded together, on all devices in total; 0: chosen for the devices.",
         lower_bound=0,
     )
 
 
 def render_batch() -> flags.FlagHolder:
-    """`--render_batch`."""
+    """Defines `--render_batch`."""
     return flags.DEFINE_integer(
         "render_batch",
         0,
-        "Scenes rendered together on all devices, a multiple of their number (of twice that in the"
-        " report); 0: 32 a device.",
+        "Scenes rendered together, on all devices in total: a multiple of the number of devices (in"
+        " the report, of twice that number); 0: 32 on each device.",
         lower_bound=0,
     )
 
 
 def probe_scenes(default: int) -> flags.FlagHolder:
-    """`--probe_scenes`."""
+    """Defines `--probe_scenes`."""
     return flags.DEFINE_integer(
         "probe_scenes",
         default,
-        "Streets for linear probes: two thirds fit them, the rest test them.",
+        "Rendered streets for linear probes, which are fitted on two thirds of them and tested on"
+        " the rest.",
         lower_bound=12,
     )
 
 
 def size() -> flags.FlagHolder:
-    """`--size`."""
+    """Defines `--size`."""
     return flags.DEFINE_integer(
         "size",
         0,
-        "Pixels a side; 0: 100 for rendered scenes, and photographs as they are.",
+        "Width and height of the images in pixels; 0: 100 for rendered scenes, photographs as they"
+        " are.",
         lower_bound=0,
     )
 
 
 def shown(default: int) -> flags.FlagHolder:
-    """`--grid`."""
+    """Defines `--grid`."""
     return flags.DEFINE_integer(
-        "grid", default, "Images shown on the page of pictures, at most.", lower_bound=1
+        "grid", default, "Largest number of images in the picture grids.", lower_bound=1
     )
 
 
 def seed(default: int = 0) -> flags.FlagHolder:
-    """`--seed`."""
+    """Defines `--seed`."""
     return flags.DEFINE_integer(
         "seed",
         default,
-        "Seed of all that is drawn at random. Scripts that measure take another than those that"
-        " train: 1000003, and not 0.",
+        "Seed of the random numbers. Scripts that measure have 1000003 by default, so that they do"
+        " not draw the scenes of training, seed 0.",
         lower_bound=0,
     )

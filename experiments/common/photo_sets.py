@@ -1,32 +1,25 @@
-"""Sets of photographs that a person names: NAME=FOLDER, as scripts with --photographs take them."""
+"""Sets of photographs under names of their own: NAME=FOLDER, as --photographs takes them."""
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from experiments.common import images
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
-
-
-class PhotoSet(NamedTuple):
-    """Those of a folder that could be read, spread evenly over it."""
-
-    images: np.ndarray  # [N, H, W, 3] uint8
-    names: list[str]
-    left_out: int
+from posenet_jax.report.material import Photographs
 
 
 def read(
     named: Sequence[str], space: Preprocessing, most: int, taken: Collection[str], output: str
-) -> dict[str, PhotoSet]:
-    """{name: at most `most` photographs} of every NAME=FOLDER; what cannot be read is named.
+) -> tuple[dict[str, Photographs], int]:
+    """{name: at most `most` photographs, spread evenly over a folder}, and the number left out.
 
-    Raises InputError where a name is taken or a folder has fewer than two that can be read: a
-    single one has no wrong image beside it.
+    taken: names that are not free. Raises InputError where a name is taken or a folder has fewer
+    than two that can be read: a single one has no wrong image beside it.
     """
-    sets: dict[str, PhotoSet] = {}
+    sets: dict[str, Photographs] = {}
+    left_out = 0
     for item in named:
         name, separator, folder = item.partition("=")
         if not separator or name in taken or name in sets:
@@ -38,5 +31,6 @@ def read(
         found = images.read([files.path(i) for i in chosen], space)
         if len(found.images) < 2:
             raise InputError(f"{folder} has {len(found.images)} readable images; two are needed")
-        sets[name] = PhotoSet(np.stack(found.images), found.names, len(found.failures))
-    return sets
+        sets[name] = Photographs(np.stack(found.images), found.names)
+        left_out += len(found.failures)
+    return sets, left_out

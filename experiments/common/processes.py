@@ -1,32 +1,35 @@
-"""Flags by which several processes, on one machine or many, share a run's work.
+"""Flags that divide a run among several processes, on one machine or on many.
 
-They need a folder in common and nothing else: each takes its shards and writes them there. JAX's
-own service can number them.
+The processes need only an output folder in common: each computes its own shards and writes them
+there. `jax.distributed` can number the processes.
 """
 
 from absl import flags
 
 _INDEX = flags.DEFINE_integer(
-    "process_index", 0, "Number of this process, from 0 to --process_count less one.", lower_bound=0
+    "process_index", 0, "Number of this process, from 0 to --process_count - 1.", lower_bound=0
 )
 _COUNT = flags.DEFINE_integer(
-    "process_count", 1, "Processes that share the work, one command each.", lower_bound=1
+    "process_count",
+    1,
+    "Number of processes that divide the work; each is started by itself.",
+    lower_bound=1,
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
-    "Address HOST:PORT of process 0, where jax.distributed joins the processes; none if not given.",
+    "Address HOST:PORT of process 0, for jax.distributed; not used if not given.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
-    "Let jax.distributed find address, number and index in the cluster's environment (SLURM, Open "
-    "MPI, Kubernetes, TPU pods).",
+    "Take the address of process 0, the number of processes and this one's from the cluster's"
+    " environment, through jax.distributed (SLURM, Open MPI, Kubernetes, TPU pods).",
 )
 
 
 def share() -> tuple[int, int]:
-    """(this process, how many there are); call it before anything asks JAX for a device."""
+    """Returns this process's number and the count; call it before JAX is asked for a device."""
     import jax
 
     if _COORDINATOR.value:

@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.common import images, options
-from posenet_jax import scenes
+from posenet_jax import numerics, scenes
 from posenet_jax.data.rendered_examples import RenderedExamples
 from posenet_jax.data.traces import content_digest
 from posenet_jax.errors import InputError
@@ -51,7 +51,7 @@ def rendered_examples(
 def _atlas(facades: str | None, seed: int, output: str) -> tuple[scenes.Atlas, str, str | None]:
     """Returns the atlas, and digests of the names and contents of the files it was made of."""
     if not facades:
-        key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
+        key = jax.random.fold_in(numerics.seed_key(seed), 2**31 - 1)
         return scenes.procedural_atlas(key, num=_INVENTED_FACADES), "procedural", None
     files = images.listed(facades, output)
     made = scenes.atlas_from_files(list(files), max_pixels=options.MAX_PIXELS.value)

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from experiments.common import runtime
-from posenet_jax.io import files, provenance
+from posenet_jax.io import files
 from posenet_jax.io.output_folder import OutputFolder
 
 Draw = Callable[[Path], None]
@@ -32,7 +31,7 @@ def write(
     for name, content in tables.items():
         write_table = files.write_json if name.endswith(".json") else files.write_csv
         write_table(out.held(name), content)
-    out.write_record(provenance.run_record(flags.FLAGS.flag_values_dict(), dict(record)))
+    out.write_record(runtime.record(record))
     for name, picture in (pictures or {}).items():
         with out.spared():
             files.write_png(out.path / name, picture)

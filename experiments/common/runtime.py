@@ -1,4 +1,4 @@
-"""Steps of every script before its first JAX call, and its reports of a person's mistakes.
+"""Start and end of every script: flags, JAX's configuration, records, errors and exit codes.
 
 The library never touches JAX's global configuration; the scripts do it here. Nothing is imported
 here that takes long: `parse` answers `--help` and mistyped flags before a script's own imports.
@@ -10,24 +10,25 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
     0,
-    "CPU devices to spread a batch over where there is no accelerator; 0: one for each core.",
+    "CPU devices that batches are split over where there is no accelerator; 0: one for each core.",
     lower_bound=0,
 )
 _COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache",
     os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/posenet_jax/xla"),
-    "Folder where compiled programs are kept from one run to the next; empty: nowhere.",
+    "Folder in which compiled programs are cached between runs; empty: no cache.",
 )
 
 
 def parse(renamed: Mapping[str, str] | None = None) -> None:
-    """Reads the command line; ends the process for --help, and with 2 for what is no flag.
+    """Reads the command line; ends the process for --help, and with 2 for an unknown flag.
 
     Scripts call it once their flags are defined and before the imports that take seconds.
     renamed: {former name of a flag: its name}.
@@ -58,13 +59,13 @@ def _refuse(sentence: str) -> None:
 
 
 def configure() -> None:
-    """Devices and compilation cache; call it before anything asks JAX for a device."""
+    """Sets JAX's devices and compilation cache; call it before anything asks JAX for a device."""
     import jax
 
     # Looking for garbage among the objects of so many modules would take a tenth of tracing's time.
     gc.freeze()
     gc.set_threshold(20_000)
-    # Of a checkpoint that cannot be written it prints every task's traceback beside the sentence.
+    # Where a checkpoint cannot be written it prints every task's traceback beside the sentence.
     stdlib_logging.getLogger("asyncio").setLevel(stdlib_logging.CRITICAL)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or cores or 1)
@@ -76,12 +77,19 @@ def configure() -> None:
 
 
 def tell(sentence: str) -> None:
-    """Prints what a person should know besides the results."""
+    """Prints a sentence on stderr, apart from the results."""
     print(sentence, file=sys.stderr)
 
 
+def record(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the content of run.json: the run's flags, versions, device, commit, and `facts`."""
+    from posenet_jax.io.provenance import run_record
+
+    return run_record(flags.FLAGS.flag_values_dict(), facts)
+
+
 def run(main: Callable[[], int]) -> None:
-    """Runs an absl script; a mistake of the caller's becomes one sentence and exit code 2."""
+    """Runs a script's `main`; a mistake in its input becomes one sentence and exit code 2."""
     from posenet_jax.errors import Collapsed, InputError, NotFinite
 
     if not flags.FLAGS.is_parsed():
@@ -106,7 +114,7 @@ def run(main: Callable[[], int]) -> None:
 
 
 def _described(error: OSError) -> str:
-    """The file, where one is known, and the reason, in one line."""
+    """Returns the file, where one is known, and the reason, in one line."""
     from posenet_jax.errors import shown
 
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__

@@ -14,13 +14,16 @@ image's, and less than by the untrained network; not supported where it is kept 
 `LITTLE`; undecided otherwise. The same of linear probes, whose wrong image is R² = 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from posenet_jax import metrics
 from posenet_jax.analysis.probes import Score
+from posenet_jax.errors import InputError
+from posenet_jax.io.run_files import read_csv
 
 LITTLE = 0.1
 Measured = Mapping[str, np.ndarray]  # measure -> [N]
@@ -157,4 +160,28 @@ def probe_table(
             row |= {f"{name}{part}": value for part, value in score._asdict().items()}
         difference = (own.low - random.high, own.high - random.low)
         rows.append(row | {"verdict": verdict(claim.kept, own[1:], difference)})
+    return rows
+
+
+def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns two lines for a person on each row of `table` or `probe_table`."""
+    lines = []
+    for row in rows:
+        value, wrong, untrained = (
+            f"{row[f'{part}value']:.2f} [{row[f'{part}low']:.2f}, {row[f'{part}high']:.2f}]"
+            for part in ("", "wrong_image_", "untrained_")
+        )
+        network = f"{row['encoder']} {row['layer']}, {row['images']}"
+        lines.append(f"{network}: {row['claim']} ({row['measure']}): {row['verdict']}")
+        lines.append(f"    {value}; a wrong image {wrong}; untrained {untrained}")
+    return lines
+
+
+def read(path: str | Path) -> list[dict[str, str]]:
+    """Returns the rows of a table of claims. Raises InputError where there are none."""
+    remedy = "give the claims.csv that measure_retention wrote"
+    path = Path(path).expanduser()
+    rows = [row.cells for row in read_csv(path, open_end=True, remedy=remedy)]
+    if not rows:
+        raise InputError(f"{path} has no line below its header; {remedy}")
     return rows

@@ -1,6 +1,7 @@
-"""The claims measured: on rendered scenes, where everything is known, an encoder and its control.
+"""Scenes and photographs to test the paper's claims on, and the claims measured on them.
 
-On photographs only the image itself is known, and of its vanishing points an estimate.
+Of rendered scenes everything is known; of photographs only the image itself, and an estimate of the
+vanishing points.
 
 A scene's first view counts alone, so that no scene is in two sets or twice in one. N scenes of H×W
 pixels. The last of two encoders is the control, the same architecture untrained.
@@ -29,7 +30,7 @@ _GRID = 10  # cells a side that depth and normals are read in
 
 
 class SceneSet(NamedTuple):
-    """Views and what they show; host arrays."""
+    """Views with their geometry; host arrays."""
 
     images: np.ndarray  # [N, H, W, 3] uint8 RGB
     vanishing: np.ndarray  # [N, 2, 3] homogeneous pixels: the main point, the vertical one
@@ -46,7 +47,7 @@ class SceneSet(NamedTuple):
 
 
 def photograph_set(images: np.ndarray) -> SceneSet:
-    """Photographs [N, H, W, 3] uint8 RGB, with vanishing points as their edges show them."""
+    """Returns photographs [N, H, W, 3] uint8 RGB with vanishing points estimated from edges."""
     points = structure.main_vanishing(vanishing.estimates(images), images.shape[1])
     return SceneSet(images, points, np.zeros(images.shape[:3], bool))
 
@@ -60,7 +61,7 @@ def scene_set(
     *,
     batch: int = 32,
 ) -> SceneSet:
-    """`count` scenes; batch: rendered together, a multiple of the devices."""
+    """Returns `count` scenes. batch: rendered together, a multiple of the mesh's devices."""
     parts: list[SceneSet] = []
     for start in range(0, count, batch):
         keys = interventions.numbered_keys(key, start, batch)
@@ -91,7 +92,7 @@ def main_rays(vanishing_points: np.ndarray, size: int) -> np.ndarray:
 
 
 def vanishing_errors(views: SceneSet) -> dict[str, np.ndarray]:
-    """Degrees [N] from scenes' main points: of what their edges show, and of the image's centre."""
+    """Returns degrees [N] from the scenes' main points: of the estimate, and of the centre."""
     size = views.images.shape[1]
     truth = main_rays(views.vanishing, size)
     estimated = main_rays(photograph_set(views.images).vanishing, size)
@@ -101,12 +102,20 @@ def vanishing_errors(views: SceneSet) -> dict[str, np.ndarray]:
     }
 
 
+def vanishing_quartiles(views: SceneSet) -> dict[str, np.ndarray]:
+    """Returns the quartiles [3] of `vanishing_errors`, in degrees to one decimal."""
+    return {
+        name: np.percentile(angles, (25, 50, 75)).round(1)
+        for name, angles in vanishing_errors(views).items()
+    }
+
+
 def quantities(views: SceneSet) -> dict[str, np.ndarray]:
-    """[N, K] each: what a linear probe is asked to read off a descriptor.
+    """Returns the targets [N, K] of linear probes, by name.
 
     mean colour: both chroma means. texture energy: log mean squared gradient of the grey values.
     vanishing point: the unit ray [3] to the main one, of a camera one image wide in focal length.
-    skyline: the share of sky in each tenth of the columns. depth (log metres) and normals: means
+    skyline: the fraction of sky in each tenth of the columns. depth (log metres) and normals: means
     of a grid of 10×10 cells.
     """
     size = views.images.shape[1]
@@ -133,16 +142,8 @@ def _cells(values: np.ndarray) -> np.ndarray:
     return cells.mean(axis=(2, 4)).reshape((count, -1))
 
 
-class Network(NamedTuple):
-    """An encoder, its control of the same architecture, and the layer that is looked at."""
-
-    trained: Encoder
-    untrained: Encoder
-    layer: str
-
-
 class Kept(NamedTuple):
-    """Rows of claims, and the measures [N] of single images by name."""
+    """Rows of claims, and measures [N] of single images by name, of pictures and their controls."""
 
     rows: list[dict[str, Any]]
     trained: Mapping[str, np.ndarray]
@@ -159,7 +160,7 @@ def invert(
     recipe: Recipe,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """[N, H, W, 3] uint8 RGB, whose descriptors are the scenes'."""
+    """Returns pictures [N, H, W, 3] uint8 RGB, inverted from the scenes' descriptors at a layer."""
     tap, space = encoder.tap(layer), encoder.preprocessing
     targets = tap.describe(views.images)
     done = engine.invert(tap, targets, key=key, recipe=recipe, progress=progress)
@@ -180,22 +181,13 @@ def reconstruction_claims(
     return Kept(rows, trained, wrong, untrained)
 
 
-def image_rows(
-    group: str, layer: str, pictures: str, found: Mapping[str, np.ndarray]
-) -> list[dict[str, Any]]:
-    """A row an image of measures [N]. pictures: what they were measured of."""
-    count = len(next(iter(found.values())))
-    return [
-        {"images": group, "number": number, "layer": layer, "picture": pictures}
-        | {measure: float(values[number]) for measure, values in found.items()}
-        for number in range(count)
-    ]
-
-
 def probe_claims(
     group: str, encoders: Sequence[Encoder], layer: str, views: SceneSet
 ) -> list[dict[str, Any]]:
-    """Linear probes of a layer of both: fitted on two thirds of the scenes, scored on one."""
+    """Returns rows of linear probes of an encoder and its control at a layer.
+
+    Fitted on two thirds of the scenes, scored on the rest.
+    """
     split = 2 * len(views) // 3
     train, test = (views.take(part) for part in (slice(None, split), slice(split, None)))
     wanted, truth = quantities(train), quantities(test)
@@ -211,5 +203,5 @@ def probe_claims(
 
 
 def configured(kind: str, size: int) -> scenes.ViewConfig:
-    """Scenes of a kind, as pictures of an encoder's size."""
+    """Returns the configuration of a kind of scenes, at an encoder's size."""
     return dataclasses.replace(scenes.kind_named(kind).config(), height=size, width=size)

@@ -16,7 +16,7 @@ use the same scenes everywhere, so that ratios keep what their parts have in com
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -217,6 +217,28 @@ def rotation_table(displacements: Sequence[Displacements]) -> list[dict[str, Any
             }
             rows.append(row | metrics.bootstrap_summary(values))
     return rows
+
+
+def sentences(
+    rows: Sequence[Mapping[str, Any]],
+    rotations: Sequence[Mapping[str, Any]],
+    encoder: str,
+    layer: str = "fc5",
+) -> list[str]:
+    """Returns lines for a person on one layer, from rows of `table` and of `rotation_table`."""
+    shown = [row for row in rows if (row["encoder"], row["layer"]) == (encoder, layer)]
+    angles = {row["intervention"]: row["mean"] for row in rotations if row["encoder"] == encoder}
+    count = shown[0]["scenes"]
+    lines = [f"{encoder} {layer}, {count} scenes: over 10° of yaw (the same over control's)"]
+    for row in shown:
+        ratio, control = (
+            f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+            for name in ("ratio_to_yaw", "yaw_over_control")
+        )
+        name = row["intervention"]
+        angle = f"; the heads see {angles[name]:.1f}°" if name in angles else ""
+        lines.append(f"  {name:14} {ratio:20} ({control}){angle}")
+    return lines
 
 
 def _measures(

@@ -70,3 +70,17 @@ def estimates(images: np.ndarray) -> np.ndarray:
     """[N, 3, 3] of images [N, H, W, 3] uint8, H = W: a third of a second each on two cores."""
     tried = jnp.asarray(candidates(images.shape[1]))
     return np.asarray(_mapped(jnp.asarray(images), tried))
+
+
+@own_dtypes
+def cameras(points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rotations [N, 3, 3] camera to the scene's axes, fields of view [N] in radians) of points.
+
+    points: [N, 3, 3] of `estimates`, of images size×size. Rows are K R^T of unit axes, so that the
+    focal length is the length of a column about the image's centre.
+    """
+    ahead = points[..., 2]
+    right, down = (points[..., i] - 0.5 * size * ahead for i in (0, 1))
+    focal = np.sqrt(0.5 * np.sum(right**2 + down**2, axis=-1))
+    rotation = np.stack([right / focal[:, None], down / focal[:, None], ahead], axis=-1)
+    return rotation.astype(np.float32), (2.0 * np.arctan(0.5 * size / focal)).astype(np.float32)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -84,6 +83,7 @@ class RenderedExamples:
         views = scenes.render_pairs(keys, self.atlas, config)
         fields = views._asdict() | {"vanishing": _vanishing(views, self.size)}
         del fields["geometry"]
+        fields["field_of_view"] = fields["field_of_view"][:, 0]  # both views have the same
         return {name: np.asarray(value) for name, value in fields.items()}
 
     def _example(
@@ -97,8 +97,7 @@ class RenderedExamples:
 @functools.partial(jax.jit, static_argnames=("size",))
 def _vanishing(views: scenes.Views, size: int) -> Array:
     """[B, 2, 3, 3] homogeneous pixels of the scene's axes."""
-    fields = jnp.broadcast_to(views.field_of_view[:, None], views.visible.shape)
-    cameras = scenes.Camera(views.rotation, views.centre, fields)
+    cameras = scenes.Camera(views.rotation, views.centre, views.field_of_view)
     one = functools.partial(scenes.vanishing_points, height=size, width=size)
     return jax.vmap(jax.vmap(one))(cameras)
 

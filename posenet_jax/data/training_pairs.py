@@ -6,6 +6,7 @@ P pairs; their batch axis is laid over the mesh's devices.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -15,6 +16,8 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding
 
 from posenet_jax import errors, scenes
+from posenet_jax.data import photo_rooms
+from posenet_jax.data.photo_rooms import RoomViews
 from posenet_jax.data.virtual_rotation import VirtualRotation, sample_photo_pair
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.images import image_files
@@ -24,6 +27,11 @@ from posenet_jax.scenes.keys import SceneKeys, scene_keys
 from posenet_jax.sharding import on_every_device, over_devices
 
 Array = jax.Array
+
+# Fraction of the field of view; targets that centres aim at stay below it.
+_ASIDE = 0.15
+# Fraction of a view that a photograph does not show.
+_BEYOND = 0.15
 
 
 @struct.dataclass
@@ -89,17 +97,31 @@ class RenderedPairs:
         return scene.cameras.rotation, scene.cameras.centre, jnp.all(scene.visible, axis=1)
 
 
+def _looks_aside(views: scenes.Views) -> Array:
+    """[P] bool: does the target lie far from the centre of either view?"""
+    way = views.target[:, None] - views.centre
+    axis = views.rotation[..., 2]
+    cosine = jnp.sum(way * axis, axis=-1) / jnp.linalg.norm(way, axis=-1)
+    off = jnp.arccos(jnp.clip(cosine, -1.0, 1.0)) / views.field_of_view
+    return jnp.any(off > _ASIDE, axis=1)
+
+
 @jax.jit
 def _from_views(views: scenes.Views) -> Pairs:
+    """The pairs; those that look past the target count in the pose alone.
+
+    What two views match in, and whose normal is asked for, is what they have at their centres.
+    """
     weight = jnp.all(views.visible, axis=1).astype(jnp.float32)
+    at_target = weight * ~_looks_aside(views)
     return Pairs(
         image=views.image,
         rotation=views.rotation,
         centre=views.centre,
         normal=views.camera_normal[:, 0],
-        match_weight=weight,
+        match_weight=at_target,
         pose_weight=weight,
-        normal_weight=weight,
+        normal_weight=at_target,
     )
 
 
@@ -147,6 +169,72 @@ class PhotoPairs:
         return _photo_pairs(
             key, self.photos, self.count, self.config, self.posed, over_devices(self.mesh)
         )
+
+
+@functools.partial(jax.jit, static_argnames=("count", "config", "sharding"))
+def _room_pairs(
+    key: Array,
+    photos: Array,
+    cameras: tuple[Array, Array],
+    count: int,
+    config: RoomViews,
+    sharding: NamedSharding,
+) -> Pairs:
+    choice_key, view_key = jax.random.split(key)
+    chosen = jax.random.randint(choice_key, (count,), 0, photos.shape[0])
+    chosen = jax.lax.with_sharding_constraint(chosen, sharding)
+    rotation, field_of_view = (x[chosen] for x in cameras)
+    pair = jax.vmap(photo_rooms.sample_room_pair, (0, 0, 0, 0, None))(
+        jax.random.split(view_key, count), photos[chosen], rotation, field_of_view, config
+    )
+    shown = jnp.all(pair.beyond < _BEYOND, axis=1)
+    return Pairs(
+        image=pair.image,
+        rotation=pair.rotation,
+        centre=pair.centre,
+        normal=jnp.zeros((count, 3)).at[:, 2].set(-1.0),
+        match_weight=jnp.zeros((count,)),
+        pose_weight=shown.astype(jnp.float32),
+        normal_weight=jnp.zeros((count,)),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RoomPairs:
+    """`count` pairs a draw from photographs made into rooms: they count in the pose alone.
+
+    photos: [N, H, W, 3] uint8, held on the devices. cameras: their rotations [N, 3, 3] to the
+    scene's axes and fields of view [N] (`vanishing.cameras`).
+    """
+
+    photos: Array
+    cameras: tuple[Array, Array]
+    count: int
+    mesh: Mesh
+    config: RoomViews = RoomViews()
+
+    def __call__(self, key: Array) -> Pairs:
+        sharding = over_devices(self.mesh)
+        return _room_pairs(key, self.photos, self.cameras, self.count, self.config, sharding)
+
+
+def drawn(
+    source: RenderedPairs,
+    key: Array,
+    count: int,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> Pairs:
+    """Returns host arrays of `count` pairs, or of the next multiple of the source's own count.
+
+    progress: called with the number of pairs of each draw.
+    """
+    parts = []
+    for number in range(-(-count // source.count)):
+        parts.append(jax.device_get(source(jax.random.fold_in(key, number))))
+        if progress:
+            progress(source.count)
+    return jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
 
 
 def load_photos(

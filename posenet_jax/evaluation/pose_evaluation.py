@@ -1,10 +1,13 @@
-"""How good an encoder is on pairs it has not seen: degrees and rates, constants beside them.
+"""Accuracy of an encoder on pairs of views it has not seen, beside that of constant predictions.
 
-`predict` runs a network with heads on pairs of views; `metrics.pair_errors` compares what it says
-with the truth, one value a pair; `summary` and `rotation_bins` sum up.
+`predict` runs a network with heads on pairs of views; `metrics.pair_errors` compares the poses with
+the truth, one value a pair; `summary` and `rotation_bins` sum up. `evaluate_rendered` and
+`evaluate_photographs` do all of it.
 P pairs, F descriptor length; results are host arrays, angles in degrees.
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from posenet_jax import metrics
+from posenet_jax.data.strecha import PhotographPairs
 from posenet_jax.data.training_pairs import Pairs, negatives
 from posenet_jax.encoders.encoder import Encoder, in_batches
 from posenet_jax.errors import InputError
@@ -47,7 +51,7 @@ def _encode(encoder: Encoder, images: Array) -> Array:
 
 
 @jax.jit
-def _ask_heads(encoder: Encoder, descriptors: Array) -> tuple[Array, ...]:
+def _head_outputs(encoder: Encoder, descriptors: Array) -> tuple[Array, ...]:
     first, second = descriptors[:, 0], descriptors[:, 1]
     pose, normal = encoder.poses(first, second), encoder.heads(first, second).normal
     return pose, normal, *(encoder.matches(first, x) for x in (second, *negatives(second)))
@@ -74,8 +78,84 @@ def predict(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) ->
         return _encode(placed, jax.device_put(images, over_devices))
 
     descriptors = in_batches(encode, flat, batch).reshape((len(flat) // 2, 2, -1))
-    said = _ask_heads(jax.device_get(encoder), descriptors)
-    return Predictions(descriptors, *jax.device_get(said))
+    outputs = _head_outputs(jax.device_get(encoder), descriptors)
+    return Predictions(descriptors, *jax.device_get(outputs))
+
+
+class Evaluation(NamedTuple):
+    """An encoder's accuracy on a set of pairs."""
+
+    metrics: dict[str, Any]  # as `summary` or `rotation_summary` names them
+    errors: PairErrors  # of the pairs that count
+    labels: Sequence[str]  # their names
+    match: np.ndarray = np.zeros(0)  # logits of pairs of the same target, if they were compared
+    others: Mapping[str, np.ndarray] = MappingProxyType({})  # and of pairs of different ones
+
+
+def evaluate_rendered(encoder: Encoder, pairs: Pairs, mesh: Mesh) -> Evaluation:
+    """Evaluates an encoder on rendered pairs, host arrays; labels are their numbers.
+
+    Raises InputError for an encoder without heads.
+    """
+    predictions = predict(encoder, pairs.image, mesh)
+    posed, matched = (np.asarray(x) > 0 for x in (pairs.pose_weight, pairs.match_weight))
+    return Evaluation(
+        summary(predictions, pairs),
+        metrics.pair_errors(predictions.pose[posed], pairs.rotation[posed], pairs.centre[posed]),
+        [str(number) for number in np.flatnonzero(posed)],
+        predictions.match[matched],
+        {
+            "another street": predictions.easy[matched],
+            "the same street": predictions.hard[matched],
+        },
+    )
+
+
+def evaluate_photographs(encoder: Encoder, pairs: PhotographPairs, mesh: Mesh) -> Evaluation:
+    """Evaluates an encoder on pairs of photographs; labels are the names of both.
+
+    Metrics are those of `rotation_summary` and, under `scenes`, medians of each scene. Raises
+    InputError for an encoder without heads.
+    """
+    predictions = predict(encoder, pairs.image, mesh)
+    errors = metrics.pair_errors(predictions.pose, pairs.rotation, pairs.centre)
+    scene = np.asarray([first.split("/")[0] for first, _ in pairs.names])
+    by_scene = {
+        str(name): {
+            "pairs": int((scene == name).sum()),
+            "rotation_median_deg": float(np.median(errors.rotation[scene == name])),
+            "identity_median_deg": float(np.median(errors.true_rotation[scene == name])),
+        }
+        for name in np.unique(scene)
+    }
+    return Evaluation(
+        rotation_summary(errors) | {"scenes": by_scene}, errors, [" ".join(n) for n in pairs.names]
+    )
+
+
+def table(name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Returns a row for each pair of a set of this name: its label, true rotation and errors."""
+    columns = evaluation.errors._asdict()
+    return [
+        {"set": name, "pair": label} | {key: float(column[row]) for key, column in columns.items()}
+        for row, label in enumerate(evaluation.labels)
+    ]
+
+
+def sentences(name: str, evaluated: Mapping[str, Any]) -> list[str]:
+    """Returns lines for a person on the metrics of a set of this name."""
+    lines = [
+        f"{name}: {evaluated['pairs']} pairs, rotation {evaluated['rotation_median_deg']:.2f}"
+        f" (identity {evaluated['identity_median_deg']:.1f},"
+        f" constant {evaluated['constant_median_deg']:.1f})"
+    ]
+    if "normal_median_deg" in evaluated:
+        lines.append(
+            f"  normal {evaluated['normal_median_deg']:.2f}, false positives at 95 % recall: "
+            f"{evaluated['matching_fpr95']:.3f} other streets, "
+            f"{evaluated['matching_fpr95_same_scene']:.3f} the same street"
+        )
+    return lines
 
 
 def rotation_summary(errors: PairErrors) -> dict[str, Any]:
@@ -107,22 +187,26 @@ def rotation_bins(errors: PairErrors) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(said: Predictions, pairs: Pairs) -> dict[str, Any]:
-    """All figures of `pairs` (host arrays); pairs of weight zero have no part in them.
+def summary(predictions: Predictions, pairs: Pairs) -> dict[str, Any]:
+    """Returns all metrics of `pairs` (host arrays); pairs of weight zero do not count.
 
     `matching_fpr95` is the false positive rate at 95 % recall against another scene and
     `matching_fpr95_same_scene` against another target of the same scene; `active_share` is the
-    share of the descriptor's units above zero in an image, `dead_share` that of units above zero in
-    none.
+    fraction of the descriptor's units above zero in an image, `dead_share` that of units above zero
+    in none.
     """
     posed, matched = np.asarray(pairs.pose_weight) > 0, np.asarray(pairs.match_weight) > 0
     normal = np.asarray(pairs.normal)[posed]
     constant = np.broadcast_to(normal.mean(axis=0), normal.shape)
-    active = (said.descriptors > 0).reshape((-1, said.descriptors.shape[-1]))
-    match, hard, easy = (x[matched] for x in (said.match, said.hard, said.easy))
-    errors = metrics.pair_errors(said.pose[posed], pairs.rotation[posed], pairs.centre[posed])
+    active = predictions.descriptors > 0
+    active = active.reshape((-1, active.shape[-1]))
+    match, hard, easy = (
+        logits[matched] for logits in (predictions.match, predictions.hard, predictions.easy)
+    )
+    poses, normals = predictions.pose[posed], predictions.normal[posed]
+    errors = metrics.pair_errors(poses, pairs.rotation[posed], pairs.centre[posed])
     return rotation_summary(errors) | {
-        "normal_median_deg": float(np.median(metrics.normal_errors(said.normal[posed], normal))),
+        "normal_median_deg": float(np.median(metrics.normal_errors(normals, normal))),
         "normal_constant_median_deg": float(np.median(metrics.normal_errors(constant, normal))),
         "matching_fpr95": metrics.false_positive_rate(match, easy),
         "matching_fpr95_same_scene": metrics.false_positive_rate(match, hard),

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from posenet_jax import scenes
+from posenet_jax import numerics, scenes, sharding
 from posenet_jax.analysis import findings
 from posenet_jax.data import training_pairs
 from posenet_jax.encoders.encoder import Encoder
@@ -129,7 +129,7 @@ class Material:
 
     def key_of(self, name: str) -> Array:
         """Returns the random key of a section or a part of the material, by its name alone."""
-        key = jax.random.key(self.options.seed)
+        key = numerics.seed_key(self.options.seed)
         if name in _NUMBERS:
             return jax.random.split(key, len(_NUMBERS))[_NUMBERS[name]]
         return jax.random.fold_in(key, zlib.crc32(name.encode()))
@@ -142,7 +142,7 @@ class Material:
     @functools.cached_property
     def mesh(self) -> Mesh:
         """Mesh of all devices."""
-        return Mesh(np.asarray(jax.devices()), ("scenes",))
+        return sharding.device_mesh("scenes")
 
     @property
     def batch(self) -> int:

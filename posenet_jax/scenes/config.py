@@ -17,6 +17,9 @@ class DevelopmentConfig:
     automatic: Range = (0.6, 1.0)  # how far exposure is corrected toward a middle grey mean
     colour_jitter: float = 0.02
     noise: float = 0.02  # of the sensor, largest standard deviation, 1 = white
+    sharpening: float = 0.0  # largest weight of each neighbour that is taken away, after the lens
+    # JPEG quality of the stored file, 100 down to this; 100: not compressed.
+    lowest_quality: float = 100.0
     # Of exposure, tone and lens between the two: 0, the same; 1, drawn apart.
     difference: float = 0.2
 
@@ -33,8 +36,13 @@ class ViewConfig:
     width: int = 100
     rays: int = 2
     field_of_view: Range = _degrees(35.0, 95.0)
+    # Between a pair's two fields of view: 0, the same; 1, drawn apart.
+    field_of_view_difference: float = 0.0
     # The target's offset from the image's centre, as a fraction of the field of view, at most.
     centre_jitter: float = 0.05
+    # Chance that a pair's views only overlap: each looks past the target, by up to this fraction.
+    chance_aside: float = 0.0
+    aside: float = 0.45
     roll: float = math.radians(5.0)
     eye_height: Range = (1.5, 3.0)
     angle_between: Range = _degrees(0.0, 100.0)
@@ -67,6 +75,11 @@ class SceneConfig(ViewConfig):
     chance_of_square: float = 0.15
     tile: Range = (9.0, 14.0)
     tint: float = 0.12
+    # Chances of a closed court in place of an open street, of vehicles of any size in the way and
+    # people, and of night, low sun, snow or fog.
+    chance_of_court: float = 0.0
+    chance_of_traffic: float = 0.0
+    chance_of_weather: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from posenet_jax.numerics import seed_key
+from posenet_jax.scenes.compression import compress
 from posenet_jax.scenes.config import DevelopmentConfig, ViewConfig
 
 Array = jax.Array
@@ -24,9 +25,10 @@ class Development(NamedTuple):
     gamma: Array  # [] exponent on display-referred values
     contrast: Array  # [] slope about middle grey
     vignette: Array  # [] darkening at the corners, a fraction
-    blur: Array  # [] weight of each neighbour in a 3-tap blur, below 1/3
+    blur: Array  # [] weight of each neighbour in a 3-tap blur, below 1/3; negative: sharpened
     noise: Array  # [] standard deviation, 1 = white
     noise_key: Array  # [] key of the sensor's noise
+    quality: Array | None = None  # [] of the JPEG file, 1-100; None: not compressed
 
 
 def plain_development() -> Development:
@@ -41,6 +43,8 @@ def sample_development(key: Array, config: DevelopmentConfig) -> Development:
     r = jax.random.uniform(setting_key, (7,))
     jitter = config.colour_jitter * jax.random.normal(colour_key, (3,))
     low, high = config.automatic
+    further = jax.random.uniform(jax.random.fold_in(key, 1), (2,))
+    span = 100.0 - config.lowest_quality
     gain = jnp.exp(0.28 * (r[0] - 0.5) + jitter)
     return Development(
         automatic=low + (high - low) * r[6],
@@ -48,9 +52,10 @@ def sample_development(key: Array, config: DevelopmentConfig) -> Development:
         gamma=0.85 + 0.35 * r[1],
         contrast=0.95 + 0.4 * r[2],
         vignette=0.25 * r[3] ** 2,
-        blur=0.18 * r[4] ** 3,
+        blur=0.18 * r[4] ** 3 - config.sharpening * further[0],
         noise=config.noise * r[5] ** 2,
         noise_key=noise_key,
+        quality=100.0 - span * further[1] if span else None,
     )
 
 
@@ -65,12 +70,14 @@ def sample_developments(key: Array, config: DevelopmentConfig) -> Development:
     own = jax.vmap(lambda k: sample_development(k, config))(jnp.stack(own_keys))
     share = config.difference
 
-    def mix(name: str) -> Array:
-        common, apart = getattr(shared, name)[None], getattr(own, name)
-        return common + share * (apart - common)
+    def mix(common: Array, apart: Array) -> Array:
+        return common[None] + share * (apart - common[None])
 
-    settings = {name: mix(name) for name in Development._fields if name != "noise_key"}
-    return own._replace(**settings)
+    # The key is no number to be mixed: each photograph has its own.
+    shared = shared._replace(noise_key=own.noise_key)
+    return jax.tree.map(
+        lambda a, b: b if jnp.issubdtype(b.dtype, jax.dtypes.prng_key) else mix(a, b), shared, own
+    )
 
 
 def resolve(colour: tuple[Array, Array, Array], config: ViewConfig) -> Array:
@@ -122,4 +129,5 @@ def develop(image: Array, development: Development) -> Array:
     image = jnp.exp(development.gamma * jnp.log(jnp.maximum(image, 1e-4)))
     image = 0.5 + development.contrast * (image - 0.5)
     image = image + development.noise * _sensor_noise(development.noise_key, (height, width))
-    return jnp.round(255.0 * jnp.clip(image, 0.0, 1.0)).astype(jnp.uint8)
+    image = jnp.round(255.0 * jnp.clip(image, 0.0, 1.0)).astype(jnp.uint8)
+    return image if development.quality is None else compress(image, development.quality)

@@ -56,7 +56,7 @@ class Views(NamedTuple):
     image: Array  # uint8 [B, 2, H, W, 3] RGB
     rotation: Array  # [B, 2, 3, 3] camera to world
     centre: Array  # [B, 2, 3] metres, world
-    field_of_view: Array  # [B] radians, horizontal
+    field_of_view: Array  # [B, 2] radians, horizontal
     target: Array  # [B, 3] metres, world
     normal: Array  # [B, 3] unit, world
     camera_normal: Array  # [B, 2, 3] unit, camera frame
@@ -286,7 +286,7 @@ def render_scenes(
         image=_images(scene, atlas, config),
         rotation=cameras.rotation,
         centre=cameras.centre,
-        field_of_view=cameras.field_of_view[:, 0],
+        field_of_view=cameras.field_of_view,
         target=scene.target,
         normal=scene.normal,
         camera_normal=_to_cameras(cameras.rotation, scene.normal),

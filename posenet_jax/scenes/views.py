@@ -60,12 +60,20 @@ def _choose(key: Array, way: Array, usable: Array, config: ViewConfig) -> Array:
 
 
 def _camera(
-    jitter: Array, centre: Array, target: Array, field_of_view: Array, config: ViewConfig
+    jitter: Array,
+    centre: Array,
+    target: Array,
+    field_of_view: Array,
+    offset: Array | float,
+    config: ViewConfig,
 ) -> Camera:
-    """Camera at `centre` that looks at the target but for `jitter` [3] (each in [-1, 1])."""
+    """Camera at `centre` that looks at the target but for `jitter` [3] (each in [-1, 1]).
+
+    offset: the target's largest distance from the image's centre, a fraction of the field of view.
+    """
     rotation = geometry.look_at(centre, target, config.roll * jitter[0])
     # Half of it each way about two axes keeps the offset below the configured fraction.
-    off = config.centre_jitter * field_of_view / jnp.sqrt(2.0)
+    off = offset * field_of_view / jnp.sqrt(2.0)
     rotation = rotation @ geometry.rotation_about(1, off * jitter[1])
     rotation = rotation @ geometry.rotation_about(0, off * jitter[2])
     return Camera(rotation, centre, field_of_view)
@@ -92,9 +100,28 @@ def sample_pair(
     best = jnp.argmax(jnp.minimum(usable.sum(axis=1), 6))
     target, normal, centre = targets[best], normals[best], centres[best]
     pair = _choose(choice_key, centre - target[None], usable[best], config)
-    view = jax.random.uniform(
-        angle_key, (), minval=config.field_of_view[0], maxval=config.field_of_view[1]
-    )
+    fields = _fields_of_view(angle_key, config)
     jitter = jax.random.uniform(view_key, (2, 3), minval=-1.0)
-    cameras = jax.vmap(lambda j, c: _camera(j, c, target, view, config))(jitter, centre[pair])
+    offset = _offset(view_key, config)
+    cameras = jax.vmap(lambda j, c, f: _camera(j, c, target, f, offset, config))(
+        jitter, centre[pair], fields
+    )
     return target, normal, cameras, usable[best][pair]
+
+
+def _fields_of_view(key: Array, config: ViewConfig) -> Array:
+    """[2] radians."""
+    low, high = config.field_of_view
+    shared = jax.random.uniform(key, (), minval=low, maxval=high)
+    if not config.field_of_view_difference:
+        return jnp.broadcast_to(shared, (2,))
+    own = jax.random.uniform(jax.random.fold_in(key, 1), (2,), minval=low, maxval=high)
+    return shared + config.field_of_view_difference * (own - shared)
+
+
+def _offset(key: Array, config: ViewConfig) -> Array | float:
+    """The target's largest distance from the centres of a pair's views."""
+    if not config.chance_aside:
+        return config.centre_jitter
+    aside = jax.random.bernoulli(jax.random.fold_in(key, 1), config.chance_aside)
+    return jnp.where(aside, config.aside, config.centre_jitter)

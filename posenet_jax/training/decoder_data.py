@@ -5,18 +5,21 @@ Batches are functions of the step alone. Images are uint8 RGB [B, H, W, 3], laid
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from posenet_jax.data.image_stream import ImageStream, Transform
 from posenet_jax.data.pipelines import images
 from posenet_jax.data.sources import ImageSource, NamedImage
 from posenet_jax.data.training_pairs import RenderedPairs
+from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import ImageError, InputError
+from posenet_jax.evaluation.decoder_evaluation import ImageSet
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.shards.descriptor_shards import Descriptors
 from posenet_jax.training.decoder_training import DecoderBatch
@@ -91,6 +94,19 @@ class DecoderBatches:
             drawn = jax.random.normal(jax.random.fold_in(key, 2), (count, *self.noise))
             drawn = jax.device_put(drawn, self.sharding)
         return DecoderBatch(tuple(parts), descriptors, drawn)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DecoderData:
+    """An encoder's layer to decode, images to train on, and sets to evaluate on."""
+
+    encoder: Encoder
+    tap: Tap
+    mesh: Mesh
+    batches: DecoderBatches
+    scale: Array  # [] root mean square of the training descriptors
+    known: ImageSet  # training images, whole: the knowledge of the baselines
+    judged: Mapping[str, ImageSet]  # by name: train, validation, rendered
 
 
 def photograph_transform(space: Preprocessing, smallest_crop: float) -> Transform:

@@ -123,6 +123,23 @@ def test_probed_claims():
     assert rows["R² of skyline"]["untrained_high"] == 0.4
 
 
+def test_claims_are_said_in_two_lines_and_read_again(tmp_path):
+    row = {"encoder": "streetnet", "layer": "fc5", "images": "cities", "claim": "colour is lost"}
+    row |= {"measure": "chroma", "verdict": "supported"}
+    for number, part in enumerate(("", "wrong_image_", "untrained_")):
+        row |= {f"{part}{end}": number + 0.25 for end in ("value", "low", "high")}
+    assert claims.sentences([row]) == [
+        "streetnet fc5, cities: colour is lost (chroma): supported",
+        "    0.25 [0.25, 0.25]; a wrong image 1.25 [1.25, 1.25]; untrained 2.25 [2.25, 2.25]",
+    ]
+    path = tmp_path / "claims.csv"
+    path.write_text("claim,value\ncolour is lost,0.25")  # as an editor may leave it
+    assert claims.read(path) == [{"claim": "colour is lost", "value": "0.25"}]
+    path.write_text("claim,value\n")
+    with pytest.raises(InputError, match="no line below its header; give the claims.csv"):
+        claims.read(path)
+
+
 def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
     def run(*flags):
         flags = "--cpu_devices=1", f"--out={tmp_path}", *flags

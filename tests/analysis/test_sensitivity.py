@@ -188,3 +188,16 @@ def test_the_figure_is_written_whole(tmp_path, measured, unit):
     picture = np.asarray(Image.open(path).convert("L"))
     assert min(picture.shape) > 400 and 20 < picture.std() and (picture > 250).mean() > 0.5
     assert [p.name for p in tmp_path.iterdir()] == ["sensitivity.png"]
+
+
+def test_a_layers_profile_is_said_in_lines(measured):
+    rows = sensitivity.table(measured.displacements)
+    rotations = sensitivity.rotation_table(measured.displacements)
+    name = measured.displacements[0].encoder
+    head, *lines = sensitivity.sentences(rows, rotations, name, "conv1")
+    assert head.startswith(f"{name} conv1, {rows[0]['scenes']} scenes")
+    assert len(lines) == len(measured.displacements[0].interventions)
+    yaw = next(line for line in lines if line.split()[0] == "yaw")
+    assert "1.00 [1.00, 1.00]" in yaw and "the heads see" in yaw
+    last = measured.displacements[-1].encoder
+    assert not any("heads" in line for line in sensitivity.sentences(rows, rotations, last))

@@ -85,3 +85,13 @@ def test_an_image_of_fewer_pixels_than_edges_are_wanted():
     found = vanishing.estimates(small[None]) * [SIZE / 40, SIZE / 40, 1.0]
     main, wanted = (structure.main_vanishing(p, SIZE) for p in (found, truth[None]))
     assert _angles(main, wanted).max() < 4.0
+
+
+def test_the_camera_of_points_is_the_one_that_has_them():
+    rng = np.random.default_rng(3)
+    turns = rng.uniform((-40, -14, -7), (40, 14, 7), (5, 3))
+    points = np.stack([_points(*turn) for turn in turns])
+    rotation, field = vanishing.cameras(points, SIZE)
+    np.testing.assert_allclose(field, 2 * np.arctan(0.5 * SIZE / FOCAL), rtol=1e-5)
+    turned = Rotation.from_euler("yxz", turns, degrees=True).as_matrix()
+    np.testing.assert_allclose(rotation, turned[:, [0, 2, 1]], atol=1e-5)

@@ -194,7 +194,7 @@ def _views_of_keys(keys, atlas, config):
         image=jnp.zeros((count, 2, config.height, config.width, 3), jnp.uint8),
         rotation=jnp.linalg.qr(turns)[0],
         centre=jnp.zeros((count, 2, 3)),
-        field_of_view=jnp.linspace(0.7, 1.5, count),
+        field_of_view=jnp.repeat(jnp.linspace(0.7, 1.5, count)[:, None], 2, axis=1),
         target=jnp.zeros((count, 3)),
         normal=jnp.zeros((count, 3)),
         camera_normal=jnp.zeros((count, 2, 3)),

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from posenet_jax import geometry, scenes
-from posenet_jax.data import training_pairs
+from posenet_jax.data import photo_rooms, training_pairs
 from posenet_jax.errors import InputError
 
 CONFIG = scenes.SceneConfig(height=24, width=24, rays=1)
@@ -57,6 +57,30 @@ def test_the_normal_faces_the_first_camera(drawn):
     normal = np.asarray(drawn.normal)
     np.testing.assert_allclose(np.linalg.norm(normal, axis=1), 1.0, atol=1e-5)
     assert np.all(normal[:, 2] < 0)  # the target lies ahead, its wall looks back
+
+
+def test_pairs_that_look_past_their_target_count_in_the_pose_alone():
+    """By where the target's pixel lies in views whose pictures are not needed for it."""
+    config = scenes.SceneConfig(
+        field_of_view_difference=1.0, chance_aside=0.5, aside=0.45, centre_jitter=0.05
+    )
+    scene = scenes.sample_scenes(jax.random.split(jax.random.key(5), 64), config=config)
+    cameras = scene.cameras
+    nothing = np.zeros((64, 2, 8, 8, 3), np.uint8)
+    views = scenes.Views(
+        nothing, *cameras, scene.target, scene.normal, jnp.zeros((64, 2, 3)), scene.visible
+    )
+    pairs = jax.device_get(training_pairs._from_views(views))
+    seen = np.einsum("bvji,bvj->bvi", cameras.rotation, scene.target[:, None] - cameras.centre)
+    half = np.tan(0.5 * np.asarray(cameras.field_of_view))
+    # Distance from the middle of the picture, in halves of its width.
+    off = (np.linalg.norm(seen[..., :2], axis=-1) / seen[..., 2] / half).max(axis=1)
+    visible = np.asarray(scene.visible).all(axis=1)
+    np.testing.assert_array_equal(pairs.pose_weight > 0, visible)
+    for weight in (pairs.match_weight, pairs.normal_weight):
+        assert (weight[visible & (off < 0.2)] == 1.0).all()
+        assert (weight[off > 0.45] == 0.0).all()
+    assert 0.3 < (off < 0.2).mean() < 0.7 and (off > 0.45).sum() > 10
 
 
 def test_photographs_teach_matching_and_not_pose(mesh):
@@ -113,3 +137,33 @@ def test_facades_of_which_none_can_be_read_are_one_sentence(tmp_path, mesh):
         Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
     with pytest.raises(InputError, match="the limit is 1599 in all"):
         training_pairs.facade_atlases(f"{tmp_path}/*.png", jax.random.key(0), mesh, max_pixels=1599)
+
+
+def test_photographs_as_rooms_teach_the_pose_where_they_show_enough(mesh):
+    rng = np.random.default_rng(0)
+    photos = jnp.asarray(rng.integers(0, 256, (3, 60, 60, 3), np.uint8))
+    level = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]], np.float32)
+    cameras = jnp.asarray(np.stack([level] * 3)), jnp.array([0.8, 1.0, 1.2])
+    config = photo_rooms.RoomViews(size=24)
+    pairs = training_pairs.RoomPairs(photos, cameras, 8, mesh, config)(jax.random.key(0))
+    assert pairs.image.shape == (8, 2, 24, 24, 3) and len(pairs.image.sharding.device_set) == 2
+    assert (np.asarray(pairs.match_weight) == 0).all()
+    assert (np.asarray(pairs.normal_weight) == 0).all()
+    weight = np.asarray(pairs.pose_weight)
+    assert set(weight) <= {0.0, 1.0} and weight.mean() > 0.7
+    assert np.linalg.norm(pairs.centre[:, 0] - pairs.centre[:, 1], axis=-1).min() > 0.01
+    again = training_pairs.RoomPairs(photos, cameras, 8, mesh, config)(jax.random.key(0))
+    np.testing.assert_array_equal(again.image, pairs.image)
+
+
+def test_pairs_are_drawn_until_there_are_enough(source):
+    """Draws of four pairs each, keyed by their number: five pairs take two."""
+    key, done = jax.random.key(8), []
+    found = training_pairs.drawn(source, key, 5, progress=done.append)
+    assert done == [4, 4]
+    for number in range(2):
+        expected = source(jax.random.fold_in(key, number))
+        rows = slice(4 * number, 4 * number + 4)
+        for column, one in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert isinstance(column, np.ndarray)
+            np.testing.assert_array_equal(column[rows], one)

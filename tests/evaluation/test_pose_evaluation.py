@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from scipy.spatial.transform import Rotation
 
 from posenet_jax import metrics
+from posenet_jax.data.strecha import PhotographPairs
 from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import init_params
@@ -115,3 +116,60 @@ def test_an_encoder_without_heads_is_refused(mesh):
         pose_evaluation.predict(
             weights.random_encoder(), np.zeros((1, 2, 100, 100, 3), np.uint8), mesh
         )
+
+
+@pytest.fixture
+def nothing_predicted(monkeypatch):
+    """Predictions of poses of zero, the identity, and of logits that are the pairs' numbers."""
+
+    def predict(encoder, image, mesh):
+        count = len(image)
+        numbers, normal = np.arange(count, dtype=float), np.tile([0.0, 0.0, -1.0], (count, 1))
+        return pose_evaluation.Predictions(
+            np.ones((count, 2, 4)),
+            np.zeros((count, 6), np.float32),
+            normal,
+            *(numbers, -numbers, -2 * numbers),
+        )
+
+    monkeypatch.setattr(pose_evaluation, "predict", predict)
+
+
+def test_rendered_pairs_are_evaluated_where_their_weight_is_not_zero(nothing_predicted):
+    rotation, centre, angle, _ = _cameras(6, 60.0)
+    weight = np.array([1, 0, 1, 1, 0, 1], np.float32)
+    normal = np.tile(np.array([0, 0, -1.0], np.float32), (6, 1))
+    pairs = Pairs(np.zeros((6, 2)), rotation, centre, normal, weight, weight, weight)
+    found = pose_evaluation.evaluate_rendered(None, pairs, None)
+    counted = weight > 0
+    assert found.labels == ["0", "2", "3", "5"]
+    np.testing.assert_allclose(found.errors.rotation, angle[counted], atol=1e-2)
+    assert found.metrics["rotation_median_deg"] == pytest.approx(
+        np.median(angle[counted]), abs=0.01
+    )
+    np.testing.assert_array_equal(found.match, [0, 2, 3, 5])
+    np.testing.assert_array_equal(found.others["the same street"], [0, -2, -3, -5])
+    np.testing.assert_array_equal(found.others["another street"], [0, -4, -6, -10])
+    rows = pose_evaluation.table("streets", found)
+    assert [(row["set"], row["pair"]) for row in rows] == [("streets", x) for x in found.labels]
+    np.testing.assert_allclose([row["true_rotation"] for row in rows], angle[counted], atol=1e-2)
+    first, second = pose_evaluation.sentences("streets", found.metrics)
+    assert first.startswith("streets: 4 pairs, rotation ") and "the same street" in second
+
+
+def test_photographs_are_evaluated_scene_by_scene(nothing_predicted):
+    rotation, centre, angle, _ = _cameras(5, 60.0)
+    scene = np.array(["wall", "wall", "gate", "wall", "gate"])
+    names = [(f"{name}/{i}.png", f"{name}/{i + 1}.png") for i, name in enumerate(scene)]
+    pairs = PhotographPairs(np.zeros((5, 2)), rotation, centre, names)
+    found = pose_evaluation.evaluate_photographs(None, pairs, None)
+    assert found.labels[2] == "gate/2.png gate/3.png" and not len(found.match)
+    assert found.metrics["pairs"] == 5
+    assert {name: one["pairs"] for name, one in found.metrics["scenes"].items()} == {
+        "gate": 2,
+        "wall": 3,
+    }
+    for name, one in found.metrics["scenes"].items():
+        for key in ("rotation_median_deg", "identity_median_deg"):
+            assert one[key] == pytest.approx(np.median(angle[scene == name]), abs=0.01)
+    assert len(pose_evaluation.sentences("photographs", found.metrics)) == 1

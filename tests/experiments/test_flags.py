@@ -234,8 +234,8 @@ def test_defaults_and_choices_are_the_librarys(helps):
         ("adversarial_weight", game.adversarial),
         ("noise_numbers", game.noise),
         ("draws", game.draws),
-        ("pace", game.discriminator_lr_scale),
-        ("pause", game.discriminator_pause_below),
+        ("discriminator_lr_scale", game.discriminator_lr_scale),
+        ("discriminator_pause_below", game.discriminator_pause_below),
     ):
         assert float(default("train_adversarial", name)) == value, name
     for name in ("steps", "rendered_pairs", "photo_pairs", "learning_rate", "weight_decay"):
@@ -269,6 +269,8 @@ def test_kinds_have_two_words_each():
         ("report", "--batch=4", "--render_batch"),
         ("build_dataset", "--count=5", "--scenes"),
         ("render_streets", "--num=5", "--scenes"),
+        ("train_adversarial", "--pace=2", "--discriminator_lr_scale"),
+        ("train_adversarial", "--pause=0.1", "--discriminator_pause_below"),
     ],
 )
 def test_a_former_name_says_the_new_one(script, flag, name):

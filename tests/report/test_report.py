@@ -178,6 +178,8 @@ def test_keys_go_by_name(tmp_path):
     data = [jax.random.key_data(of.key_of(name)).tolist() for name in (*names, "mine", "yours")]
     published = jax.random.key_data(jax.random.split(jax.random.key(7), 7)).tolist()
     assert data[:7] == published
+    with jax.default_prng_impl("rbg"):  # whatever the caller's generator
+        assert jax.random.key_data(of.key_of("mine")).tolist() == data[7]
     assert len({tuple(one) for one in data}) == len(data)
 
 

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from posenet_jax.scenes import DevelopmentConfig, photometry
+from posenet_jax.scenes import DevelopmentConfig, compression, photometry
 
 _SETTINGS = [name for name in photometry.Development._fields if name != "noise_key"]
 
 
 def _draw(key, **changes):
-    config = dataclasses.replace(DevelopmentConfig(), **changes)
+    config = dataclasses.replace(DevelopmentConfig(sharpening=0.1, lowest_quality=30.0), **changes)
     return photometry.sample_developments(jax.random.key(key), config)
 
 
@@ -42,3 +42,19 @@ def test_settings_stay_in_their_ranges():
     )
     assert 0.1 <= automatic.min() < 0.15 and 0.35 < automatic.max() <= 0.4
     assert 0.0 <= noise.min() < 0.01 and 0.2 < noise.max() <= 0.3
+    quality = np.concatenate([np.asarray(d.quality) for d in draws])
+    assert 30.0 <= quality.min() < 45.0 and 85.0 < quality.max() <= 100.0
+    blur = np.concatenate([np.asarray(d.blur) for d in draws])
+    assert -0.1 <= blur.min() < -0.05 and blur.max() <= 0.18
+
+
+def test_files_are_not_compressed_where_nothing_says_so():
+    draw = photometry.sample_developments(jax.random.key(0), DevelopmentConfig())
+    assert draw.quality is None and (np.asarray(draw.blur) >= 0.0).all()
+
+
+def test_a_compressed_development_is_the_plain_one_as_its_file_has_it():
+    image = jax.random.uniform(jax.random.key(1), (3, 40, 48))
+    plain = photometry.plain_development()
+    expected = compression.compress(photometry.develop(image, plain), 40.0)
+    np.testing.assert_array_equal(photometry.develop(image, plain._replace(quality=40.0)), expected)

@@ -97,7 +97,7 @@ def without_leaves(world):
 def pose(made, scene, view):
     """Rotation, centre and field of view of one camera."""
     views = made.views
-    return views.rotation[scene, view], views.centre[scene, view], views.field_of_view[scene]
+    return views.rotation[scene, view], views.centre[scene, view], views.field_of_view[scene, view]
 
 
 def every_camera():

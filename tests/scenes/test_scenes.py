@@ -18,7 +18,7 @@ from posenet_jax.scenes.street import city as cities
 
 # Compiling is what takes time here, not rendering: one image size, one batch of two pairs, one to a
 # device if there are two, and one number of rays, so that the tests share their programs.
-CONFIG = scenes.SceneConfig(height=40, width=48, rays=2)
+CONFIG = scenes.SceneConfig(height=40, width=48, rays=2, field_of_view_difference=0.5)
 PAIRS = 6
 BATCH = 2
 RAYS = 4000
@@ -104,7 +104,7 @@ def cameras_of(views):
     """(pair, view, rotation, centre, field of view) of every picture."""
     for b in range(PAIRS):
         for v in range(2):
-            yield b, v, views.rotation[b, v], views.centre[b, v], views.field_of_view[b]
+            yield b, v, views.rotation[b, v], views.centre[b, v], views.field_of_view[b, v]
 
 
 def slab_depths(origin, direction, low, high):
@@ -215,9 +215,9 @@ def test_points_of_one_view_lie_where_the_other_sees_them(views):
     matched = total = 0
     for b in range(PAIRS):
         first, second = [(views.rotation[b, v], views.centre[b, v]) for v in range(2)]
-        view, depth = views.field_of_view[b], views.geometry.depth[b]
-        point = unproject(np.where(np.isinf(depth[0]), 1.0, depth[0]), *first, view)
-        x, y, z = project(point, *second, view)
+        fields, depth = views.field_of_view[b], views.geometry.depth[b]
+        point = unproject(np.where(np.isinf(depth[0]), 1.0, depth[0]), *first, fields[0])
+        x, y, z = project(point, *second, fields[1])
         inside = np.isfinite(depth[0]) & (z > 0.1) & (x > 0) & (x < CONFIG.width)
         inside &= (y > 0) & (y < CONFIG.height)
         seen = depth[1][y[inside].astype(int), x[inside].astype(int)]

@@ -11,10 +11,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders.weights import random_encoder
-from posenet_jax.errors import InputError
+from posenet_jax.errors import Collapsed, InputError
+from posenet_jax.io import files
 from posenet_jax.training import adversarial, decoder_training
 from posenet_jax.training.adversarial import AdversarialConfig
-from posenet_jax.training.collapse import LINES, collapse
+from posenet_jax.training.collapse import LINES, check, collapse
 from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
 from posenet_jax.training.discriminator import Discriminator
 
@@ -303,3 +304,16 @@ def test_a_collapse_is_said_in_a_sentence(last, words):
         recovered[name][-1] = 0.5
     if words and "discriminator" in words:
         assert collapse(recovered) is None
+
+
+def test_a_collapse_is_raised_from_the_log_on_disk(tmp_path):
+    path = tmp_path / "metrics.csv"
+    for last, fails in (({}, False), ({"validation_diversity_ratio": 0.1}, True)):
+        log = _log(**last)
+        rows = [{name: values[i] for name, values in log.items()} for i in range(len(log["step"]))]
+        files.write_csv(path, rows)
+        if fails:
+            with pytest.raises(Collapsed, match="same image of every descriptor"):
+                check(path)
+        else:
+            check(path)

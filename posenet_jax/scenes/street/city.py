@@ -40,6 +40,7 @@ CROWNS = slice(NUM_BOXES, NUM_BOXES + NUM_CROWNS)
 GROUND = CROWNS.stop  # the ids a ray can hit: boxes, crowns, ground, sky
 SKY = GROUND + 1
 NUM_IDS = SKY + 1
+OPEN = 1e3  # metres: beyond all that is seen
 
 
 class Street(NamedTuple):
@@ -49,6 +50,7 @@ class Street(NamedTuple):
     kerb: Array  # [2] distance of the kerb, likewise
     crossing: Array  # [] x of a pedestrian crossing
     marked: Array  # [] 1 if the road has a dashed middle line, else 0
+    end: Array  # [2] distance of the walls that close a court, at x > 0 and x < 0; OPEN: none
 
 
 class Surface(NamedTuple):
@@ -105,7 +107,8 @@ def _street(key: Array, config: SceneConfig) -> Street:
     far_side = jnp.where(r[3] < 0.5, jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
     kerb = jnp.maximum(line - between(r[4], 1.2, 4.0), 2.5)
     line = line + square * far_side * between(r[2] / config.chance_of_square, 6.0, 20.0)
-    return Street(line, kerb, between(r[5], -30.0, 30.0), (r[6] < 0.6).astype(jnp.float32))
+    marked = (r[6] < 0.6).astype(jnp.float32)
+    return Street(line, kerb, between(r[5], -30.0, 30.0), marked, jnp.full(2, OPEN))
 
 
 def _row(key: Array, side: float, line: Array, config: SceneConfig) -> Boxes:

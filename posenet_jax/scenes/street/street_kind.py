@@ -5,10 +5,10 @@ from posenet_jax.scenes.kind import Kind, SceneFunctions
 
 
 def _functions() -> SceneFunctions:
-    from posenet_jax.scenes.street import city, street_clutter, street_views, streets
+    from posenet_jax.scenes.street import street_clutter, street_views, streets, variety
 
     return SceneFunctions(
-        build=city.build_city,
+        build=variety.build_street,
         targets=street_views.street_targets,
         places=street_views.street_places,
         texture=streets.texture,
