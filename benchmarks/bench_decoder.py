@@ -4,7 +4,7 @@
 
 Descriptors and images are given: what is timed is the decoder's forward and backward pass and
 Adam's step. Both sides start from the same weights on the same batch and must first lose alike.
-Then our rate at each of --batches, the report's comparison (section 5): it found 64 the most
+Then our rate at each of --batches, the paper's comparison (section 5): it found 64 the most
 efficient. The load is logged, and what other processes used of the cores: where that is much, the
 ratio means little.
 """

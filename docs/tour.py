@@ -62,9 +62,9 @@ for name, one in (("fc5", encoder), ("fc5 untrained", untrained)):
     print(f"{name}: relative losses {np.round(np.asarray(result.relative_loss), 3)}")
 
 # %% [markdown]
-# The same descriptor is not the same image. Two numbers apart: *fidelity*, the relative loss
-# (eq. 3 of the report), and *visibility*, the correlation of light and dark. The control of either
-# is another image.
+# Two images with the same descriptor can look different, so there are two measures: *fidelity*, the
+# relative loss between descriptors (eq. 3 of the paper), and *visibility*, the correlation of grey
+# values between images. The control of each is the same measure with another image.
 
 # %%
 correlate = jax.vmap(metrics.luminance_correlation)
@@ -129,10 +129,10 @@ for name, function in (("Flax", of_flax), ("callable", Thumbnail(jnp.float32(0.1
     print(f"{name}: relative loss {float(result.relative_loss[0]):.3f}")
 
 # %% [markdown]
-# ## Scenes of which everything is known
+# ## Scenes with ground truth
 #
-# Rendered streets know their depth. Can it be read off the descriptor? A linear probe is fitted on
-# some streets and scored on others: R² of 0 is what always saying the mean scores.
+# The depth of rendered streets is known. Can it be predicted from the descriptor? A linear probe is
+# fitted on some streets and scored on others; R² is 0 for always predicting the mean.
 
 # %%
 atlas = scenes.procedural_atlas(jax.random.key(1))

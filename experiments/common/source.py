@@ -1,5 +1,8 @@
 """Kind of source of images, as scripts know it: the flags that name it, and what opens it.
 
+To add one, write a record like those of `folder_source` and `dataset_source`, and list it in
+`sources.SOURCES`.
+
 Where a source is described nothing is imported that takes long, as flags are defined before JAX is
 imported: `open` imports what it needs.
 """

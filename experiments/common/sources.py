@@ -1,4 +1,4 @@
-"""The kinds of sources of images there are, by the flags that choose them."""
+"""Registry of the sources of images, by the flags that choose them; see `source` to add one."""
 
 from experiments.common.dataset_source import DATASET
 from experiments.common.folder_source import FOLDER

@@ -1,1 +1,1 @@
-"""Measures of what descriptors keep and what moves them: the paper's claims as numbers."""
+"""Measures of what descriptors keep and what changes them: the paper's claims, measured."""

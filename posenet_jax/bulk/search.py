@@ -45,7 +45,7 @@ class Range(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One of the report's searches (section 5.2): ranges of draws, and the recipe of all the rest.
+    """One of the paper's searches (section 5.2): ranges of draws, and the recipe of all the rest.
 
     ranges: by a number's column in trials.csv (`columns_of`).
     """
@@ -64,7 +64,7 @@ def columns_of(recipe: Recipe) -> dict[str, Any]:
 def second_stage(recipe: Recipe, trials: int) -> Stage:
     """Returns the search of Adam's numbers, the weights of a recipe's priors, and the clipping."""
     priors = {name: prior for name, prior in PRIORS.items() if name in recipe.priors}
-    # The report gives no ranges. These have Table 1 well inside, and each end does visible harm.
+    # The paper gives no ranges. These have Table 1 well inside, and each end does visible harm.
     ranges = {
         "learning_rate": Range(0.1, 1e3),
         "beta1": Range(0.5, 0.99, "from_one"),

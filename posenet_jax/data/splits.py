@@ -1,6 +1,6 @@
 """Split of targets into training, validation and test.
 
-The proportions are the report's: of 800,000 images 650,000, 100,000 and 50,000. A target is split,
+The proportions are the paper's: of 800,000 images 650,000, 100,000 and 50,000. A target is split,
 never an image: two to seven views share one, and views of a target on both sides of a split would
 let a network be tested on what it has learnt by heart.
 """

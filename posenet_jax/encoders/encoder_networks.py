@@ -1,4 +1,4 @@
-"""The networks of encoders, by name."""
+"""Registry of the networks of encoders, by name; `network.Network` says how to add one."""
 
 from posenet_jax.encoders.imagenet import AlexNet, SqueezeNet
 from posenet_jax.encoders.network import Network

@@ -16,13 +16,13 @@ class Network(nn.Module):
     `descriptor_size` alone.
     """
 
-    architecture: ClassVar[str]  # of flags and weight files
+    architecture: ClassVar[str]  # its name in flags and weight files
     taps: ClassVar[tuple[str, ...]]  # layers that can be inverted, from the image on
-    # Of random weights, where no weights of the architecture are bundled.
+    # The space of images for random weights, where no weights of the architecture are bundled.
     image_space: ClassVar[Preprocessing] = CUSTOMARY
-    # Layer -> torchvision's name, of networks that torchvision has too.
+    # {layer: torchvision's name}, for networks that torchvision has too.
     foreign: ClassVar[Mapping[str, str]] = {}
-    can_train: ClassVar[bool] = False  # for pose, by `training.pose_training`
+    can_train: ClassVar[bool] = False  # by `training.pose_training`, for pose
 
     @classmethod
     def for_training(cls, descriptor_size: int, gain: float) -> Any:

@@ -1,11 +1,11 @@
-"""The encoders: networks from a street image to a descriptor, with named taps.
+"""Pose networks `StreetNet` and `Compact`: from a street image to a descriptor, with named taps.
 
 Input: float32 [..., H, W, 3] in mean-subtracted space (BGR, 0-255 units minus the channel means),
 H = W = 100 or 101. A tap is a layer's output after its ReLU and before its pooling: `conv1` to
 `conv4` [..., h, w, c], and `fc5` [..., F], the descriptor (`fc5_linear` before its ReLU).
 `streetnet` is the variant of the network of Zamir et al. (ECCV 2016) whose fc5 has 512 units;
-`compact` is the smaller one. Every network lists its taps in its class's `taps`; `imagenet` has two
-of another kind.
+`compact` is the smaller one. `imagenet` has networks trained to classify; `network.Network` is the
+base class of all.
 """
 
 import jax

@@ -1,1 +1,1 @@
-"""How good encoders, decoders and reconstructions are, beside controls."""
+"""Measures of encoders, decoders and reconstructions, each beside its control."""

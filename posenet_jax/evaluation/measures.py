@@ -3,7 +3,7 @@
 N pictures and originals, uint8 RGB [N, H, W, 3]; descriptors [N, …] of the originals. A measure has
 one value a picture, and is a column of results.csv, a line of summaries and of the documentation;
 unless its record says otherwise it is also in the report's table of fidelity, in a search's trials
-and in their plots.
+and in their plots. To add one, write a function of `Context` and a line in `MEASURES`.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Schema of results.csv: what `invert`, `bulk_invert` and `decode` write a line of for a picture.
+"""Schema of results.csv, which `invert`, `bulk_invert` and `decode` write: a line for each picture.
 
 Tables of two runs are joined on `image`, `layer` and `restart`. The columns are the keys, what the
 inversion says of itself, and the measures of `evaluation.measures`, each before its control; a cell

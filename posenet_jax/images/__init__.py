@@ -1,1 +1,1 @@
-"""Image files and image spaces: listing, reading, resizing, pages of images."""
+"""Image files and image spaces: listing, reading, resizing, contact sheets."""

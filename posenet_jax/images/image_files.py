@@ -1,4 +1,4 @@
-"""Image files: reading whatever a person drops in a folder, naming the results.
+"""Reading of image files of any supported format (`read_image`), and names for their results.
 
 Images are uint8, RGB, [H, W, 3]. Colour profiles are ignored: values are taken as stored. Values of
 16 bits are rounded to 8 in grey images; in colour ones their low byte is left out. Transparent

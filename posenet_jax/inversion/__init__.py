@@ -1,1 +1,1 @@
-"""Inversion by optimisation: what is minimised, one step, and many at once."""
+"""Inversion by optimisation: `objective` (eq. 2), `descent` of one image, `engine` for many."""

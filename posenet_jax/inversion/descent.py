@@ -66,7 +66,10 @@ class Best:
 
 
 def init(key: jax.Array, recipe: Recipe, space: Preprocessing, start: Image | None = None) -> State:
-    """Returns the first iterate: noise about `start`, or about the mean colour."""
+    """Returns the first iterate: noise about `start`, or about the mean colour.
+
+    key: decides the noise; the engine's is `slot_programs.start_key`.
+    """
     noise = jax.random.normal(key, (space.size, space.size, 3), jnp.float32)
     image = jnp.asarray(recipe.start_deviation, jnp.float32) * noise
     if start is not None:

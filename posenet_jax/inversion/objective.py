@@ -21,7 +21,7 @@ def relative_square(descriptor: Descriptor, target: Descriptor) -> Scalar:
 
 
 def loss(image: Image, descriptor: Descriptor, target: Descriptor, recipe: Recipe) -> Scalar:
-    """Eq. 2, or its scale-free form (see `Recipe`)."""
+    """Returns eq. 2, or its scale-free form (see `Recipe`): the data term plus the priors."""
     if recipe.data_term == "norm":
         data, scaled, weight = distance(descriptor, target), image, 1.0
     else:

@@ -88,7 +88,7 @@ class Prior(NamedTuple):
 
 
 PRIORS: dict[str, Prior] = {
-    # The report gives no ranges. These have Table 1 well inside, and each end does visible harm.
+    # The paper gives no ranges. These have Table 1 well inside, and each end does visible harm.
     "tv": Prior(total_variation, "λ TV", (1e-9, 1e-1)),
     "l6": Prior(sixth_power, "λ L6", (1e-20, 1e-11)),
     # As large a penalty as those above at neighbours 10 grey levels apart, pixels 65 from the mean.

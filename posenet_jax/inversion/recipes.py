@@ -1,4 +1,4 @@
-"""Recipes: the objective of an inversion, and its steps.
+"""Recipes: the settings of an inversion, of its objective (see `objective`) and of its steps.
 
 A recipe is a pytree. Its numbers are leaves: scalars that hold for all images, or arrays [N] that
 give each image its own, in one compiled program. What changes the program is static. Images are in
@@ -39,7 +39,7 @@ _NOW_PRIORS = {
 
 @struct.dataclass(kw_only=True)
 class Recipe:
-    """Hyper-parameters of one inversion; the defaults are Table 1 of the report.
+    """Hyper-parameters of one inversion; the defaults are Table 1 of the paper.
 
     steps: iterates evaluated. patience: so many steps without the loss falling by a thousandth end
     an image; 0: none do.
@@ -115,7 +115,7 @@ PAPER_NO_PRIOR = dataclasses.replace(
     priors={"tv": 0.0, "l6": 0.0},
     clipping=False,
 )
-"""The report's first search: both λ zero, no clipping; faithful descriptors, pictures of noise."""
+"""The paper's first search: both λ zero, no clipping; faithful descriptors, pictures of noise."""
 
 CALIBRATED = Recipe(
     name="calibrated",

@@ -21,7 +21,7 @@ Array = jax.Array
 
 
 def start_key(key: Array, index: Array, restart: Array, starts: Array) -> Array:
-    """Key of a job's initial noise.
+    """Key of a job's initial noise, which `descent.init` draws.
 
     Restart 0, start 1 folds in the index only, so that `invert` and `run` agree.
     """

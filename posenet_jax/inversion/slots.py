@@ -1,6 +1,7 @@
 """The slots in which inversions run: the host's side of them.
 
-A slot holds one job at a time; see `engine`. Images are [H, W, 3] in network space.
+A slot holds one job at a time (see `engine`); `job_queues.slot_of` says which. Images are
+[H, W, 3] in network space.
 """
 
 import functools

@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, what a run was, trees of arrays."""
+"""Files: atomic writes, records of runs, trees of arrays."""

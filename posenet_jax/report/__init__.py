@@ -1,1 +1,1 @@
-"""The report's page: its sections, tables and plots."""
+"""The report: one page of the paper's figures, tables and claims; `contents` lists its sections."""

@@ -26,9 +26,9 @@ class Kind(NamedTuple):
     that need it are imported by `functions`.
     """
 
-    name: str  # of flags and figures: "streets"
+    name: str  # in flags and figures: "streets"
     written: str  # in data sets and tables already on disk: "cities"
-    title: str  # of its pictures on a page: "Rendered streets"
+    title: str  # title of its pictures on a page: "Rendered streets"
     config: type[ViewConfig]
     functions: Callable[[], SceneFunctions]
     figure: int | None = None  # number of its figure in the report's page

@@ -1,4 +1,7 @@
-"""The kinds of scenes there are, found by name or by a configuration's type."""
+"""The kinds of scenes there are, found by name or by a configuration's type.
+
+To add one, write a record (`kind.Kind`) in a folder of its own and list it in `KINDS`.
+"""
 
 from posenet_jax.errors import InputError
 from posenet_jax.scenes.car.car_kind import CARS

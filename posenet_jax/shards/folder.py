@@ -1,4 +1,4 @@
-"""A folder of shards: what makes a run resumable, whenever its processes are killed.
+"""A folder of shards, by which a run is resumed whenever its processes were killed.
 
 KIND.json says what the run is, from the start; records/ says which shards are done, each by a file
 written after its shard, and of which images each is (`traces`); manifest.json says, at the end,

@@ -1,4 +1,4 @@
-"""Splits: the report's proportions, and values that never change."""
+"""Splits: the paper's proportions, and values that never change."""
 
 import hashlib
 import math

@@ -1,0 +1,59 @@
+"""Documents name only files, headings and names of the code that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("posenet_jax/**/*.md")]
+BASES = (ROOT, ROOT / "posenet_jax")  # a path in backticks begins at either
+SOURCES = [*ROOT.glob("posenet_jax/**/*.py"), *ROOT.glob("experiments/**/*.py")]
+MODULES = {
+    name: [path for path in SOURCES if path.stem == name] for name in {p.stem for p in SOURCES}
+}
+
+
+def anchors(text):
+    """Anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+def mentions(path, name):
+    return re.search(rf"\b{re.escape(name)}\b", path.read_text("utf-8")) is not None
+
+
+def missing(text, folder):
+    """Yields what a document in a folder names and is not there."""
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text):
+        if not (folder / path).exists():
+            yield path
+        elif anchor and anchor not in anchors((folder / path).read_text("utf-8") if path else text):
+            yield f"{path}#{anchor}"
+    for path, test in re.findall(r"(?<![(\w./])([\w./]*/\w+\.(?:py|c))\b(?:::(\w+))?", text):
+        found = [base / path for base in BASES if (base / path).is_file()]
+        if not found or (test and not mentions(found[0], test)):
+            yield path
+    for folders, module, name in re.findall(r"`((?:[\w.]+[./])?)(\w+)\.(\w{3,})[`(]", text):
+        known = MODULES.get(module, [])
+        if (known or folders.endswith("/")) and name not in (*MODULES, "csv", "json", "png"):
+            if not any(mentions(path, name) for path in known):
+                yield f"{module}.{name}"
+    for package, name in re.findall(r"\bposenet_jax\.(\w+)(?:\.| import )(\w+)", text):
+        if (ROOT / "posenet_jax" / package).is_dir() and name not in MODULES:
+            if not mentions(ROOT / "posenet_jax" / package / "__init__.py", name):
+                yield f"{package}.{name}"
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENTS), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_names_exists(path):
+    assert list(missing(path.read_text("utf-8"), path.parent)) == []
+
+
+def test_what_is_missing_is_found():
+    text = "[a](no.md) [b](#none) [c](README.md#start) `inversion/none.py` tests/none.py `tests/`\n"
+    text += "`tests/test_words.py::none` `inversion/priors.PRIORS` `inversion/priors.NONE`\n"
+    text += "`data/none.load` from posenet_jax.images import none, image_list\n"
+    found = ["no.md", "#none", "inversion/none.py", "tests/none.py", "tests/test_words.py"]
+    assert list(missing(text, ROOT)) == [*found, "priors.NONE", "none.load", "images.none"]
