@@ -22,8 +22,8 @@ _STRECHA = flags.DEFINE_string(
     "Folder of the multi-view stereo scenes of Strecha et al., each photograph with its NAME.camera"
     " beside it; not evaluated if not given.",
 )
-_PHOTOGRAPHS = flags.DEFINE_list(
-    "photographs",
+_CAMERAS = flags.DEFINE_list(
+    "cameras",
     [],
     "NAME=FOLDER of further photographs with known cameras, several after commas: NAME.camera"
     " beside each, or a COLMAP model as text (cameras.txt and images.txt). All pairs of a folder"
@@ -69,7 +69,7 @@ _LABELS = {
 
 def _photographs(encoder: Encoder) -> tuple[dict[str, PhotographPairs], int]:
     """Pairs of each set of photographs, and the number of those that could not be read."""
-    folders = photo_sets.folders(_PHOTOGRAPHS.value, _LABELS)
+    folders = photo_sets.folders("cameras", _CAMERAS.value, _LABELS)
     limits = dict.fromkeys(folders, math.pi)
     if _STRECHA.value:
         folders, limits = {"strecha": _STRECHA.value} | folders, {"strecha": math.pi / 3} | limits

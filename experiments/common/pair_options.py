@@ -38,7 +38,7 @@ _MAX_ANGLE = flags.DEFINE_float(
 VARY = flags.DEFINE_list(
     "vary",
     [],
-    "What makes training pairs more like two real cameras' pictures, separated by commas: views"
+    "Varieties that make training pairs more like two cameras' pictures, separated by commas: views"
     " (fields of view drawn apart), aside (views that overlap in part), development (exposure,"
     " colours, sharpening, compression), courts, traffic, weather. Held-out pairs have none.",
 )

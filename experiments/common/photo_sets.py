@@ -10,8 +10,8 @@ from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.report.material import Photographs
 
 
-def folders(named: Sequence[str], taken: Collection[str]) -> dict[str, str]:
-    """Returns the folder of each name in items NAME=FOLDER.
+def folders(flag: str, named: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """Returns the folder of each name in a flag's items NAME=FOLDER.
 
     taken: names that are not free. Raises InputError for another form, or a name that is taken.
     """
@@ -19,9 +19,9 @@ def folders(named: Sequence[str], taken: Collection[str]) -> dict[str, str]:
     for item in named:
         name, separator, folder = item.partition("=")
         if not separator or name in taken or name in found:
-            raise InputError(f"--photographs takes NAME=FOLDER with a new name, received {item!r}")
+            raise InputError(f"--{flag} takes NAME=FOLDER with a new name, received {item!r}")
         if not name.replace("_", "").isalnum():
-            raise InputError(f"a name of photographs has letters, digits and _, unlike {name!r}")
+            raise InputError(f"a name in --{flag} has letters, digits and _, unlike {name!r}")
         found[name] = folder
     return found
 
@@ -36,7 +36,7 @@ def read(
     """
     sets: dict[str, Photographs] = {}
     left_out = 0
-    for name, folder in folders(named, taken).items():
+    for name, folder in folders("photographs", named, taken).items():
         files = images.listed(folder, output)
         chosen = np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)
         found = images.read([files.path(i) for i in chosen], space)

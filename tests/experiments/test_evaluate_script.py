@@ -48,9 +48,16 @@ def scene(tmp_path_factory):
     return folder.parent
 
 
+def _rows(out, name):
+    """Rows of pairs.csv of one set."""
+    with (out / "pairs.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["set"] == name]
+
+
 def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
     out = tmp_path / "out"
-    run = _evaluate(f"--encoder={encoder_file}", f"--strecha={scene}", f"--out={out}")
+    sets = f"--strecha={scene}", f"--cameras=courtyard={scene}"
+    run = _evaluate(f"--encoder={encoder_file}", *sets, f"--out={out}")
     assert run.returncode == 1, run.stderr  # one photograph is damaged
     assert "3.png" in run.stderr
     metrics = json.loads((out / "metrics.json").read_text())
@@ -58,20 +65,30 @@ def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
     strecha, rendered = metrics["strecha"], metrics["rendered"]
     assert strecha["pairs"] == 3 and set(strecha["scenes"]) == {"wall"}
     np.testing.assert_allclose(strecha["identity_median_deg"], 25.0, atol=0.01)
+    assert metrics["courtyard"] == strecha  # the same photographs, all below 60 degrees
+    assert {name: c["pairs"] for name, c in strecha["overlap"].items()} == {
+        "large": 2,  # 15 and 25 of 60 degrees
+        "small": 1,
+        "none": 0,
+    }
+    errors = {15: [], 30: []}
+    for row in _rows(out, "strecha"):
+        for limit, below in errors.items():
+            below.append(float(row["rotation"]) < limit)
+    for limit, below in errors.items():
+        assert strecha[f"within_{limit}_deg"] == np.mean(below)
     for key in ("rotation_median_deg", "constant_median_deg", "pairs"):
         assert rendered[key] > 0 and strecha[key] > 0
     for key in ("matching_fpr95", "normal_median_deg", "bins"):
         assert key in rendered and key in metrics["rendered_report_view"]
     assert sum(row["pairs"] for row in rendered["bins"]) <= rendered["pairs"]
-    with (out / "pairs.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    ours = [float(row["rotation"]) for row in rows if row["set"] == "rendered"]
+    ours = [float(row["rotation"]) for row in _rows(out, "rendered")]
     assert len(ours) == rendered["pairs"]
     np.testing.assert_allclose(np.median(ours), rendered["rotation_median_deg"], rtol=1e-6)
     for name in ("rotation.png", "matching.png"):
         with Image.open(out / name) as picture:
             assert picture.width > 400
-    assert json.loads((out / "run.json").read_text())["left_out"] == 1
+    assert json.loads((out / "run.json").read_text())["left_out"] == 2
 
 
 @pytest.mark.parametrize(
