@@ -175,7 +175,7 @@ def rendered(_):
     config = scenes.RoomConfig(height=32, width=32, rays=1)
     atlas = scenes.procedural_atlas(key(), 4, size=16)
     views = scenes.render_pairs(jax.random.split(key(), 6), atlas, config, geometry=True)
-    camera = scenes.Camera(views.rotation[0, 0], views.centre[0, 0], views.field_of_view[0])
+    camera = scenes.Camera(views.rotation[0, 0], views.centre[0, 0], views.field_of_view[0, 0])
     return views._asdict(), scenes.moved(camera, yaw=0.1), scenes.vanishing_points(camera, 8, 8)
 
 

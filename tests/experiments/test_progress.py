@@ -1,15 +1,13 @@
 """Records of runs, and progress bars that follow a training."""
 
 import numpy as np
-from absl import flags
 from absl.testing import flagsaver
 
 from experiments.common import progress, runtime
 
 
 def test_a_record_has_the_flags_and_the_facts():
-    with flagsaver.flagsaver():
-        flags.FLAGS(["script", "--cpu_devices=3"])
+    with flagsaver.flagsaver(cpu_devices=3):
         record = runtime.record({"weights": "abc", "left_out": np.int64(2)})
     assert record["flags"]["cpu_devices"] == 3 and "jax" in record["versions"]
     assert record["weights"] == "abc" and record["left_out"] == 2
