@@ -1,4 +1,4 @@
-"""Searches the hyper-parameters of inversion as the report did, all trials in one program.
+"""Searches the hyper-parameters of inversion as the paper did, all trials in one program.
 
     python -m experiments.search_inversion --stage=1 --images=PHOTOS --workdir=runs/stage_1
     python -m experiments.search_inversion --stage=2 --images=PHOTOS --workdir=runs/stage_2
@@ -16,13 +16,13 @@ from absl import flags
 from experiments.common import inputs, options, runtime
 
 _STAGE = flags.DEFINE_enum(
-    "stage", None, ["1", "2"], "Search of the report's two to run.", required=True
+    "stage", None, ["1", "2"], "Search of the paper's two to run.", required=True
 )
 inputs.require()
 flags.set_default(inputs.LIMIT, 4)
 _WORKDIR = options.workdir()
 _TRIALS = flags.DEFINE_integer(
-    "trials", 0, "Trials besides Table 1; 0: as many as the report's.", lower_bound=0
+    "trials", 0, "Trials besides Table 1; 0: as many as the paper's.", lower_bound=0
 )
 _STEPS = flags.DEFINE_integer("steps", 200, "Steps of each inversion of a trial.", lower_bound=1)
 _PATIENCE = flags.DEFINE_integer(

@@ -11,8 +11,10 @@ from absl import flags
 from experiments.common import options, pair_options, runtime
 
 _WORKDIR = options.workdir()
-_ARCHITECTURE = flags.DEFINE_enum(
-    "architecture", "streetnet", ["streetnet", "compact"], "Architecture of the encoder to train."
+_ARCHITECTURE = flags.DEFINE_string(
+    "architecture",
+    "streetnet",
+    "Architecture of the encoder to train: a name in encoder_networks.NETWORKS, such as compact.",
 )
 _STEPS = options.training_steps(11_000)
 _RENDERED = flags.DEFINE_integer(

@@ -23,7 +23,7 @@ def _open(given: Given) -> "RenderedImages":
 
 RENDERED = Source(
     "render",
-    "Kind of scenes to render instead of reading --images: streets, cars or rooms.",
+    "Kind of scenes to render instead of reading --images.",
     _open,
     (
         Option(

@@ -64,7 +64,7 @@ def columns_of(recipe: Recipe) -> dict[str, Any]:
 def second_stage(recipe: Recipe, trials: int) -> Stage:
     """Returns the search of Adam's numbers, the weights of a recipe's priors, and the clipping."""
     priors = {name: prior for name, prior in PRIORS.items() if name in recipe.priors}
-    # The paper gives no ranges. These have Table 1 well inside, and each end does visible harm.
+    # The paper gives no ranges: these are chosen as those of the priors are.
     ranges = {
         "learning_rate": Range(0.1, 1e3),
         "beta1": Range(0.5, 0.99, "from_one"),
