@@ -22,7 +22,7 @@ def kth_smallest(values: Values, rank: Count | int) -> Scalar:
     """
     bits = lax.bitcast_convert_type(values.astype(jnp.float32).ravel(), jnp.int32)
 
-    def halve(_, bounds):
+    def halve(_: Count, bounds: tuple[Count, Count]) -> tuple[Count, Count]:
         low, high = bounds
         middle = low + (high - low) // 2
         enough = jnp.sum(bits <= middle, dtype=jnp.int32) > rank

@@ -24,7 +24,7 @@ SCHEDULES = ("constant", "cosine")
 STARTS = ("noise", "image")
 
 
-def _static(default):
+def _static(default: Any) -> Any:
     return struct.field(pytree_node=False, default=default)
 
 
@@ -86,7 +86,7 @@ class Recipe:
             raise TypeError(f"{name} is now a prior: write priors={_NOW_PRIORS[name]}")
         return super().__new__(cls)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, choices in (
             ("data_term", DATA_TERMS),
             ("schedule", SCHEDULES),

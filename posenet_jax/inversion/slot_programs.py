@@ -68,10 +68,12 @@ def begin(
     """
     split = PartitionSpec(mesh.axis_names)
 
-    def one(key, numbers, recipe, image):
+    def one(key: Array, numbers: Array, recipe: Recipe, image: Array | None) -> State:
         return descent.init(start_key(key, *numbers), recipe, space, image)
 
-    def on_device(state, key, numbers, recipe, images):
+    def on_device(
+        state: State, key: Array, numbers: Array, recipe: Recipe, images: Array | None
+    ) -> State:
         slots, numbers = numbers[:, 0], numbers[:, 1:]
         own = jax.tree.map(lambda rows: rows[slots], recipe)
         axes = (None, 0, 0, None if images is None else 0)
@@ -94,11 +96,11 @@ def advance(
     """Makes `chunk` steps of all slots. Each device works on its own, without communication."""
     split = PartitionSpec(mesh.axis_names)
 
-    def one_step(state, encode, targets, recipe):
+    def one_step(state: State, encode: Any, targets: Array, recipe: Recipe) -> State:
         one = functools.partial(descent.step, encode=encode)
         return jax.vmap(one)(state, targets, recipe)
 
-    def chunk_of_steps(state, *rest):
+    def chunk_of_steps(state: State, *rest: Any) -> State:
         if chunk == 1:
             return one_step(state, *rest)
         return lax.fori_loop(0, chunk, lambda _, state: one_step(state, *rest), state)

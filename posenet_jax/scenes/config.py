@@ -54,7 +54,7 @@ class ViewConfig:
     candidates: int = 32
     development: DevelopmentConfig = DevelopmentConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rays not in (1, 2, 4):
             raise ValueError(f"rays must be 1, 2 or 4, not {self.rays!r}")
         if self.height < 2 or self.width < 2:

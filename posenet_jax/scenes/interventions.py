@@ -60,7 +60,7 @@ def numbered_keys(key: Array, start: int, count: int) -> Array:
 def _split(keys: Array) -> tuple[SceneKeys, SceneKeys, Array, Array, Array]:
     """Keys of the world's parts, of their replacements, of views, of photographs and of others."""
 
-    def one(key):
+    def one(key: Array) -> tuple[Any, ...]:
         world_key, fresh_key, view_key, photo_key, other_key = jax.random.split(key, 5)
         return scene_keys(world_key), scene_keys(fresh_key), view_key, photo_key, other_key
 
@@ -99,7 +99,7 @@ def _other_noise(developments: photometry.Development) -> photometry.Development
 
 @functools.partial(jax.jit, static_argnames=("config",))
 def _other_developments(keys: Array, config: scenes.DevelopmentConfig) -> photometry.Development:
-    def one(key):
+    def one(key: Array) -> photometry.Development:
         both = photometry.sample_developments(key, config)
         return jax.tree.map(lambda x: x[:1], both)
 
@@ -110,7 +110,7 @@ def _other_developments(keys: Array, config: scenes.DevelopmentConfig) -> photom
 def _turned(cameras: scenes.Camera, angles: Array) -> scenes.Camera:
     """Cameras with two leading axes, each turned by yaw, pitch and roll [3], radians."""
 
-    def one(camera):
+    def one(camera: scenes.Camera) -> scenes.Camera:
         yaw, pitch, roll = angles
         return scenes.moved(camera, yaw=yaw, pitch=pitch, roll=roll)
 
@@ -119,7 +119,7 @@ def _turned(cameras: scenes.Camera, angles: Array) -> scenes.Camera:
 
 @jax.jit
 def _stepped(scene: scenes.Scene) -> scenes.Camera:
-    def one(camera, target):
+    def one(camera: scenes.Camera, target: Array) -> scenes.Camera:
         step = STEP * jnp.linalg.norm(target - camera.centre)
         return scenes.moved(camera, translation=step * jnp.array([1.0, 0.0, 0.0]))
 

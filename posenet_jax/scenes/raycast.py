@@ -139,7 +139,7 @@ def nearest_hit(world: World, centre: Array, direction: Vector) -> Array:
     """
     mask = (1 << _label_bits(world)) - 1
 
-    def pack(depth, label):
+    def pack(depth: Array, label: Array | int) -> Array:
         return (jax.lax.bitcast_convert_type(depth, jnp.int32) & ~mask) | label
 
     rays = intersections.ray(triple(centre), direction)

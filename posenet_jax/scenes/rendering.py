@@ -8,7 +8,8 @@ batch axis and every stage and every result is spread alike.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,10 +65,10 @@ class Views(NamedTuple):
     geometry: Geometry | None = None
 
 
-def _pairwise(function):
+def _pairwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Map over B, then over the two views; the first argument (a world) is one per pair."""
 
-    def mapped(world, *rest):
+    def mapped(world: World, *rest: Any) -> Any:
         return jax.vmap(jax.vmap(function, (None,) + (0,) * len(rest)))(world, *rest)
 
     return mapped
@@ -77,7 +78,7 @@ def _functions(config: ViewConfig) -> SceneFunctions:
     return kinds.kind_of(config).functions()
 
 
-def _stage(function):
+def _stage(function: Callable[..., Any]) -> Callable[..., Any]:
     """A program of its own; `config` is static."""
     return functools.partial(jax.jit, static_argnames=("config",))(function)
 
@@ -132,7 +133,7 @@ def sample_scenes(keys: Array, config: ViewConfig) -> Scene:
 def first_view(scene: Scene) -> Scene:
     """The scenes with one view each, the first of the two; leading axis B."""
 
-    def first(tree):
+    def first(tree: Any) -> Any:
         return jax.tree.map(lambda x: x[:, :1], tree)
 
     return scene._replace(
@@ -149,7 +150,7 @@ def _directions(camera: Camera, config: ViewConfig) -> raycast.Vector:
 
 @_stage
 def _trace(world: World, cameras: Camera, config: ViewConfig) -> Array:
-    def one(world, camera):
+    def one(world: World, camera: Camera) -> Array:
         return raycast.nearest_hit(world, camera.centre, _directions(camera, config))
 
     return _pairwise(one)(world, cameras)
@@ -159,7 +160,7 @@ def _trace(world: World, cameras: Camera, config: ViewConfig) -> Array:
 def _light(world: World, cameras: Camera, packed: Array, config: ViewConfig) -> Array:
     """bool: does the main light reach what the rays met, facing aside?"""
 
-    def one(world, camera, packed):
+    def one(world: World, camera: Camera, packed: Array) -> Array:
         hit = raycast.unpack_hit(packed, world)
         # A little toward the camera: off the surface, and so not in its own shadow.
         depth = jnp.where(shading.is_sky(hit), 0.0, hit.depth * 0.999 - 0.005)
@@ -170,8 +171,10 @@ def _light(world: World, cameras: Camera, packed: Array, config: ViewConfig) -> 
 
 
 @_stage
-def _look_up(world, cameras, packed, atlas, config) -> shading.Sample:
-    def one(world, camera, packed):
+def _look_up(
+    world: World, cameras: Camera, packed: Array, atlas: Atlas, config: ViewConfig
+) -> shading.Sample:
+    def one(world: World, camera: Camera, packed: Array) -> shading.Sample:
         hit, direction = raycast.unpack_hit(packed, world), _directions(camera, config)
         point = shading.hit_point(camera, direction, hit.depth)
         texture = _functions(config).texture(world, direction, hit, point, atlas.num_facades)
@@ -191,8 +194,10 @@ def _seen(world: World, camera: Camera, packed: Array, config: ViewConfig) -> sh
 
 
 @_stage
-def _shade(world, cameras, packed, texture, lit, config) -> Array:
-    def one(world, camera, packed, texture, lit):
+def _shade(
+    world: World, cameras: Camera, packed: Array, texture: Array, lit: Array, config: ViewConfig
+) -> Array:
+    def one(world: World, camera: Camera, packed: Array, texture: Array, lit: Array) -> Array:
         seen, texel = _seen(world, camera, packed, config), shading.unpack_colour(texture)
         return shading.pack_colour(_functions(config).colour(world, seen, texel, lit))
 
@@ -201,7 +206,7 @@ def _shade(world, cameras, packed, texture, lit, config) -> Array:
 
 @_stage
 def _resolve(colour: Array, config: ViewConfig) -> Array:
-    def one(colour):
+    def one(colour: Array) -> Array:
         return photometry.resolve(shading.unpack_colour(colour), config)
 
     return jax.vmap(jax.vmap(one))(colour)
@@ -260,7 +265,7 @@ def _view_geometry(world: World, camera: Camera, packed: Array, config: ViewConf
 
 
 @_stage
-def _measure(world, cameras, packed, config) -> Geometry:
+def _measure(world: World, cameras: Camera, packed: Array, config: ViewConfig) -> Geometry:
     one = functools.partial(_view_geometry, config=config)
     return _pairwise(one)(world, cameras, packed)
 

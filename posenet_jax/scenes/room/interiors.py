@@ -144,7 +144,7 @@ def texture(room: Room, direction: Vector, hit: Hit, point: Vector, num_facades:
     hung = Texture(layer, spot.u, spot.v, 1.0 / spot.width)
     window, picture = is_in(spot.panel, WINDOWS), is_in(spot.panel, PICTURES)
 
-    def choose(house, hung, plain):
+    def choose(house: Array, hung: Array, plain: Array) -> Array:
         return jnp.where(window, house, jnp.where(picture, hung, plain))
 
     return jax.tree.map(choose, house, hung, plain)

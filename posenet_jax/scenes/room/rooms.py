@@ -113,7 +113,7 @@ def _colours(key: Array) -> tuple[Array, Array, Array]:
     ceiling, woodwork = jnp.full(3, between(r[3], 0.95, 1.1)), jnp.full(3, between(r[4], 0.6, 1.05))
     dark = jnp.full((1, 3), 0.1)
 
-    def rows(colour, number):
+    def rows(colour: Array, number: int) -> Array:
         return jnp.broadcast_to(colour, (number, 3))
 
     tint = [

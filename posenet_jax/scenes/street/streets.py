@@ -111,7 +111,7 @@ def texture(city: City, direction: Vector, hit: Hit, point: Vector, num_facades:
     facade = _facade(city, direction, point, hit, num_facades)
     ground, leaves, clouds = _ground(city, direction, point), _leaves(point), _clouds(direction)
 
-    def choose(facade, ground, leaves, clouds):
+    def choose(facade: Array, ground: Array, leaves: Array, clouds: Array) -> Array:
         nature = jnp.where(identity == SKY, clouds, leaves)
         return jnp.where(
             identity < TURNED.stop, facade, jnp.where(identity == GROUND, ground, nature)
