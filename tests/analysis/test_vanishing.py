@@ -95,3 +95,22 @@ def test_the_camera_of_points_is_the_one_that_has_them():
     np.testing.assert_allclose(field, 2 * np.arctan(0.5 * SIZE / FOCAL), rtol=1e-5)
     turned = Rotation.from_euler("yxz", turns, degrees=True).as_matrix()
     np.testing.assert_allclose(rotation, turned[:, [0, 2, 1]], atol=1e-5)
+
+
+def test_cameras_of_the_same_images_are_found_once(tmp_path, monkeypatch):
+    asked = []
+
+    def estimates(images):
+        asked.append(len(images))
+        return np.stack([_points(number, 5, 2) for number in range(len(images))])
+
+    monkeypatch.setattr(vanishing, "estimates", estimates)
+    images = np.zeros((70, SIZE, SIZE, 3), np.uint8)
+    path = tmp_path / "cameras.safetensors"
+    first = vanishing.cameras_of(images, path)
+    assert asked == [35, 35] and first[0].shape == (70, 3, 3) and first[1].shape == (70,)
+    for one, other in zip(first, vanishing.cameras_of(images, path), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert asked == [35, 35]
+    vanishing.cameras_of(images + 1, path)
+    assert asked == [35, 35, 35, 35]
