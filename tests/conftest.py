@@ -10,13 +10,15 @@ from pathlib import Path
 
 from jaxlib import version
 
-# Tests are 30 % shorter so; scripts inherit it. What a person runs comes from the newer emitters
-# and may round otherwise. From 0.11 there are no others, and XLA ends a process over a flag that it
+# Tests are 30 % shorter by the older emitters, and another tenth where a program is compiled in one
+# piece, as most are small; scripts inherit it. What a person runs comes from the newer emitters and
+# may round otherwise. From 0.11 there are no others, and XLA ends a process over a flag that it
 # does not know.
+_FLAGS_BEFORE_0_11 = " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=1"
-    + (" --xla_cpu_use_fusion_emitters=false" if version.__version_info__ < (0, 11) else ""),
+    + (_FLAGS_BEFORE_0_11 if version.__version_info__ < (0, 11) else ""),
 )
 
 # Each of the processes that share the cores has one thread of what is not XLA's.
