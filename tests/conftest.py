@@ -14,11 +14,14 @@ from jaxlib import version
 # piece, as most are small; scripts inherit it. What a person runs comes from the newer emitters and
 # may round otherwise. From 0.11 there are no others, and XLA ends a process over a flag that it
 # does not know.
-_FLAGS_BEFORE_0_11 = " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=1"
-    + (_FLAGS_BEFORE_0_11 if version.__version_info__ < (0, 11) else ""),
+    + (
+        " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        if version.__version_info__ < (0, 11)
+        else ""
+    ),
 )
 
 # Each of the processes that share the cores has one thread of what is not XLA's.
