@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from experiments.common import options
+from posenet_jax.data.varieties import VARIETIES
 
 if TYPE_CHECKING:
     import jax
@@ -38,9 +39,9 @@ _MAX_ANGLE = flags.DEFINE_float(
 VARY = flags.DEFINE_list(
     "vary",
     [],
-    "Varieties that make training pairs more like two cameras' pictures, separated by commas: views"
-    " (fields of view drawn apart), aside (views that overlap in part), development (exposure,"
-    " colours, sharpening, compression), courts, traffic, weather. Held-out pairs have none.",
+    "Varieties that make training pairs more like two cameras' pictures, separated by commas: "
+    + "; ".join(f"{name} ({variety.sentence})" for name, variety in VARIETIES.items())
+    + ". Held-out streets have none.",
 )
 _NOISE = flags.DEFINE_float(
     "noise",

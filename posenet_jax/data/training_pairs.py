@@ -17,8 +17,8 @@ from jax.sharding import Mesh, NamedSharding
 
 from posenet_jax import errors, scenes
 from posenet_jax.data import photo_rooms
-from posenet_jax.data.photo_rooms import RoomViews
-from posenet_jax.data.virtual_rotation import VirtualRotation, sample_photo_pair
+from posenet_jax.data.photo_rooms import RoomPair, RoomViews
+from posenet_jax.data.virtual_rotation import PhotoPair, VirtualRotation, sample_photo_pair
 from posenet_jax.errors import ImageError, InputError
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import ImageList, as_list
@@ -125,6 +125,30 @@ def _from_views(views: scenes.Views) -> Pairs:
     )
 
 
+def _choice(key: Array, photos: Array, count: int, sharding: NamedSharding) -> tuple[Array, Array]:
+    """(numbers of `count` photographs, drawn with repetition, keys of their views)."""
+    choice_key, view_key = jax.random.split(key)
+    chosen = jax.random.randint(choice_key, (count,), 0, photos.shape[0])
+    chosen = jax.lax.with_sharding_constraint(chosen, sharding)
+    return chosen, jax.random.split(view_key, count)
+
+
+def _of_photographs(
+    pair: PhotoPair | RoomPair, centre: Array, match_weight: float, pose_weight: Array
+) -> Pairs:
+    """Pairs of views of photographs, whose normals are not known."""
+    count = pair.image.shape[0]
+    return Pairs(
+        image=pair.image,
+        rotation=pair.rotation,
+        centre=centre,
+        normal=jnp.zeros((count, 3)).at[:, 2].set(-1.0),
+        match_weight=jnp.full((count,), match_weight),
+        pose_weight=pose_weight,
+        normal_weight=jnp.zeros((count,)),
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("count", "config", "posed", "sharding"))
 def _photo_pairs(
     key: Array,
@@ -134,21 +158,10 @@ def _photo_pairs(
     posed: bool,
     sharding: NamedSharding,
 ) -> Pairs:
-    choice_key, view_key = jax.random.split(key)
-    chosen = jax.random.randint(choice_key, (count,), 0, photos.shape[0])
-    chosen = jax.lax.with_sharding_constraint(chosen, sharding)
-    pair = jax.vmap(sample_photo_pair, (0, 0, None))(
-        jax.random.split(view_key, count), photos[chosen], config
-    )
-    return Pairs(
-        image=pair.image,
-        rotation=pair.rotation,
-        centre=jnp.zeros((count, 2, 3)),
-        normal=jnp.zeros((count, 3)).at[:, 2].set(-1.0),
-        match_weight=jnp.ones((count,)),
-        pose_weight=jnp.full((count,), float(posed)),
-        normal_weight=jnp.zeros((count,)),
-    )
+    chosen, keys = _choice(key, photos, count, sharding)
+    pair = jax.vmap(sample_photo_pair, (0, 0, None))(keys, photos[chosen], config)
+    still = jnp.zeros((count, 2, 3))
+    return _of_photographs(pair, still, 1.0, jnp.full((count,), float(posed)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -180,23 +193,13 @@ def _room_pairs(
     config: RoomViews,
     sharding: NamedSharding,
 ) -> Pairs:
-    choice_key, view_key = jax.random.split(key)
-    chosen = jax.random.randint(choice_key, (count,), 0, photos.shape[0])
-    chosen = jax.lax.with_sharding_constraint(chosen, sharding)
+    chosen, keys = _choice(key, photos, count, sharding)
     rotation, field_of_view = (x[chosen] for x in cameras)
     pair = jax.vmap(photo_rooms.sample_room_pair, (0, 0, 0, 0, None))(
-        jax.random.split(view_key, count), photos[chosen], rotation, field_of_view, config
+        keys, photos[chosen], rotation, field_of_view, config
     )
     shown = jnp.all(pair.beyond < _BEYOND, axis=1)
-    return Pairs(
-        image=pair.image,
-        rotation=pair.rotation,
-        centre=pair.centre,
-        normal=jnp.zeros((count, 3)).at[:, 2].set(-1.0),
-        match_weight=jnp.zeros((count,)),
-        pose_weight=shown.astype(jnp.float32),
-        normal_weight=jnp.zeros((count,)),
-    )
+    return _of_photographs(pair, pair.centre, 0.0, shown.astype(jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,31 +7,41 @@ its concern.
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from posenet_jax.errors import InputError
 
 Config = TypeVar("Config")
 
-# Name -> fields, or fields of a field.
-VARIETIES: dict[str, dict[str, Any]] = {
-    "views": {"field_of_view_difference": 1.0, "view_difference": 1.0},
-    "aside": {"chance_aside": 0.4},
-    "development": {
-        "development": {
-            "difference": 0.8,
-            "colour_jitter": 0.05,
-            "sharpening": 0.12,
-            "lowest_quality": 30.0,
-        }
-    },
-    "courts": {"chance_of_court": 0.35},
-    "traffic": {"chance_of_traffic": 0.35},
-    "weather": {"chance_of_weather": 0.3},
+
+class Variety(NamedTuple):
+    """Fields that a variety of pairs changes, or fields of a field, and what it is in words."""
+
+    sentence: str  # of flags
+    changes: Mapping[str, Any]
+
+
+VARIETIES = {
+    "views": Variety(
+        "fields of view drawn apart",
+        {"field_of_view_difference": 1.0, "view_difference": 1.0},
+    ),
+    "aside": Variety("views that overlap in part", {"chance_aside": 0.4}),
+    "development": Variety(
+        "exposure and colours drawn apart, sharpened, compressed",
+        {
+            "development": {
+                "difference": 0.8,
+                "colour_jitter": 0.05,
+                "sharpening": 0.12,
+                "lowest_quality": 30.0,
+            }
+        },
+    ),
+    "courts": Variety("closed courts among the streets", {"chance_of_court": 0.35}),
+    "traffic": Variety("vehicles of any size, and people", {"chance_of_traffic": 0.35}),
+    "weather": Variety("night, low sun, snow, fog", {"chance_of_weather": 0.3}),
 }
-"""views: fields of view drawn apart. aside: views that overlap in part. development: exposure,
-white balance, tone and lens nearly drawn apart, sharpened and compressed. courts, traffic, weather:
-see `scenes.street.variety`."""
 
 
 def check_names(names: Collection[str]) -> None:
@@ -48,7 +58,7 @@ def varied(config: Config, names: Collection[str]) -> Config:
     """
     check_names(names)
     for name in names:
-        config = _replaced(config, VARIETIES[name])
+        config = _replaced(config, VARIETIES[name].changes)
     return config
 
 

@@ -48,7 +48,7 @@ def test_without_a_step_the_room_is_the_photograph_turned(photo):
 
 
 def test_a_wall_moves_by_its_homography(photo):
-    """Of pixels on one plane, K2 (R - t nᵀ / d) K1⁻¹ (Hartley and Zisserman, 13.2)."""
+    """Pixels on one plane move by K2 (R - t nᵀ / d) K1⁻¹ (Hartley and Zisserman, 13.2)."""
     room = _room(low=(-500.0, -500.0, -500.0), high=(10.0, 500.0, 500.0))  # a wall ahead alone
     first, second = np.asarray(room.rotation, float), _camera(-0.1, 0.02, -0.03)
     centre, view = np.array([2.0, -1.5, 0.4]), 0.8

@@ -32,7 +32,7 @@ def test_each_changes_some_pairs_and_all_that_it_names(name):
     changed = set().union(*(_changes(config, [name]) for config in CONFIGS))
     named = {
         f"{field}.{inner}" if isinstance(value, dict) else field
-        for field, value in varieties.VARIETIES[name].items()
+        for field, value in varieties.VARIETIES[name].changes.items()
         for inner in (value if isinstance(value, dict) else [""])
     }
     assert changed == named
