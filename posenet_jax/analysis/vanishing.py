@@ -29,15 +29,19 @@ _ASTRAY = 0.1  # an edge that runs toward no point, beside one that does exactly
 _EDGES = 2000  # number used of each image, the strongest
 _PART = 64  # photographs that progress is counted in
 _FIELDS = (44.0, 56.0, 71.0)  # degrees across
+_CAMERA_FIELDS = (*_FIELDS, 90.0)  # where the field of view is asked for too
 _HEADINGS = np.arange(0.0, 90.0, 2.0)  # after 90° the axes change places
 _PITCHES = np.arange(-16.0, 16.1, 4.0)
 _ROLLS = np.arange(-8.0, 8.1, 2.0)
 
 
 @own_dtypes
-def candidates(size: int) -> np.ndarray:
-    """[P, 3, 3] the points of two horizontal axes and of the upright one, of images size×size."""
-    grid = itertools.product(_FIELDS, _HEADINGS, _PITCHES, _ROLLS)
+def candidates(size: int, fields: tuple[float, ...] = _FIELDS) -> np.ndarray:
+    """[P, 3, 3] the points of two horizontal axes and of the upright one, of images size×size.
+
+    fields: of view that are tried, degrees.
+    """
+    grid = itertools.product(fields, _HEADINGS, _PITCHES, _ROLLS)
     field, *turn = np.radians(np.array(list(grid), np.float32)).T
     rotations = np.asarray(jax.vmap(geometry.camera_rotation)(*turn))  # its rows: the world's axes
     focal = np.asarray(geometry.focal_length(size, field))
@@ -71,9 +75,9 @@ def _mapped(images: Array, tried: Array) -> Array:
 
 
 @own_dtypes
-def estimates(images: np.ndarray) -> np.ndarray:
+def estimates(images: np.ndarray, fields: tuple[float, ...] = _FIELDS) -> np.ndarray:
     """[N, 3, 3] of images [N, H, W, 3] uint8, H = W: a third of a second each on two cores."""
-    tried = jnp.asarray(candidates(images.shape[1]))
+    tried = jnp.asarray(candidates(images.shape[1], fields))
     return np.asarray(_mapped(jnp.asarray(images), tried))
 
 
@@ -82,17 +86,18 @@ def cameras_of(images: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     A file of other images is written anew. Raises InputError for one that cannot be read.
     """
-    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    tried = np.array(_CAMERA_FIELDS).tobytes()
+    digest = hashlib.sha256(images.tobytes() + tried).hexdigest()
     if path.is_file():
         arrays, metadata = tensors.read_tensors(path)
-        if metadata.get("images") == digest:
+        if metadata.get("of") == digest:
             return arrays["rotation"], arrays["field_of_view"]
     parts = np.array_split(images, -(-len(images) // _PART))
     bar = tqdm(parts, unit=f"{_PART} photographs", desc="vanishing points", leave=False)
-    points = np.concatenate([estimates(part) for part in bar])
+    points = np.concatenate([estimates(part, _CAMERA_FIELDS) for part in bar])
     rotation, field_of_view = cameras(points, images.shape[1])
     found = {"rotation": rotation, "field_of_view": field_of_view}
-    tensors.write_tensors(path, found, {"images": digest}, "float32")
+    tensors.write_tensors(path, found, {"of": digest}, "float32")
     return rotation, field_of_view
 
 

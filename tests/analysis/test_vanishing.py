@@ -100,7 +100,7 @@ def test_the_camera_of_points_is_the_one_that_has_them():
 def test_cameras_of_the_same_images_are_found_once(tmp_path, monkeypatch):
     asked = []
 
-    def estimates(images):
+    def estimates(images, fields):
         asked.append(len(images))
         return np.stack([_points(number, 5, 2) for number in range(len(images))])
 
