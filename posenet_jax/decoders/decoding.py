@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import Array, Float, Key, UInt8
 
 from posenet_jax import numerics
 from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
@@ -25,7 +26,15 @@ from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.run_files import brief, parsed_json
 from posenet_jax.io.tensors import checked_tree, fingerprint, read_tensors, write_tensors
 
-Array = jax.Array
+Scalar = Float[Array, ""]
+Descriptor = Float[Array, "*batch_and_layer"]
+Descriptors = Float[Array | np.ndarray, "number *layer"]
+Noise = Float[Array, "*batch noise"]
+Image = Float[Array, "*batch height width 3"]  # network space
+HostImages = Float[np.ndarray, "number height width 3"]  # network space
+Draws = UInt8[np.ndarray, "draws number height width 3"]
+OneKey = Key[Array, ""]
+Keys = Key[Array, "number"]
 
 _BATCH = 16  # fixed, so that few images do not wait for many or for another program
 _FOLDER = PRETRAINED / "decoders"
@@ -36,7 +45,7 @@ class Decoder:
     """A network with its weights, and what its descriptors are. A pytree, like `encoder.Tap`."""
 
     variables: Any  # {"params": …, "batch_stats": …}
-    descriptor_scale: Array  # [] what the network's inputs are divided by
+    descriptor_scale: Scalar  # what the network's inputs are divided by
     module: Mirror = struct.field(pytree_node=False)
     descriptor_shape: tuple[int, ...] = struct.field(pytree_node=False)
     layer: str = struct.field(pytree_node=False)
@@ -46,7 +55,7 @@ class Decoder:
     noise: int = struct.field(pytree_node=False, default=0)  # numbers drawn beside a descriptor
     name: str = struct.field(pytree_node=False, default="")
 
-    def __call__(self, descriptor: Array, noise: Array | None = None) -> Array:
+    def __call__(self, descriptor: Descriptor, noise: Noise | None = None) -> Image:
         """[..., *descriptor_shape] → [..., H, W, 3] in network space.
 
         noise: [..., self.noise] from N(0, 1), where the decoder makes several images of one
@@ -98,7 +107,7 @@ def descriptor_shape(encoder: Encoder, layer: str) -> tuple[int, ...]:
 
 
 @jax.jit
-def _decode(decoder: Decoder, descriptors: Array, keys: Array | None) -> Array:
+def _decode(decoder: Decoder, descriptors: Descriptor, keys: Keys | None) -> Image:
     if keys is None:
         return decoder(descriptors)
     return decoder(
@@ -107,9 +116,7 @@ def _decode(decoder: Decoder, descriptors: Array, keys: Array | None) -> Array:
     )
 
 
-def decode(
-    decoder: Decoder, descriptors: Array | np.ndarray, key: Array | None = None
-) -> np.ndarray:
+def decode(decoder: Decoder, descriptors: Descriptors, key: OneKey | None = None) -> HostImages:
     """[N, H, W, 3] in network space of descriptors [N, *descriptor_shape].
 
     key: draws the noise of a decoder that reads some; without one it is zero. Raises InputError for
@@ -131,9 +138,7 @@ def decode(
     return np.concatenate(parts)
 
 
-def draws(
-    decoder: Decoder, descriptors: Array | np.ndarray, key: Array, *, count: int
-) -> np.ndarray:
+def draws(decoder: Decoder, descriptors: Descriptors, key: OneKey, *, count: int) -> Draws:
     """Images uint8 RGB [S, N, H, W, 3] of `count` draws of noise; of one, where none is read."""
     keys = jax.random.split(key, count if decoder.noise else 1)
     space = decoder.preprocessing
@@ -250,7 +255,7 @@ def _descriptor_shape(metadata: Mapping[str, str]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _scale(metadata: Mapping[str, str]) -> Array:
+def _scale(metadata: Mapping[str, str]) -> Scalar:
     scale = float(metadata["descriptor_scale"])
     with np.errstate(over="ignore", under="ignore"):
         single = np.float32(scale)

@@ -10,11 +10,15 @@ from collections.abc import Callable
 
 import jax
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from posenet_jax.nn.layers import UnitStrideConv
 from posenet_jax.nn.upconvolution import UpsampledConv, UpsampledConvTranspose
 
-Array = jax.Array
+Descriptor = Float[Array, "*batch_and_layer"]
+Maps = Float[Array, "*batch height width channels"]
+Image = Float[Array, "*batch 100 100 3"]
+Values = Float[Array, "*batch channels"]  # of a dense layer, or of every pixel of a map
 
 SIDE = 100
 
@@ -25,7 +29,7 @@ class _Normalised(nn.Module):
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Values, train: bool) -> Values:
         norm = nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
@@ -47,10 +51,10 @@ class Mirror(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, descriptor: Array, *, train: bool = False) -> Array:
+    def __call__(self, descriptor: Descriptor, *, train: bool = False) -> Image:
         """`train`: normalises by the batch [B, ...] and updates the collection `batch_stats`."""
 
-        def normalised(x: Array, layer: str) -> Array:
+        def normalised(x: Values, layer: str) -> Values:
             return _Normalised(self.axis_name, name=f"{layer}_norm")(x, train)
 
         def conv(features: int, name: str) -> UnitStrideConv:
@@ -63,13 +67,13 @@ class Mirror(nn.Module):
         x = normalised(UpsampledConv(96, 5, name="up2")(x), "up2")
         return self._image(x, normalised)
 
-    def _image(self, x: Array, normalised: Callable[..., Array]) -> Array:
+    def _image(self, x: Maps, normalised: Callable[..., Values]) -> Image:
         """[..., 100, 100, 3] of feature maps of 16×16 pixels."""
         # Small at first, so that training begins near the mean image.
         small = nn.initializers.variance_scaling(0.02, "fan_in", "normal")
         return UpsampledConvTranspose(3, 7, stride=3, repeat=2, kernel_init=small, name="up1")(x)
 
-    def _eight_by_eight(self, descriptor: Array, normalised: Callable[..., Array]) -> Array:
+    def _eight_by_eight(self, descriptor: Descriptor, normalised: Callable[..., Values]) -> Maps:
         if descriptor.shape[-3:-1] == (6, 6):
             return UpsampledConvTranspose(256, 3, name="up4")(descriptor)
         dense = nn.Dense(3 * 3 * 256, kernel_init=nn.initializers.he_normal(), name="up5")
@@ -86,13 +90,14 @@ class Deep(Mirror):
 class Sharp(Mirror):
     """Mirror with one more layer, of 32×32 pixels, beside its last: 2.5 M parameters from fc5.
 
-    It begins as Mirror. Whose last layer lays the same 12×12 pixels, 6 apart, for every value of a
-    feature map: blurred images hide the grid (Odena et al. 2016), sharp ones show it.
+    The added layer's output is zero at first, so that training begins as Mirror's would. Mirror's
+    last layer adds one 12×12 kernel, every 6 pixels, for each value of a feature map: blurred
+    images hide the grid that this makes (Odena et al. 2016), sharp ones show it.
     """
 
     fine: int = 48
 
-    def _image(self, x: Array, normalised: Callable[..., Array]) -> Array:
+    def _image(self, x: Maps, normalised: Callable[..., Values]) -> Image:
         coarse = super()._image(x, normalised)
         x = normalised(UpsampledConv(self.fine, 3, name="fine2")(x), "fine2")
         none = nn.initializers.zeros
