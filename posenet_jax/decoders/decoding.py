@@ -177,6 +177,13 @@ def decoder_for(encoder: Encoder, layer: str, name_or_path: str | Path | None = 
     return decoder
 
 
+def decoder_if_any(encoder: Encoder, layer: str, name_or_path: str | None = None) -> Decoder | None:
+    """As `decoder_for`; None where none is named and none is bundled."""
+    if not name_or_path and not bundled(encoder, layer):
+        return None
+    return decoder_for(encoder, layer, name_or_path)
+
+
 def save_decoder(path: str | Path, decoder: Decoder, dtype: str = "float16") -> None:
     """Writes parameters, statistics and metadata as safetensors, whole or not at all."""
     kind = type(decoder.module)
