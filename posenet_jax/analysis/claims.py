@@ -177,7 +177,7 @@ def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def comparison_sentences(rows: Sequence[Mapping[str, Any]], other: str) -> list[str]:
+def comparison_sentences(rows: Sequence[Mapping[str, Any]], other: str | None) -> list[str]:
     """Returns a line for a person on each row of `comparison` with a network named `other`."""
     return [f"{row['images']}, {row['measure']}: {row['verdict']}, beside {other}" for row in rows]
 
