@@ -18,7 +18,8 @@ from flax import struct
 from jaxtyping import Array, Float, Key, UInt8
 
 from posenet_jax import numerics
-from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
+from posenet_jax.decoders.decoder_network import SIDE, DecoderNetwork
+from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.encoders.weights import PRETRAINED
 from posenet_jax.errors import InputError, one_line, shown
@@ -46,7 +47,7 @@ class Decoder:
 
     variables: Any  # {"params": …, "batch_stats": …}
     descriptor_scale: Scalar  # what the network's inputs are divided by
-    module: Mirror = struct.field(pytree_node=False)
+    module: DecoderNetwork = struct.field(pytree_node=False)
     descriptor_shape: tuple[int, ...] = struct.field(pytree_node=False)
     layer: str = struct.field(pytree_node=False)
     encoder: str = struct.field(pytree_node=False)  # its name
@@ -248,7 +249,7 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
 
 
 @functools.lru_cache(maxsize=64)
-def _variable_shapes(module: Mirror, read: tuple[int, ...]) -> Any:
+def _variable_shapes(module: DecoderNetwork, read: tuple[int, ...]) -> Any:
     array = jax.ShapeDtypeStruct(read, jnp.float32)
     return jax.eval_shape(module.init, jax.random.key(0), array)
 

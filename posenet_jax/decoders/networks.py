@@ -1,9 +1,8 @@
 """The up-convolutional decoders: networks from a descriptor to an image.
 
 `Mirror` is streetnet upside down, `Deep` the same with further 256-channel convolutions (paper,
-sections 3.2 and 5.3). A ReLU, then batch normalisation, follows every layer but the last. Input:
-fc5 [..., F], or conv4 [..., 6, 6, C]. Output: [..., 100, 100, 3], an image in the encoder's space,
-1 = its full range of values.
+sections 3.2 and 5.3). A ReLU, then batch normalisation, follows every layer but the last.
+`decoder_network.DecoderNetwork` says what goes in and comes out, and how to add a network.
 """
 
 from collections.abc import Callable
@@ -12,15 +11,12 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from posenet_jax.decoders.decoder_network import DecoderNetwork, Descriptor, Image
 from posenet_jax.nn.layers import UnitStrideConv
 from posenet_jax.nn.upconvolution import UpsampledConv, UpsampledConvTranspose
 
-Descriptor = Float[Array, "*batch_and_layer"]
 Maps = Float[Array, "*batch height width channels"]
-Image = Float[Array, "*batch 100 100 3"]
 Values = Float[Array, "*batch channels"]  # of a dense layer, or of every pixel of a map
-
-SIDE = 100
 
 
 class _Normalised(nn.Module):
@@ -40,20 +36,16 @@ class _Normalised(nn.Module):
         return jax.lax.optimization_barrier(norm(nn.relu(x)))
 
 
-class Mirror(nn.Module):
+class Mirror(DecoderNetwork):
     """2.4 M parameters from fc5, 1.2 M from conv4; 0.15 GFLOP an image forward.
 
-    extra: further 3×3 convolutions with 256 channels, at 8×8 pixels. axis_name: of the devices
-    whose batches are normalised as one in training.
+    extra: further 3×3 convolutions with 256 channels, at 8×8 pixels.
     """
 
     extra: int = 0
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, descriptor: Descriptor, *, train: bool = False) -> Image:
-        """`train`: normalises by the batch [B, ...] and updates the collection `batch_stats`."""
-
         def normalised(x: Values, layer: str) -> Values:
             return _Normalised(self.axis_name, name=f"{layer}_norm")(x, train)
 
@@ -104,4 +96,4 @@ class Sharp(Mirror):
         return coarse + UpsampledConvTranspose(3, 7, stride=3, kernel_init=none, name="fine1")(x)
 
 
-NETWORKS: dict[str, type[Mirror]] = {"mirror": Mirror, "deep": Deep, "sharp": Sharp}
+NETWORKS: dict[str, type[DecoderNetwork]] = {"mirror": Mirror, "deep": Deep, "sharp": Sharp}
