@@ -14,7 +14,8 @@ from posenet_jax.encoders import weights
 
 def _train(workdir, *flags):
     few = "--architecture=compact", "--steps=2", "--rendered_pairs=4", "--photo_pairs=4"
-    return script_process.run("train_posenet", f"--workdir={workdir}", "--held_out_pairs=4", *few, *flags)
+    few = *few, "--held_out_pairs=4"
+    return script_process.run("train_posenet", f"--workdir={workdir}", *few, *flags)
 
 
 def test_trains_from_nothing_to_weights_that_load(tmp_path):
