@@ -98,9 +98,9 @@ def kinds() -> flags.FlagHolder:
     )
 
 
-def out() -> flags.FlagHolder:
+def out(*, required: bool = True) -> flags.FlagHolder:
     """Defines `--out`."""
-    return flags.DEFINE_string("out", None, "Output folder for the results.", required=True)
+    return flags.DEFINE_string("out", None, "Output folder for the results.", required=required)
 
 
 def workdir() -> flags.FlagHolder:
@@ -130,6 +130,35 @@ def photographs() -> flags.FlagHolder:
 def facades() -> flags.FlagHolder:
     """`--facades`."""
     return flags.DEFINE_string("facades", None, FACADES)
+
+
+def photos() -> flags.FlagHolder:
+    """Defines `--photos`."""
+    return flags.DEFINE_string(
+        "photos", None, "Folder, glob or file of photographs to train on; none if not given."
+    )
+
+
+def validation_images() -> flags.FlagHolder:
+    """Defines `--val_images`."""
+    return flags.DEFINE_string(
+        "val_images", None, "Folder, glob or file of validation images, not trained on."
+    )
+
+
+def measured_photographs(name: str) -> flags.FlagHolder:
+    """Defines `--NAME`: photographs to measure with, which are not part of the repository."""
+    return flags.DEFINE_string(name, None, f"Folder, glob or file of photographs of {name}.")
+
+
+def strecha() -> flags.FlagHolder:
+    """Defines `--strecha`."""
+    return flags.DEFINE_string(
+        "strecha",
+        None,
+        "Folder of the multi-view stereo scenes of Strecha et al., each photograph with its"
+        " NAME.camera beside it; not evaluated if not given.",
+    )
 
 
 def limit() -> flags.FlagHolder:
