@@ -6,15 +6,15 @@
         --val_images=OTHERS --streets=STREETS --cars=CARS --rooms=ROOMS --facades=FACADES \\
         --strecha=STRECHA
 
-Without --run it prints, of each product in docs/products.json, the commands that make it and its
-files: whether they are current or stale, and the fingerprints of the weights that they were made
-with. Decoders and cards name their encoder themselves; for all others docs/products.json says it.
+Without --run it prints, of each product in docs/products.json, its files, whether they are current
+or stale, with which weights they were made (decoders and cards name their encoder themselves), and
+the commands that make them. --encoder names the encoder that they are to be of.
 
-With --run it runs the commands, decoders before what decodes, in folders of --out that have the
-encoder's fingerprint; products that are made there already are not made again, and an interrupted
-one is resumed. It prints which files belong where, and what a person has to write by hand from what
-the commands printed; --install copies the files and records their weights. When the figures of a
-product have been written, --written=NAME records that.
+With --run it runs the commands, decoders before what decodes, in a folder of --out that has the
+encoder's fingerprint; what is made there already is not made again, and an interrupted command is
+resumed. It prints which file belongs where, and what a person has to write by hand from what the
+commands printed; --install copies the files and records their weights. When a product's figures
+have been written, --written=NAME records that.
 
 Exit code: 0; 1 if a command left images out (it has named them); 2 if the run could not be made.
 """
@@ -42,17 +42,19 @@ _WRITTEN = flags.DEFINE_list(
 )
 _PRODUCTS = flags.DEFINE_string(
     "products",
-    str(Path(__file__).parents[1] / "docs" / "products.json"),
-    "File of the products' records; paths in it begin in the folder above its own.",
+    None,
+    "File of the products' records, instead of the repository's own; paths in it begin in the"
+    " folder above its own.",
 )
 _INPUTS = {
     "photos": options.photos(),
     "val_images": options.validation_images(),
     "facades": options.facades(),
     "strecha": options.strecha(),
-    "streets": options.measured_photographs("streets"),
-    "cars": options.measured_photographs("cars"),
-    "rooms": options.measured_photographs("rooms"),
+} | {
+    "streets": flags.DEFINE_string("streets", None, "Folder of photographs of streets."),
+    "cars": flags.DEFINE_string("cars", None, "Folder of photographs of cars."),
+    "rooms": flags.DEFINE_string("rooms", None, "Folder of photographs of rooms."),
 }
 
 if __name__ == "__main__":  # before the imports that take seconds
@@ -70,29 +72,20 @@ def _full(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
+def _records() -> Path:
+    return Path(_full(_PRODUCTS.value)) if _PRODUCTS.value else products.RECORDS
+
+
 def _remaking() -> Remaking:
-    named, out = _ENCODER.value, _OUT.value
-    records = Path(_full(_PRODUCTS.value))
+    named, records = _ENCODER.value, _records()
     return Remaking(
         products=products.read(records),
         encoder=weights.load_encoder(named),
         named=_full(named) if named.endswith(".safetensors") else named,
         inputs={name: flag.value and _full(flag.value) for name, flag in _INPUTS.items()},
-        work=Path(_full(out)) if out else None,
+        work=Path(_full(_OUT.value)) if _OUT.value else None,
         root=records.parents[1],
     )
-
-
-def _chosen(remaking: Remaking) -> list[Product]:
-    """Products of --run, those first that others need."""
-    every, names = remaking.products.by_name, list(_RUN.value)
-    if "all" in names:
-        names = list(every)
-    elif "stale" in names:
-        now = remaking.now()
-        stale = [name for name, product in every.items() if now.is_stale(product)]
-        names = [name for name in names if name != "stale"] + stale
-    return remaking.products.chosen(names)
 
 
 def _make(remaking: Remaking, chosen: list[Product]) -> int:
@@ -105,7 +98,7 @@ def _make(remaking: Remaking, chosen: list[Product]) -> int:
     for product in chosen:
         print(*remaking.sentences(product), sep="\n")
         if _INSTALL.value:
-            remaking.install(product, _PRODUCTS.value)
+            remaking.install(product, _records())
     return 1 if any(left_out) else 0
 
 
@@ -114,9 +107,9 @@ def main() -> int:
     remaking = _remaking()
     if _WRITTEN.value:
         written = remaking.products.chosen(_WRITTEN.value)
-        products.record_weights(_PRODUCTS.value, remaking.now().written(written))
+        products.record_weights(_records(), remaking.now().written(written))
     if _RUN.value:
-        return _make(remaking, _chosen(remaking))
+        return _make(remaking, remaking.chosen(_RUN.value))
     print(*products.table(remaking.now(), remaking.networks()), sep="\n")
     return 0
 

@@ -146,11 +146,6 @@ def validation_images() -> flags.FlagHolder:
     )
 
 
-def measured_photographs(name: str) -> flags.FlagHolder:
-    """Defines `--NAME`: photographs to measure with, which are not part of the repository."""
-    return flags.DEFINE_string(name, None, f"Folder, glob or file of photographs of {name}.")
-
-
 def strecha() -> flags.FlagHolder:
     """Defines `--strecha`."""
     return flags.DEFINE_string(

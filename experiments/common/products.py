@@ -2,8 +2,8 @@
 
 docs/products.json has a record for each product: the commands that make it, with {names} in them,
 and its files, each with the fingerprints of those weights in the commands that it depends on, as
-they were when it was made; none: it depends on none. A file is `made` by the commands (and named so in their output folder), or a
-person writes `figures` into it that the commands give. The names are
+they were when it was made; none: it depends on none. A file is `made` by the commands (its name in
+their output folder), or a person writes `figures` into it that the commands give. The names are
 
     {encoder}, {name}, {control}       the encoder asked for, its name, its untrained control
     {judge}, {rendered}, ...           other encoders of the package
@@ -18,6 +18,7 @@ import json
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,14 @@ from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError, shown
 from posenet_jax.io import files, run_files
 
+RECORDS = Path(__file__).resolve().parents[2] / "docs" / "products.json"
+
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _FILE = {"path": str, "weights": {str: _FINGERPRINT}}
 _PRODUCT = {"name": re.compile(r"[a-z0-9_-]+"), "commands": [str], "files": [_FILE]}
 _SCHEMA = {"products": [_PRODUCT], "independent": {str: str}}
+# Where documents and weights lie.
+_FOLDERS = ("docs", "posenet_jax/pretrained")
 _REMEDY = "restore it, or give another file to --products"
 
 
@@ -73,6 +78,23 @@ class Products:
 
     by_name: Mapping[str, Product]
     independent: Mapping[str, str]
+
+    def unrecorded(self, root: Path) -> list[str]:
+        """Files of documents and weights below `root` that no record names, sorted."""
+        encoders = bundled_encoders.names()
+        recorded = {
+            file.path.format(name=name)
+            for product in self.by_name.values()
+            for file in product.files
+            for name in encoders
+        }
+        found = (path for folder in _FOLDERS for path in (root / folder).rglob("*"))
+        paths = sorted(str(path.relative_to(root)) for path in found if path.is_file())
+        return [
+            path
+            for path in paths
+            if path not in recorded and not any(fnmatch(path, one) for one in self.independent)
+        ]
 
     def roles(self, product: Product) -> list[str]:
         """Names of the weights that a product depends on."""
@@ -267,7 +289,10 @@ def own_record(file: File, path: Path) -> str | None:
         return None
     if path.suffix == ".safetensors":
         return decoding.load_decoder(path).encoder_fingerprint
-    named = re.search(r"fingerprint\s+`([0-9a-f]{16})`", path.read_text(encoding="utf-8"))
+    if path.suffix != ".md":
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    named = re.search(r"fingerprint\s+`([0-9a-f]{16})`", text)
     return named.group(1) if named else None
 
 
@@ -291,6 +316,7 @@ def table(now: Now, values: Mapping[str, str]) -> list[str]:
             path = state.path.relative_to(now.root)
             lines.append(f"  {path}: {state.sentence()}{by_hand}")
         lines += [f"    {as_shown(command, values | decoders)}" for command in product.commands]
+    lines += [f"{path}: in no record" for path in now.products.unrecorded(now.root)]
     names = f": {', '.join(stale)}" if stale else ""
     of = f"encoder {now.encoder.name} ({now.encoder.fingerprint})"
     return [

@@ -67,13 +67,28 @@ class Remaking:
         }
         return {name: name for name in bundled_encoders.names()} | own
 
+    def chosen(self, names: Sequence[str]) -> list[Product]:
+        """Products by name, or `all`, or `stale`, those first that others need.
+
+        Raises InputError for unknown names.
+        """
+        every = self.products.by_name
+        if "all" in names:
+            return list(every.values())
+        given = [name for name in names if name != "stale"]
+        if "stale" in names:
+            now = self.now()
+            given += [name for name, product in every.items() if now.is_stale(product)]
+        return self.products.chosen(given)
+
     def check(self, chosen: Sequence[Product]) -> None:
         """Raises InputError where the chosen products lack data, or a decoder not chosen."""
         now, coming = self.now(), {product.name for product in chosen}
         for product in chosen:
-            for name in sorted(product.fields & set(self.inputs)):
-                if not self.inputs[name]:
-                    raise InputError(f"{product.name} needs data that is not here: give --{name}")
+            if lacking := [name for name, path in self.inputs.items() if not path]:
+                names = ", ".join(f"--{name}" for name in lacking if name in product.fields)
+                if names:
+                    raise InputError(f"{product.name} needs data that is not here: give {names}")
             for name in sorted(product.fields & set(self.products.by_name)):
                 if name not in coming and not now.decoder(name):
                     raise InputError(
