@@ -195,7 +195,7 @@ class State:
         return self.there and not self.stale
 
     def sentence(self) -> str:
-        """What a person is told of it, after its path."""
+        """Returns what a person is told of it, after its path."""
         if not self.there:
             return "not there"
         made_with = self.weights.get("encoder")

@@ -29,7 +29,7 @@ _SCHEMA = {"done": bool, "weights": {str: str}, "commands": [[str]]}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Remaking:
-    """What all products are made with.
+    """Everything that products are made with.
 
     encoder, named: it, and the name or path that scripts are given. inputs: {name: path of data or
     None}. work: the work folder; None: nothing is made. root: folder that products' paths are in.
@@ -58,7 +58,7 @@ class Remaking:
         return Now(self.products, self.encoder, self.root, made)
 
     def networks(self) -> dict[str, str]:
-        """What stands for the names of encoders in commands."""
+        """Returns what stands for the names of encoders in commands."""
         module: Any = self.encoder.module
         own = {
             "encoder": self.named,
@@ -154,7 +154,7 @@ class Remaking:
         products.record_weights(records, {(product.name, path): made_with for path in made})
 
     def _record(self, product: str) -> dict[str, Any]:
-        """What a product was begun with; empty: it was not."""
+        """Returns the record that a product was begun with; empty: it was not begun."""
         path = self.folder(product) / _RECORD
         remedy = f"remove {shown(path.parent)}"
         return run_files.read_json(path, _SCHEMA, remedy=remedy) if path.exists() else {}
@@ -163,7 +163,7 @@ class Remaking:
         return path.format(name=self.encoder.name)
 
     def _values(self, product: Product, now: Now) -> dict[str, str]:
-        """What stands for the names in a product's commands."""
+        """Returns what stands for the names in a product's commands."""
         needed = product.fields & set(self.products.by_name)
         out = str(self.folder(product.name) / "output")
         given = {name: str(path) for name, path in self.inputs.items()}

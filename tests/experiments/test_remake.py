@@ -212,8 +212,8 @@ def test_records_that_cannot_be_used_are_refused(tmp_path, content, words):
 
 
 TINY = (
-    "JAX_DISABLE_MOST_OPTIMIZATIONS=1 invert --encoder={encoder} --images={streets} --limit=2"
-    " --steps=2 --cpu_devices=1 --out={out}"
+    "JAX_DISABLE_MOST_OPTIMIZATIONS=1 extract_descriptors --encoder={encoder} --images={streets}"
+    " --layer=fc5 --limit=2 --cpu_devices=1 --out={out}"
 )
 
 
@@ -222,11 +222,11 @@ def tiny(tmp_path_factory, encoder):
     """(folder, records, flags): two products of other weights, and a document in no record."""
     folder = tmp_path_factory.mktemp("tiny")
     weights_then = {"weights": {"encoder": OTHER}}
-    grid = {"path": "docs/{name}.png", "made": "grid.png", **weights_then}
+    grid = {"path": "docs/{name}.json", "made": "extraction.json", **weights_then}
     text = {"path": "docs/text.md", "figures": "printed", **weights_then}
     kept = {"path": "docs/kept.md", "figures": "printed", **weights_then}
     path = written(folder, [product("tiny", [TINY], grid, text), product("other", [TINY], kept)])
-    for name in ("compact-random-0.png", "text.md", "kept.md", "new.md"):
+    for name in ("compact-random-0.json", "text.md", "kept.md", "new.md"):
         (path.parent / name).write_text("as it was")
     flags = (
         f"--encoder={encoder.name}",
@@ -246,15 +246,15 @@ def test_a_stale_product_is_made_anew_and_installed(tiny, encoder):
     work = "--run=tiny", "--install", "--written=other", f"--out={folder / 'work'}"
     done = script_process.run("remake", *flags, *work)
     assert done.returncode == 0, done.stderr
-    place = path.parent / "compact-random-0.png"
+    place = path.parent / "compact-random-0.json"
     made = folder / "work" / now / "tiny"
     assert (
         f"tiny: {made / 'files' / 'docs' / place.name} belongs at docs/{place.name}" in done.stdout
     )
     assert "tiny: write docs/text.md by hand: printed\n" in done.stdout
     printed = (made / "printed.txt").read_text()
-    assert printed.startswith("$ JAX_DISABLE_MOST") and "relative loss" in printed
-    assert place.read_bytes() == (made / "output" / "grid.png").read_bytes()
+    assert printed.startswith("$ JAX_DISABLE_MOST") and "2 of 2 images" in printed
+    assert place.read_bytes() == (made / "output" / "extraction.json").read_bytes()
     assert (path.parent / "text.md").read_text() == "as it was"
     lines = products.table(Now(products.read(path), encoder, folder, {}), {})
     assert f"  docs/{place.name}: current (encoder {now})" in lines
