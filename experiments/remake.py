@@ -1,10 +1,7 @@
 """Says which files of the repository are stale for an encoder, and makes them anew.
 
     python -m experiments.remake --encoder=streetnet
-    python -m experiments.remake --run=sensitivity,surgery --out=runs/remade
-    python -m experiments.remake --run=stale --out=runs/remade --install --photos=PHOTOS \\
-        --val_images=OTHERS --streets=STREETS --cars=CARS --rooms=ROOMS --facades=FACADES \\
-        --strecha=STRECHA
+    python -m experiments.remake --run=demo,sensitivity --out=runs/remade --install=all
 
 Without --run it prints, of each product in docs/products.json, its files, whether they are current
 or stale, with which weights they were made (decoders and cards name their encoder themselves), and
@@ -13,8 +10,9 @@ the commands that make them. --encoder names the encoder that they are to be of.
 With --run it runs the commands, decoders before what decodes, in a folder of --out that has the
 encoder's fingerprint; what is made there already is not made again, and an interrupted command is
 resumed. It prints which file belongs where, and what a person has to write by hand from what the
-commands printed; --install copies the files and records their weights. When a product's figures
-have been written, --written=NAME records that.
+commands printed; --install=all copies the files and records their weights, --install=own copies the
+decoders alone, for an encoder that the documents are not about. When a product's figures have been
+written, --written=NAME records that.
 
 Exit code: 0; 1 if a command left images out (it has named them); 2 if the run could not be made.
 """
@@ -31,8 +29,12 @@ _RUN = flags.DEFINE_list(
     "run", [], "Products to make, separated by commas: their names, or `stale`, or `all`."
 )
 _OUT = options.out(required=False)
-_INSTALL = flags.DEFINE_bool(
-    "install", False, "Copy the files made to their places, and record their weights."
+_INSTALL = flags.DEFINE_enum(
+    "install",
+    None,
+    ["own", "all"],
+    "Copy what was made to its place. own: what bears the encoder's name, its decoders; all: the"
+    " documents too, which are this encoder's then, and record that.",
 )
 _WRITTEN = flags.DEFINE_list(
     "written",
@@ -51,7 +53,6 @@ _INPUTS = {
     "val_images": options.validation_images(),
     "facades": options.facades(),
     "strecha": options.strecha(),
-} | {
     "streets": flags.DEFINE_string("streets", None, "Folder of photographs of streets."),
     "cars": flags.DEFINE_string("cars", None, "Folder of photographs of cars."),
     "rooms": flags.DEFINE_string("rooms", None, "Folder of photographs of rooms."),
@@ -73,7 +74,7 @@ def _full(path: str) -> str:
 
 
 def _records() -> Path:
-    return Path(_full(_PRODUCTS.value)) if _PRODUCTS.value else products.RECORDS
+    return Path(_full(_PRODUCTS.value or str(products.RECORDS)))
 
 
 def _remaking() -> Remaking:
@@ -98,7 +99,8 @@ def _make(remaking: Remaking, chosen: list[Product]) -> int:
     for product in chosen:
         print(*remaking.sentences(product), sep="\n")
         if _INSTALL.value:
-            remaking.install(product, _records())
+            copied = remaking.install(product, _records() if _INSTALL.value == "all" else None)
+            print(f"{product.name}: copied {', '.join(copied) or 'nothing'}")
     return 1 if any(left_out) else 0
 
 

@@ -254,8 +254,9 @@ class Now:
         for file in product.files:
             path, made_with = self.path(file), dict(file.weights)
             there = path.is_file()
-            if there and "encoder" in made_with and (own := own_record(file, path)):
-                made_with["encoder"] = own
+            own = own_record(file, path) if there and "encoder" in made_with else None
+            if own and own != made_with["encoder"]:  # the record is that of another encoder's file
+                made_with = {"encoder": own}
             now = {role: self.fingerprint(role) for role in made_with}
             stale = {role: one for role, one in now.items() if one != made_with[role]}
             yield State(file, path, there, made_with, stale)
@@ -265,7 +266,7 @@ class Now:
 
         Raises InputError where a decoder that they are of is not there.
         """
-        found = {}
+        found: dict[tuple[str, str], dict[str, str]] = {}
         for product in chosen:
             with_now = self.weights(product)
             for role, fingerprint in with_now.items():
@@ -315,7 +316,9 @@ def table(now: Now, values: Mapping[str, str]) -> list[str]:
             by_hand = f"; by hand: {state.file.figures}" if state.file.figures else ""
             path = state.path.relative_to(now.root)
             lines.append(f"  {path}: {state.sentence()}{by_hand}")
-        lines += [f"    {as_shown(command, values | decoders)}" for command in product.commands]
+        lines += [
+            f"    {as_shown(command, {**values, **decoders})}" for command in product.commands
+        ]
     lines += [f"{path}: in no record" for path in now.products.unrecorded(now.root)]
     names = f": {', '.join(stale)}" if stale else ""
     of = f"encoder {now.encoder.name} ({now.encoder.fingerprint})"

@@ -141,17 +141,26 @@ class Remaking:
             lines.append(f"  from {shown(folder / 'printed.txt')} and {shown(folder / 'output')}")
         return lines
 
-    def install(self, product: Product, records: str | Path) -> None:
-        """Copies a product's files to their places, and writes their weights into the records."""
-        folder = self.folder(product.name) / "files"
+    def install(self, product: Product, records: Path | None) -> list[str]:
+        """Copies what was made to its place; returns the paths.
+
+        records: file of the records, where the weights of all files are recorded: the documents are
+        this encoder's then. None: nothing is copied but what bears the encoder's name.
+        """
         made = [one.path for one in product.files if one.made]
-        for path in map(self._named, made):
-            content = (folder / path).read_bytes()
-            place = self.root / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            files.write_atomically(place, lambda file, content=content: file.write(content))
-        made_with = self._record(product.name)["weights"]
-        products.record_weights(records, {(product.name, path): made_with for path in made})
+        chosen = made if records else [path for path in made if "{name}" in path]
+        copied = [self._copied(product, path) for path in chosen]
+        if records:
+            made_with = self._record(product.name)["weights"]
+            products.record_weights(records, {(product.name, path): made_with for path in made})
+        return copied
+
+    def _copied(self, product: Product, path: str) -> str:
+        named = self._named(path)
+        content = (self.folder(product.name) / "files" / named).read_bytes()
+        (self.root / named).parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(self.root / named, lambda file: file.write(content))
+        return named
 
     def _record(self, product: str) -> dict[str, Any]:
         """Returns the record that a product was begun with; empty: it was not begun."""

@@ -10,6 +10,7 @@ import script_process
 from experiments.common import products
 from experiments.common.products import Now, Products
 from experiments.common.remaking import Remaking
+from posenet_jax.decoders import decoding
 from posenet_jax.encoders import bundled_encoders, weights
 from posenet_jax.errors import InputError
 
@@ -151,6 +152,12 @@ def test_a_decoder_of_other_weights_is_not_this_encoders(records, encoder, tmp_p
         "encoder": encoder.fingerprint,
         "decoder-fc5": None,
     }
+    # Its own decoder, beside the default encoder's, of which the records are.
+    own = decoding.load_decoder(f"{name}-fc5").replace(encoder_fingerprint=encoder.fingerprint)
+    decoding.save_decoder(decoders / "mine-fc5.safetensors", own)
+    mine = Now(records, encoder.replace(name="mine"), tmp_path, {})
+    decoder, *_ = mine.states(records.by_name["decoder-fc5"])
+    assert decoder.is_current and mine.decoder("decoder-fc5") == decoders / "mine-fc5.safetensors"
 
 
 def test_what_others_need_comes_first(records):
@@ -173,7 +180,7 @@ def remaking(records, encoder, tmp_path, **inputs):
         named=encoder.name,
         inputs=given,
         work=tmp_path / "work",
-        root=ROOT,
+        root=tmp_path,
     )
 
 
@@ -243,7 +250,7 @@ def test_a_stale_product_is_made_anew_and_installed(tiny, encoder):
     assert f"  docs/text.md: stale (encoder {OTHER}, now {now}); by hand: printed" in lines
     assert "docs/new.md: in no record" in lines
     assert lines[-1].startswith("2 of 2 products are stale for encoder compact-random-0")
-    work = "--run=tiny", "--install", "--written=other", f"--out={folder / 'work'}"
+    work = "--run=tiny", "--install=all", "--written=other", f"--out={folder / 'work'}"
     done = script_process.run("remake", *flags, *work)
     assert done.returncode == 0, done.stderr
     place = path.parent / "compact-random-0.json"
@@ -265,6 +272,10 @@ def test_a_stale_product_is_made_anew_and_installed(tiny, encoder):
     before = {file: file.stat().st_mtime_ns for file in made.rglob("*")}
     assert not again.make(again.products.by_name["tiny"])
     assert {file: file.stat().st_mtime_ns for file in made.rglob("*")} == before
+    # Without the documents: what bears the encoder's name.
+    place.unlink()
+    assert again.install(again.products.by_name["tiny"], None) == [f"docs/{place.name}"]
+    assert place.exists()
     other = remaking(products.read(path), encoder, folder, streets=str(folder))
     with pytest.raises(InputError, match="was begun with other weights or flags"):
         other.make(other.products.by_name["tiny"])
