@@ -15,6 +15,8 @@ import pytest
 
 from experiments.common.sources import SOURCES
 from posenet_jax.decoders.networks import NETWORKS
+from posenet_jax.encoders import bundled_encoders
+from posenet_jax.encoders.weights import load_encoder
 from posenet_jax.images import image_files
 from posenet_jax.inversion.recipes import CALIBRATED, RECIPES
 from posenet_jax.scenes import DevelopmentConfig, SceneConfig
@@ -330,3 +332,19 @@ def test_the_products_commands_exist(helps):
                     float(value)
                 seen += 1
     assert seen > 200
+
+
+def test_what_encodes_takes_its_encoders_by_name(helps):
+    """What was measured with an encoder stays measurable when another is the default."""
+    without = {script for script, flags in helps.items() if "encoder" not in flags}
+    assert without == {"build_dataset", "render_streets", "train_posenet"}  # nothing is encoded
+    for flag, name in (
+        ("encoder", bundled_encoders.DEFAULT),
+        ("control", bundled_encoders.CONTROL),
+        ("judge", bundled_encoders.JUDGE),
+    ):
+        defaults = {flags[flag]["default"] for flags in helps.values() if flag in flags}
+        assert defaults == {name}
+    encoder, control = load_encoder(), load_encoder(bundled_encoders.CONTROL)
+    assert encoder.name == bundled_encoders.DEFAULT
+    assert control.module == encoder.module and control.preprocessing == encoder.preprocessing
