@@ -347,4 +347,4 @@ def test_what_encodes_takes_its_encoders_by_name(helps):
         assert defaults == {name}
     encoder, control = load_encoder(), load_encoder(bundled_encoders.CONTROL)
     assert encoder.name == bundled_encoders.DEFAULT
-    assert control.module == encoder.module and control.preprocessing == encoder.preprocessing
+    assert control.module == encoder.module
