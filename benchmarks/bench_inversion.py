@@ -29,6 +29,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.turns import QUIET, Turn, quietly
 from experiments.common import runtime
+from posenet_jax.encoders.bundled_encoders import DEFAULT
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.encoders.streetnet import TAPS
@@ -45,7 +46,7 @@ except ModuleNotFoundError as error:
         raise
     torch = None
 
-_ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
+_ENCODER = flags.DEFINE_string("encoder", DEFAULT, "A bundled encoder or a .safetensors file.")
 _LAYER = flags.DEFINE_enum("layer", "fc5", TAPS, "The tap to invert.")
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "Time of each measurement.", lower_bound=0.1)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Turns of each side at its best.", lower_bound=1)

@@ -62,7 +62,7 @@ class NoisyImages:
 
 def run_one(images: int, slots: int) -> dict[str, float]:
     """Seconds from the first step's end to the last's, compilation left out, and peak memory."""
-    encoder = weights.load_encoder("streetnet")
+    encoder = weights.load_encoder()
     recipe = recipes.CALIBRATED.replace(steps=_STEPS.value)
     # Of the first progress told: what was compiled until then is not the engine's pace.
     first: list[tuple[float, int]] = []

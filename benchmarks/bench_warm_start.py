@@ -19,6 +19,7 @@ from absl import flags
 from experiments.common import runtime
 from posenet_jax.data.sources import FolderImages
 from posenet_jax.decoders import decoding
+from posenet_jax.encoders.bundled_encoders import DEFAULT, JUDGE
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.encoders.weights import load_encoder
 from posenet_jax.evaluation.measures import Context, measured
@@ -30,7 +31,7 @@ _IMAGES = flags.DEFINE_string("images", None, "Folder of photographs.", required
 _FIRST = flags.DEFINE_integer("first", 0, "How many photographs to pass over.", lower_bound=0)
 _COUNT = flags.DEFINE_integer("count", 32, "Photographs.", lower_bound=2)
 _LAYER = flags.DEFINE_enum("layer", "fc5", ["fc5", "conv4"], "Layer to invert.")
-_ENCODER = flags.DEFINE_string("encoder", "streetnet", "A bundled encoder or a .safetensors file.")
+_ENCODER = flags.DEFINE_string("encoder", DEFAULT, "A bundled encoder or a .safetensors file.")
 _DECODER = flags.DEFINE_string("decoder", None, "A decoder; ENCODER-LAYER if not given.")
 _RATES = flags.DEFINE_list("learning_rates", [], "Of recipe warm; its own if not given.")
 _STEPS = flags.DEFINE_list("steps", [], "Of recipe warm when all are done; its own if not given.")
@@ -57,7 +58,7 @@ def measure(
     figures["seconds_an_image"] = (time.perf_counter() - began) / len(originals)
     figures["relative_loss"] = float(np.median(found.relative_loss))
     pictures = np.asarray(space.to_image(found.image))
-    judge = load_encoder("judge").tap("fc5")
+    judge = load_encoder(JUDGE).tap("fc5")
     names = ("luminance_correlation", "judge_relative_loss", "spectral_deviation")
     measures = measured(Context(tap, targets, pictures, originals, judge), names)
     for name in names:

@@ -15,12 +15,7 @@ from experiments.common import options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
-_STRECHA = flags.DEFINE_string(
-    "strecha",
-    None,
-    "Folder of the multi-view stereo scenes of Strecha et al., each photograph with its NAME.camera"
-    " beside it; not evaluated if not given.",
-)
+_STRECHA = options.strecha()
 _CAMERAS = flags.DEFINE_list(
     "cameras",
     [],

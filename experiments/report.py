@@ -53,6 +53,9 @@ _BATCHES = flags.DEFINE_integer(
     lower_bound=1,
 )
 _BATCH = options.render_batch()
+_ENCODER = options.encoder()
+_CONTROL = options.control()
+_JUDGE = options.judge()
 _SEED = options.seed(options.MEASURING_SEED)
 
 if __name__ == "__main__":  # before the imports that take seconds
@@ -66,8 +69,6 @@ from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import contents
 from posenet_jax.report.material import NAMES_TAKEN, Material, ReportOptions, groups_of
-
-_ENCODERS = ("streetnet", "streetnet-random-0")
 
 
 def _options() -> ReportOptions:
@@ -88,7 +89,8 @@ def main() -> int:
     """Makes the page and returns the exit code."""
     sizes = _options()
     claims_given = claims.read(_CLAIMS.value) if _CLAIMS.value else []
-    *encoders, judge = (weights.load_encoder(name) for name in (*_ENCODERS, "judge"))
+    named = _ENCODER.value, _CONTROL.value, _JUDGE.value
+    *encoders, judge = map(weights.load_encoder, named)
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     space = encoders[0].preprocessing
     photographs, left_out = photo_sets.read(

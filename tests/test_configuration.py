@@ -172,7 +172,7 @@ def reconstructed(_):
 
 
 def rendered(_):
-    config = scenes.RoomConfig(height=32, width=32, rays=1)
+    config = scenes.SceneConfig(height=32, width=32, rays=1)
     atlas = scenes.procedural_atlas(key(), 4, size=16)
     views = scenes.render_pairs(jax.random.split(key(), 6), atlas, config, geometry=True)
     camera = scenes.Camera(views.rotation[0, 0], views.centre[0, 0], views.field_of_view[0, 0])

@@ -10,9 +10,7 @@ LAYER = options.decoded_layer()
 NETWORK = options.network()
 WORKDIR = options.workdir()
 SEED = options.seed()
-VALIDATION = flags.DEFINE_string(
-    "val_images", None, "Folder, glob or file of validation images, not trained on."
-)
+VALIDATION = options.validation_images()
 DESCRIPTORS = flags.DEFINE_string(
     "descriptors",
     None,

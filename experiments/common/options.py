@@ -2,13 +2,14 @@
 
 A script calls the functions of those that it reads. Nothing here imports JAX, so that `--help`
 answers at once. Names and defaults of the library are repeated here for that reason, and tested;
-the kinds of scenes are the library's own list, which needs no JAX.
+the kinds of scenes and the encoders' names are the library's own, which need no JAX.
 """
 
 from collections.abc import Mapping
 
 from absl import flags
 
+from posenet_jax.encoders import bundled_encoders
 from posenet_jax.scenes.kinds import KINDS
 
 _RECIPES = ["calibrated", "paper", "paper_no_prior", "warm"]
@@ -96,9 +97,9 @@ def kinds() -> flags.FlagHolder:
     )
 
 
-def out() -> flags.FlagHolder:
+def out(*, required: bool = True) -> flags.FlagHolder:
     """Defines `--out`."""
-    return flags.DEFINE_string("out", None, "Output folder for the results.", required=True)
+    return flags.DEFINE_string("out", None, "Output folder for the results.", required=required)
 
 
 def workdir() -> flags.FlagHolder:
@@ -130,6 +131,30 @@ def facades() -> flags.FlagHolder:
     return flags.DEFINE_string("facades", None, FACADES)
 
 
+def photos() -> flags.FlagHolder:
+    """Defines `--photos`."""
+    return flags.DEFINE_string(
+        "photos", None, "Folder, glob or file of photographs to train on; none if not given."
+    )
+
+
+def validation_images() -> flags.FlagHolder:
+    """Defines `--val_images`."""
+    return flags.DEFINE_string(
+        "val_images", None, "Folder, glob or file of validation images, not trained on."
+    )
+
+
+def strecha() -> flags.FlagHolder:
+    """Defines `--strecha`."""
+    return flags.DEFINE_string(
+        "strecha",
+        None,
+        "Folder of the multi-view stereo scenes of Strecha et al., each photograph with its"
+        " NAME.camera beside it; not evaluated if not given.",
+    )
+
+
 def limit() -> flags.FlagHolder:
     """`--limit`."""
     return flags.DEFINE_integer(
@@ -141,10 +166,10 @@ def encoder() -> flags.FlagHolder:
     """Defines `--encoder`."""
     return flags.DEFINE_string(
         "encoder",
-        "streetnet",
-        "Encoder: a bundled one (streetnet, rendered, compact or judge), squeezenet (with the extra"
-        " compare installed), a .safetensors file, or untrained weights: streetnet-random-SEED, or"
-        " likewise compact, alexnet or squeezenet.",
+        bundled_encoders.DEFAULT,
+        f"Encoder: a bundled one ({', '.join(bundled_encoders.names())}), squeezenet (with the"
+        " extra compare installed), a .safetensors file, or untrained weights:"
+        " streetnet-random-SEED, or likewise compact, alexnet or squeezenet.",
     )
 
 
@@ -152,7 +177,7 @@ def control() -> flags.FlagHolder:
     """Defines `--control`."""
     return flags.DEFINE_string(
         "control",
-        "streetnet-random-0",
+        bundled_encoders.CONTROL,
         "Encoder to compare --encoder with: the same architecture with random weights.",
     )
 
@@ -161,7 +186,7 @@ def judge() -> flags.FlagHolder:
     """Defines `--judge`."""
     return flags.DEFINE_string(
         "judge",
-        "judge",
+        bundled_encoders.JUDGE,
         "Encoder in which pictures are compared with originals, not used for inversion or training:"
         " a bundled one or a .safetensors file.",
     )

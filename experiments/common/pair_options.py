@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from posenet_jax.data.training_pairs import PhotoPairs, RenderedPairs, RoomPairs
     from posenet_jax.training.pose_training import TrainConfig
 
-PHOTOS = flags.DEFINE_string(
-    "photos", None, "Folder, glob or file of photographs to train on; none if not given."
-)
+PHOTOS = options.photos()
 PHOTO_POSE = flags.DEFINE_bool(
     "photo_pose", False, "Use photograph pairs in the pose loss too, not only in the matching loss."
 )

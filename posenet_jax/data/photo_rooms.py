@@ -43,13 +43,16 @@ class RoomViews:
     eye_height: tuple[float, float] = (1.3, 2.2)
     wall_height: tuple[float, float] = (5.0, 25.0)
     # Of the way to the walls, which a camera may go toward each.
-    way: float = 0.25
+    way: float = 0.4
     turn: float = 0.6  # largest turn from the photograph's camera, of its half field of view
+    # Of the pairs whose cameras look at one point from two sides; others look about.
+    chance_converging: float = 0.5
+    off_point: float = 0.15  # largest turn away from that point, of the photograph's half field
     roll: float = 0.09
-    view_fraction: tuple[float, float] = (0.45, 0.9)  # of the photograph's field of view
+    view_fraction: tuple[float, float] = (0.5, 1.0)  # of the photograph's field of view
     # Views of which more than this fraction lies beyond the photograph's frame are refused.
     most_beyond: float = 0.08
-    candidates: int = 12  # cameras tried, of which the first two that are not refused are taken
+    candidates: int = 24  # cameras tried, of which the first two that are not refused are taken
     development: DevelopmentConfig = DevelopmentConfig(automatic=(0.0, 0.3))
 
 
@@ -98,8 +101,21 @@ def sample_room(key: Array, rotation: Array, field_of_view: Array, config: RoomV
     return Room(rotation, field_of_view, -jnp.append(sides[0], floor), jnp.append(sides[1], roof))
 
 
-def sample_camera(key: Array, room: Room, config: RoomViews) -> tuple[Array, Array, Array]:
-    """Rotation [3, 3], centre [3] and field of view [] of a camera that looks about."""
+def sample_point(key: Array, room: Room, config: RoomViews) -> Array:
+    """[3] a point of the box that the photograph shows, for cameras to look at."""
+    reach = config.turn * jnp.tan(0.5 * room.field_of_view)
+    across = reach * jax.random.uniform(key, (2,), minval=-1.0)
+    ray = room.rotation @ jnp.append(across, 1.0)
+    return walls(room, jnp.zeros(3), ray)
+
+
+def sample_camera(
+    key: Array, room: Room, point: Array, converging: Array, config: RoomViews
+) -> tuple[Array, Array, Array]:
+    """Rotation [3, 3], centre [3] and field of view [] of a camera in the room.
+
+    It looks about, or if `converging` [] bool, at `point` [3].
+    """
     way_key, turn_key, roll_key, view_key = jax.random.split(key, 4)
     way = config.way * jax.random.uniform(way_key, (3,), minval=-1.0)
     centre = jnp.where(way > 0.0, way * room.high, -way * room.low)
@@ -107,11 +123,14 @@ def sample_camera(key: Array, room: Room, config: RoomViews) -> tuple[Array, Arr
     centre = centre.at[2].set(jnp.clip(centre[2], -0.5, 0.5))
     low, high = config.view_fraction
     view = room.field_of_view * jax.random.uniform(view_key, (), minval=low, maxval=high)
-    reach = config.turn * 0.5 * room.field_of_view
-    heading, tilt = reach * jax.random.uniform(turn_key, (2,), minval=-1.0)
+    share = jnp.where(converging, config.off_point, config.turn)
+    heading, tilt = (
+        share * 0.5 * room.field_of_view * jax.random.uniform(turn_key, (2,), minval=-1.0)
+    )
     roll = config.roll * jax.random.uniform(roll_key, (), minval=-1.0)
     turn = geometry.rotation_from_yaw_pitch_roll(jnp.stack([heading, 0.5 * tilt, roll]))
-    return room.rotation @ turn, centre, view
+    aimed = geometry.look_at(centre, point, jnp.zeros(()))
+    return jnp.where(converging, aimed, room.rotation) @ turn, centre, view
 
 
 def _choose(
@@ -139,8 +158,12 @@ def sample_room_pair(
     room_key, view_key, develop_key = jax.random.split(key, 3)
     plain = photo.astype(jnp.float32)
     room = sample_room(room_key, rotation, field_of_view, config)
-    keys = jax.random.split(view_key, config.candidates)
-    tried = jax.vmap(sample_camera, (0, None, None))(keys, room, config)
+    point_key, chance_key, *keys = jax.random.split(view_key, 2 + config.candidates)
+    point = sample_point(point_key, room, config)
+    converging = jax.random.bernoulli(chance_key, config.chance_converging)
+    tried = jax.vmap(sample_camera, (0, None, None, None, None))(
+        jnp.stack(keys), room, point, converging, config
+    )
     cameras = _choose(tried, room, photo.shape[0] / photo.shape[1], config)
     images, shown = jax.vmap(lambda r, c, f: see(plain, room, r, c, f, config.size))(*cameras)
     developments = photometry.sample_developments(develop_key, config.development)

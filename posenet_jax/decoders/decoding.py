@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Key, UInt8
 from posenet_jax import numerics
 from posenet_jax.decoders.decoder_network import SIDE, DecoderNetwork
 from posenet_jax.decoders.networks import NETWORKS
+from posenet_jax.encoders.bundled_encoders import PRETRAINED
 from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.encoders.weights import PRETRAINED
 from posenet_jax.errors import InputError, one_line, shown
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.run_files import brief, parsed_json

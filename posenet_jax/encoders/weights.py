@@ -18,7 +18,8 @@ import numpy as np
 from flax import linen as nn
 
 from posenet_jax import numerics
-from posenet_jax.encoders import imagenet, importing
+from posenet_jax.encoders import bundled_encoders, imagenet, importing
+from posenet_jax.encoders.bundled_encoders import PRETRAINED
 from posenet_jax.encoders.encoder import Encoder, init_params, parameter_shapes
 from posenet_jax.encoders.encoder_networks import NETWORKS
 from posenet_jax.encoders.heads import PoseScale
@@ -29,8 +30,6 @@ from posenet_jax.io.run_files import brief, parsed_json
 from posenet_jax.io.tensors import check_tree, checked_tree, named, read_tensors, write_tensors
 
 Array = jax.Array
-
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
 def random_encoder(
@@ -126,7 +125,7 @@ def _wanted(module: nn.Module, size: int, has_heads: bool) -> dict[str, Any]:
     return {**params, "heads": heads} if has_heads and heads is not None else dict(params)
 
 
-def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
+def load_encoder(name_or_path: str | Path = bundled_encoders.DEFAULT) -> Encoder:
     """A bundled encoder by name, `<architecture>-random-<seed>`, or a .safetensors file by path.
 
     `squeezenet` is SqueezeNet 1.1 trained on ImageNet, where the extra `compare` is installed.
@@ -142,7 +141,7 @@ def load_encoder(name_or_path: str | Path = "streetnet") -> Encoder:
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
-        bundled = ", ".join(sorted(p.stem for p in PRETRAINED.glob("*.safetensors")))
+        bundled = ", ".join(bundled_encoders.names(PRETRAINED))
         raise InputError(
             f"no weights {name!r}: give a .safetensors file or one of {bundled}, or squeezenet"
         )

@@ -36,7 +36,7 @@ STEPS = 12
 RECIPE = dataclasses.replace(recipes.CALIBRATED, steps=STEPS)
 SMALL = {"restarts": 2, "slots": 4, "batch_size": 2, "shard_size": 4}
 # The moments at which a run is killed; 20 take some minutes.
-KILLS = int(os.environ.get("POSENET_KILLS", "3"))
+KILLS = int(os.environ.get("POSENET_KILLS", "2"))
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,8 @@ def test_cameras_stay_in_their_room_and_pairs_are_what_they_say(photo):
             jax.random.split(key, 3)[0], room.rotation, room.field_of_view, config
         )
         box = jax.device_get(box)
-        assert (pair.centre > 0.5 * box.low).all() and (pair.centre < 0.5 * box.high).all()
+        assert (pair.centre > config.way * box.low).all()
+        assert (pair.centre < config.way * box.high).all()
         for view in range(2):
             _, shown = photo_rooms.see(
                 jnp.asarray(photo, jnp.float32),
@@ -122,3 +123,23 @@ def test_cameras_stay_in_their_room_and_pairs_are_what_they_say(photo):
     assert (beyond < 0.15).mean() > 0.8
     again = sample(keys[0], photo, room.rotation, room.field_of_view, config)
     np.testing.assert_array_equal(again.image, pairs[0].image)
+
+
+def test_converging_cameras_look_at_one_point_of_the_wall():
+    config = RoomViews(chance_converging=1.0, off_point=0.0)
+    room = _room()
+    for number in range(4):
+        keys = jax.random.split(jax.random.key(number), 3)
+        point = photo_rooms.sample_point(keys[2], room, config)
+        on_wall = np.isclose(point, room.low, atol=1e-3) | np.isclose(point, room.high, atol=1e-3)
+        assert on_wall.any()
+        # Within `turn` of the photograph's half field from its centre.
+        x, y, ahead = np.asarray(room.rotation.T @ point) / np.tan(0.5 * FIELD)
+        assert ahead > 0 and max(abs(x), abs(y)) <= config.turn * ahead * (1 + 1e-5)
+        for key in keys[:2]:
+            rotation, centre, _ = photo_rooms.sample_camera(
+                key, room, point, jnp.bool_(True), config
+            )
+            way = np.asarray(point - centre)
+            np.testing.assert_allclose(rotation[:, 2], way / np.linalg.norm(way), atol=1e-4)
+            assert np.linalg.norm(centre) > 0.1

@@ -40,8 +40,8 @@ def test_an_encoder_has_its_own_decoder_or_none():
 def test_it_gives_back_more_than_the_mean_image_or_a_wrong_one(name):
     file = PRETRAINED / "decoders" / f"{name}.safetensors"
     assert file.stat().st_size <= 8 * 2**20
-    encoder = load_encoder("streetnet")
     decoder = decoding.load_decoder(name)
+    encoder = load_encoder(decoder.encoder)
     decoder.check_fits(encoder, decoder.layer)
     images = image_files.read_images(list_images(DEMO), encoder.preprocessing).images
     demo = decoder_evaluation.described(encoder.tap(decoder.layer), np.stack(images), [])

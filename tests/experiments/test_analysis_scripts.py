@@ -9,6 +9,7 @@ import script_process
 from PIL import Image
 
 from posenet_jax.analysis import sensitivity
+from posenet_jax.encoders.bundled_encoders import DEFAULT
 from posenet_jax.encoders.streetnet import Compact
 
 
@@ -68,7 +69,7 @@ def test_photographs_are_operated_on(tmp_path):
     ("script", "flags", "words"),
     [
         ("measure_sensitivity", ["--render_batch=3"], "multiple of 2 on 2 devices"),
-        ("measure_sensitivity", ["--control=streetnet"], "another encoder"),
+        ("measure_sensitivity", [f"--control={DEFAULT}"], "another encoder"),
         ("measure_sensitivity", ["--encoder=/nowhere.safetensors"], "/nowhere.safetensors"),
         ("operate_descriptors", ["--images=/nowhere"], "/nowhere"),
         ("operate_descriptors", ["--decoder=streetnet-conv4"], "decodes conv4, not fc5"),

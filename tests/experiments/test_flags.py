@@ -4,6 +4,7 @@ Read from what the scripts themselves say of their flags, and from the source.
 """
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 
 from experiments.common.sources import SOURCES
 from posenet_jax.decoders.networks import NETWORKS
+from posenet_jax.encoders import bundled_encoders
+from posenet_jax.encoders.weights import load_encoder
 from posenet_jax.images import image_files
 from posenet_jax.inversion.recipes import CALIBRATED, RECIPES
 from posenet_jax.scenes import DevelopmentConfig, SceneConfig
@@ -23,6 +26,7 @@ from posenet_jax.training.pose_training import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
+PRODUCTS = ROOT / "docs" / "products.json"
 SCRIPTS = sorted(path.stem for path in EXPERIMENTS.glob("*.py") if path.stem != "__init__")
 
 # What a flag's definitions may differ in, and why.
@@ -312,3 +316,38 @@ def test_the_documents_commands_exist(helps):
                 seen += 1
                 assert name in helps[script] or f"no{name}" in helps[script], (path.name, name)
     assert seen > 40
+
+
+def test_the_products_commands_exist(helps):
+    """Every flag is the script's, and its value one that there may be."""
+    seen = 0
+    for product in json.loads(PRODUCTS.read_text(encoding="utf-8"))["products"]:
+        for command in product["commands"]:
+            script, *given = [word for word in command.split() if not re.match("[A-Z_]+=", word)]
+            names = {flag[2:].partition("=")[0]: flag.partition("=")[2] for flag in given}
+            assert set(names) <= set(helps[script]), (product["name"], script)
+            assert set(names) & {"out", "workdir"}, (product["name"], script)
+            for name, value in names.items():
+                facts = helps[script][name]
+                choices = re.match("<(.*)>: ", facts["meaning"])
+                assert not choices or value in choices[1].split("|"), (product["name"], name)
+                if facts["type"] in ("int", "float"):
+                    float(value)
+                seen += 1
+    assert seen > 200
+
+
+def test_what_encodes_takes_its_encoders_by_name(helps):
+    """What was measured with an encoder stays measurable when another is the default."""
+    without = {script for script, flags in helps.items() if "encoder" not in flags}
+    assert without == {"build_dataset", "render_streets", "train_posenet"}  # nothing is encoded
+    for flag, name in (
+        ("encoder", bundled_encoders.DEFAULT),
+        ("control", bundled_encoders.CONTROL),
+        ("judge", bundled_encoders.JUDGE),
+    ):
+        defaults = {flags[flag]["default"] for flags in helps.values() if flag in flags}
+        assert defaults == {name}
+    encoder, control = load_encoder(), load_encoder(bundled_encoders.CONTROL)
+    assert encoder.name == bundled_encoders.DEFAULT
+    assert control.module == encoder.module

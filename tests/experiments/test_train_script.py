@@ -13,7 +13,8 @@ from posenet_jax.encoders import weights
 
 
 def _train(workdir, *flags):
-    few = "--steps=2", "--rendered_pairs=4", "--photo_pairs=4", "--held_out_pairs=4"
+    few = "--architecture=compact", "--steps=2", "--rendered_pairs=4", "--photo_pairs=4"
+    few = *few, "--held_out_pairs=4"
     return script_process.run("train_posenet", f"--workdir={workdir}", *few, *flags)
 
 
