@@ -50,78 +50,41 @@ _SEED = options.seed()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-import functools
-
-import jax
-
 from experiments.common import progress, results
 from posenet_jax import numerics, reconstruction
-from posenet_jax.data.loading import LoadedImages
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
-from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.evaluation import image_sets, method_comparison
-from posenet_jax.evaluation.method_comparison import Compared, Method
-from posenet_jax.images.contact_sheet import image_grid
+from posenet_jax.evaluation import method_comparison
 from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
-
-
-def _inverted(encoder: Encoder, originals: LoadedImages, key: jax.Array) -> Method:
-    recipe = recipes.with_steps(recipes.CALIBRATED, _STEPS.value)
-    work = len(originals.pixels) * recipe.steps
-    with progress.bar(work, "image·step") as bar:
-        made = reconstruction.reconstruct(
-            encoder,
-            _LAYER.value,
-            originals.pixels,
-            key=key,
-            recipe=recipe,
-            positions=originals.positions,
-            progress=bar.update,
-        )
-    return Method(made.image[None], reconstruction.figures(made))
-
-
-def _pages(
-    originals: LoadedImages, methods: dict[str, Method], compared: Compared
-) -> dict[str, results.Draw]:
-    """The draws of every decoder that reads noise, and all methods side by side."""
-    shown = slice(0, _GRID.value)
-    columns, labels = {"original": originals.pixels[shown]}, {}
-    pages: dict[str, results.Draw] = {}
-    for name, method in methods.items():
-        columns[name] = method.pictures[shown]
-        labels[name] = [f"{value:.1f} dB" for value in compared.column(name, "psnr")[shown]]
-        if len(method.draws) > 1:
-            page = image_sets.draw_columns(method.draws[:, shown], originals.pixels[shown])
-            pages[f"draws-{name}.png"] = functools.partial(image_grid, columns=page)
-    title = f"{_ENCODER.value} {_LAYER.value}: PSNR under each"
-    pages["grid.png"] = functools.partial(
-        image_grid, columns=columns, cell_labels=labels, title=title
-    )
-    return pages
+from posenet_jax.report import comparison_sheets
 
 
 def main() -> int:
     """Decodes, writes the results and returns the exit code."""
     encoder, layer = weights.load_encoder(_ENCODER.value), _LAYER.value
     decoders = decoding.decoders_for(encoder, layer, _DECODER.value, every=_COMPARE.value)
-    tap, key = encoder.tap(layer), numerics.seed_key(_SEED.value)
     originals = inputs.load(_OUT.value, encoder.preprocessing)
-    names = [decoder.name for decoder in decoders] + ["inversion"] * _COMPARE.value
+    names = [decoder.name for decoder in decoders] + [reconstruction.INVERSION] * _COMPARE.value
     files = {name: [f"images/{name}/{stem}.png" for stem in originals.stems] for name in names}
-    drawn = [f"draws-{decoder.name}.png" for decoder in decoders if decoder.noise]
-    tables = ["grid.png", "results.csv", "metrics.json"]
-    out = OutputFolder(_OUT.value, "decode", [*tables, *drawn, *sum(files.values(), [])])
+    tables, sheets = ["results.csv", "metrics.json"], comparison_sheets.file_names(decoders)
+    out = OutputFolder(_OUT.value, "decode", [*tables, *sheets, *sum(files.values(), [])])
+    tap = encoder.tap(layer)
     targets = tap.describe(originals.pixels)
     judge = weights.load_encoder(_JUDGE.value) if _JUDGE.value else None
-    methods = {
-        decoder.name: Method(decoding.draws(decoder, targets, key, count=_DRAWS.value))
-        for decoder in decoders
-    }
-    if _COMPARE.value:
-        methods["inversion"] = _inverted(encoder, originals, key)
+    recipe = recipes.with_steps(recipes.CALIBRATED, _STEPS.value) if _COMPARE.value else None
+    with progress.bar(len(originals.pixels) * recipe.steps if recipe else 0, "image·step") as bar:
+        methods = reconstruction.by_methods(
+            encoder,
+            layer,
+            originals,
+            targets,
+            key=numerics.seed_key(_SEED.value),
+            decoders=decoders,
+            count=_DRAWS.value,
+            recipe=recipe,
+            progress=bar.update,
+        )
     compared = method_comparison.compare(
         methods, originals, targets, encoder=encoder, tap=tap, judge=judge
     )
@@ -141,7 +104,13 @@ def main() -> int:
             for name, method in methods.items()
             for file, picture in zip(files[name], method.pictures, strict=True)
         },
-        pages=_pages(originals, methods, compared),
+        pages=comparison_sheets.pages(
+            methods,
+            originals.pixels,
+            compared,
+            shown=_GRID.value,
+            title=f"{_ENCODER.value} {layer}: PSNR under each",
+        ),
     )
     print(f"{len(originals.pixels)} images; medians, and figures of the set:")
     print(*method_comparison.lines(compared, list(methods)), sep="\n")

@@ -7,7 +7,6 @@ and matching.png, pairs.csv with every pair's true rotation and errors, and run.
 degrees. Exit code: 0; 1 if some photographs could not be read; 2 if the run could not be made.
 """
 
-import dataclasses
 import math
 
 from absl import flags
@@ -36,35 +35,24 @@ _SEED = options.seed(options.MEASURING_SEED)
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"weights": "encoder"})
 
-from functools import partial
-
 from experiments.common import images, photo_sets, progress, results
-from posenet_jax import numerics, scenes, sharding
-from posenet_jax.data import photograph_pairs, training_pairs
+from posenet_jax import numerics, sharding
+from posenet_jax.data import photograph_pairs
 from posenet_jax.data.photograph_pairs import PhotographPairs
-from posenet_jax.data.training_pairs import RenderedPairs
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
-from posenet_jax.evaluation import pose_evaluation
-from posenet_jax.evaluation.pose_evaluation import Evaluation
+from posenet_jax.evaluation import pose_evaluation, rendered_evaluation
+from posenet_jax.evaluation.rendered_evaluation import TOGETHER
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import pose_plots
 
-_CHUNK = 64
 _FILES = ["metrics.json", "rotation.png", "matching.png", "pairs.csv"]
-# Field of view of the paper's cameras and of the 3D_Street_View data set.
-_PAPER_VIEW = math.radians(89.75)
-_LABELS = {
-    "strecha": "photographs (Strecha)",
-    "rendered": "rendered streets",
-    "rendered_report_view": "rendered, 89.75° wide",
-}
 
 
 def _photographs(encoder: Encoder) -> tuple[dict[str, PhotographPairs], int]:
     """Pairs of each set of photographs, and the number of those that could not be read."""
-    folders = photo_sets.folders("cameras", _CAMERAS.value, _LABELS)
+    folders = photo_sets.folders("cameras", _CAMERAS.value, pose_plots.LABELS)
     limits = dict.fromkeys(folders, math.pi)
     if _STRECHA.value:
         folders, limits = {"strecha": _STRECHA.value} | folders, {"strecha": math.pi / 3} | limits
@@ -82,33 +70,13 @@ def _photographs(encoder: Encoder) -> tuple[dict[str, PhotographPairs], int]:
     return sets, unreadable
 
 
-def _views(size: int) -> dict[str, tuple[scenes.SceneConfig, int]]:
-    """Configuration of each rendered set, and the number of its pairs."""
-    angles = (0.0, math.radians(_MAX_ANGLE.value))
-    wide = scenes.SceneConfig(height=size, width=size, angle_between=angles)
-    paper = dataclasses.replace(wide, field_of_view=(_PAPER_VIEW, _PAPER_VIEW))
-    half = max(1, _PAIRS.value // 2 // _CHUNK) * _CHUNK
-    return {"rendered": (wide, _PAIRS.value), "rendered_report_view": (paper, half)}
-
-
-def _rendered(encoder: Encoder, atlas: scenes.Atlas) -> dict[str, Evaluation]:
-    """Evaluations of the rendered sets."""
-    mesh, key = sharding.device_mesh("pairs"), numerics.seed_key(_SEED.value)
-    views = _views(encoder.preprocessing.size)
-    evaluations = {}
-    with progress.bar(sum(count for _, count in views.values()), "pair") as bar:
-        for name, (config, count) in views.items():
-            source = RenderedPairs(atlas, config, _CHUNK, mesh)
-            pairs = training_pairs.drawn(source, key, count, progress=bar.update)
-            evaluations[name] = pose_evaluation.evaluate_rendered(encoder, pairs, mesh)
-    return evaluations
-
-
 def main() -> int:
     """Evaluates, writes and prints; returns the exit code."""
-    if _PAIRS.value % _CHUNK:
-        raise InputError(f"--pairs must be a multiple of {_CHUNK}, received {_PAIRS.value}")
+    if _PAIRS.value % TOGETHER:
+        raise InputError(f"--pairs must be a multiple of {TOGETHER}, received {_PAIRS.value}")
     encoder, mesh = weights.load_encoder(_ENCODER.value), sharding.device_mesh("pairs")
+    size, largest_angle = encoder.preprocessing.size, math.radians(_MAX_ANGLE.value)
+    sets = rendered_evaluation.rendered_sets(size, _PAIRS.value, largest_angle)
     pose_evaluation.check_heads(encoder)
     photographs, unreadable = _photographs(encoder)
     out = OutputFolder(_OUT.value, "evaluate_posenet", _FILES)
@@ -117,21 +85,20 @@ def main() -> int:
     evaluations = {
         name: pose_evaluation.evaluate_photographs(encoder, pairs, mesh)
         for name, pairs in photographs.items()
-    } | _rendered(encoder, atlas)
+    }
+    with progress.bar(sum(count for _, count in sets.values()), "pair") as bar:
+        evaluations |= rendered_evaluation.evaluate(
+            encoder, atlas, sets, key=key, mesh=mesh, progress=bar.update
+        )
     left_out = unreadable + len(skipped)
     facts = {"encoder": encoder.name, "weights": encoder.fingerprint}
     metrics = {name: evaluation.metrics for name, evaluation in evaluations.items()}
     rows = [row for item in evaluations.items() for row in pose_evaluation.table(*item)]
-    errors = {_LABELS.get(name, name): one.errors for name, one in evaluations.items()}
-    match, others = evaluations["rendered"].match, evaluations["rendered"].others
     missing = results.write(
         out,
         facts | {"left_out": left_out},
         tables={"pairs.csv": rows, "metrics.json": facts | metrics},
-        pages={
-            "matching.png": partial(pose_plots.matching_figure, matching=match, others=others),
-            "rotation.png": partial(pose_plots.rotation_figure, sets=errors),
-        },
+        pages=pose_plots.pages(evaluations),
     )
     for item in metrics.items():
         print(*pose_evaluation.sentences(*item), sep="\n")

@@ -20,8 +20,6 @@ Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if so
 be read or written (they are named, the others are done); 2 if nothing could be done.
 """
 
-from typing import Any
-
 from absl import flags
 
 from experiments.common import options, runtime
@@ -63,9 +61,7 @@ from experiments.common import images, photo_sets, progress, rendered, results
 from posenet_jax import numerics, sharding
 from posenet_jax.analysis import claims, findings, retention
 from posenet_jax.analysis.findings import SceneSet
-from posenet_jax.analysis.retention import Network, Retention
-from posenet_jax.encoders import weights
-from posenet_jax.images.contact_sheet import image_grid
+from posenet_jax.analysis.retention import Network
 from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import analysis_plots
@@ -76,11 +72,7 @@ def _networks() -> list[Network]:
     named = [(f"{_ENCODER.value}/{_LAYER.value}", _CONTROL.value)]
     if _BESIDE.value:
         named.append((_BESIDE.value, _BESIDE_CONTROL.value))
-    networks = []
-    for name, control in named:
-        trained, layer = weights.encoder_and_layer(name)
-        networks.append(Network(trained, weights.load_encoder(control), layer))
-    return networks
+    return [retention.network(name, control) for name, control in named]
 
 
 def _rendered(keys: list[jax.Array], size: int) -> tuple[dict[str, SceneSet], SceneSet, int]:
@@ -89,13 +81,10 @@ def _rendered(keys: list[jax.Array], size: int) -> tuple[dict[str, SceneSet], Sc
     mesh = sharding.device_mesh("scenes")
     batch = rendered.batch(mesh, _BATCH.value)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
-
-    def draw(key: jax.Array, kind: str, count: int) -> SceneSet:
-        config = findings.configured(kind, size)
-        return findings.scene_set(key, atlas, config, mesh, count, batch=batch)
-
-    drawn = {kind: draw(scene_key, kind, _SCENES.value) for kind in _KINDS.value}
-    return drawn, draw(probe_key, "cities", _PROBE.value), len(skipped)
+    draw = partial(findings.scene_sets, atlas=atlas, size=size, mesh=mesh, batch=batch)
+    drawn = draw(scene_key, _KINDS.value, count=_SCENES.value)
+    probed = draw(probe_key, ["cities"], count=_PROBE.value)
+    return drawn, probed["cities"], len(skipped)
 
 
 def main() -> int:
@@ -119,8 +108,8 @@ def main() -> int:
         found = retention.measure(
             networks, groups, probed, key=start_key, recipe=recipe, progress=bar.update
         )
-    facts: dict[str, Any] = {
-        "weights": {one.name: one.fingerprint for network in networks for one in network.both},
+    facts = {
+        "weights": retention.fingerprints(networks),
         "facades_left_out": skipped,
         "photographs_left_out": unreadable,
     }
@@ -128,35 +117,12 @@ def main() -> int:
         facts["vanishing_point_degrees"] = {
             kind: findings.vanishing_quartiles(views) for kind, views in drawn.items()
         }
-    compared = {"comparison.csv": found.comparison} if found.comparison else {}
-    missing = results.write(
-        out,
-        facts,
-        tables={"claims.csv": found.claims, "images.csv": found.images, **compared},
-        pages=_pages(networks, found, drawn),
-    )
-    print(*claims.sentences(found.claims), sep="\n")
-    for row in found.comparison:
-        print(f"{row['images']}, {row['measure']}: {row['verdict']}, beside {_BESIDE.value}")
+    pages = analysis_plots.retention_pages(networks, found, drawn)
+    missing = results.write(out, facts, tables=found.tables, pages=pages)
+    compared = claims.comparison_sentences(found.comparison, _BESIDE.value)
+    print(*claims.sentences(found.claims), *compared, sep="\n")
     print(f"wrote {out.path}/claims.csv, claims.png, images.csv, run.json, a grid a kind{missing}")
     return 1 if skipped or unreadable or out.failures else 0
-
-
-def _pages(
-    networks: list[Network], found: Retention, drawn: dict[str, SceneSet]
-) -> dict[str, results.Draw]:
-    """The first network's claims, and a grid of pictures of each group."""
-    first = networks[0].trained.name, networks[0].layer
-    rows = [row for row in found.claims if (row["encoder"], row["layer"]) == first]
-    pages: dict[str, results.Draw] = {
-        "claims.png": partial(analysis_plots.claims_figure, rows=rows)
-    }
-    layers = " and ".join(network.layer for network in networks)
-    for group, pictures in found.pictures.items():
-        kind = "Rendered" if group in drawn else "Photographs:"
-        title = f"{kind} {group}, inverted from {layers}"
-        pages[f"{group}.png"] = partial(image_grid, columns=pictures, title=title)
-    return pages
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
 Operations: rounding to b bits a unit, or to on and off; Gaussian noise (its standard deviation in
 units of the descriptor's own root mean square); keeping the k units of highest mean, or k at
 random, the rest zero or at its mean; keeping k principal components, or k random directions about
-the mean. Ranges, means and components are fitted on other scenes than those operated
-on, or, where images are given, on every other of them (of rendered ones the second views).
+the mean. Ranges, means and components are fitted on other scenes than those operated on, or, where
+images are given, on every other of them (of rendered ones the second views).
 
 Writes surgery.csv (a row an operation and amount: relative loss, eq. 3; disagreement of the pose
 heads in degrees; of rendered pairs their rotation error in degrees; means with intervals of 95 %
@@ -56,13 +56,12 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common import images, progress, results
-from posenet_jax import numerics, scenes, sharding
-from posenet_jax.analysis import surgery
+from posenet_jax import numerics, sharding
+from posenet_jax.analysis import findings, surgery
 from posenet_jax.data import training_pairs
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.errors import InputError
 from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import analysis_plots
@@ -72,10 +71,7 @@ _BATCH = 64
 
 def _given(encoder: Encoder) -> tuple[surgery.Images, np.ndarray, int]:
     loaded = inputs.load(_OUT.value, encoder.preprocessing)
-    if len(loaded.pixels) < 4:
-        raise InputError(f"surgery needs four readable images, received {len(loaded.pixels)}")
-    other = surgery.photographs(encoder, loaded.pixels[1::2]).descriptor
-    return surgery.photographs(encoder, loaded.pixels[::2]), other, len(loaded.failures)
+    return *surgery.halves(encoder, loaded.pixels), len(loaded.failures)
 
 
 def _rendered(encoder: Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndarray, int]:
@@ -84,24 +80,20 @@ def _rendered(encoder: Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndar
     _, atlas, skipped = images.facade_atlases(
         inputs.OPTIONS["facades"].value, atlas_key, mesh, _OUT.value
     )
-    size = encoder.preprocessing.size
-    config = scenes.kind_named(_KIND.value).config(height=size, width=size)
+    config = findings.configured(_KIND.value, encoder.preprocessing.size)
     source = training_pairs.RenderedPairs(atlas, config, _BATCH, mesh)
-    made = []
     with progress.bar(_PAIRS.value + _FITTED.value, "pair") as bar:
-        for one_key, count in ((own_key, _PAIRS.value), (other_key, _FITTED.value)):
-            made.append(
-                surgery.rendered(encoder, source, key=one_key, count=count, progress=bar.update)
-            )
-    return made[0], made[1].descriptor, len(skipped)
+        operands, others = (
+            surgery.rendered(encoder, source, key=one_key, count=count, progress=bar.update)
+            for one_key, count in ((own_key, _PAIRS.value), (other_key, _FITTED.value))
+        )
+    return operands, others.descriptor, len(skipped)
 
 
 def main() -> int:
     """Operates, measures, writes and prints; returns the exit code."""
     encoder = weights.load_encoder(_ENCODER.value)
-    decoder = None
-    if _DECODER.value or decoding.bundled(encoder, "fc5"):
-        decoder = decoding.decoder_for(encoder, "fc5", _DECODER.value)
+    decoder = decoding.decoder_if_any(encoder, "fc5", _DECODER.value)
     scene_key, key = jax.random.split(numerics.seed_key(_SEED.value))
     given = _given(encoder) if inputs.number_given() else None
     files = ["surgery.csv", "surgery.png", *(["pictures.png"] if decoder else [])]

@@ -62,22 +62,19 @@ if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"photos": "photographs", "batch": "render_batch"})
 
 from experiments.common import photo_sets, progress, rendered
-from posenet_jax import scenes, sharding
+from posenet_jax import sharding
 from posenet_jax.analysis import claims
 from posenet_jax.encoders import weights
 from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import contents
-from posenet_jax.report.material import SCENE_GROUPS, Material, ReportOptions
-
-_NAMES_TAKEN = [*SCENE_GROUPS, *(group.kind for group in SCENE_GROUPS.values())]
+from posenet_jax.report.material import NAMES_TAKEN, Material, ReportOptions, groups_of
 
 
 def _options() -> ReportOptions:
     mesh = sharding.device_mesh("scenes")
-    given = {scenes.kind_named(name).name for name in _KINDS.value}
     return ReportOptions(
-        kinds=tuple(group for group in SCENE_GROUPS if group in given and group != "streets"),
+        kinds=groups_of(_KINDS.value),
         scenes=_SCENES.value,
         pairs=_PAIRS.value,
         probe_scenes=_PROBE.value,
@@ -88,20 +85,16 @@ def _options() -> ReportOptions:
     )
 
 
-def _claims() -> list[dict[str, str]]:
-    """Rows of --claims; none where they are to be measured."""
-    return claims.read(_CLAIMS.value) if _CLAIMS.value else []
-
-
 def main() -> int:
     """Makes the page and returns the exit code."""
-    sizes, claims_given = _options(), _claims()
+    sizes = _options()
+    claims_given = claims.read(_CLAIMS.value) if _CLAIMS.value else []
     named = _ENCODER.value, _CONTROL.value, _JUDGE.value
     *encoders, judge = map(weights.load_encoder, named)
     beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     space = encoders[0].preprocessing
     photographs, left_out = photo_sets.read(
-        _PHOTOGRAPHS.value, space, _SCENES.value, _NAMES_TAKEN, _OUT.value
+        _PHOTOGRAPHS.value, space, _SCENES.value, NAMES_TAKEN, _OUT.value
     )
     networks = [*encoders, judge, *(encoder for encoder, _ in beside)]
     facts = {

@@ -80,12 +80,12 @@ def _record(workdir: Path, table: Path, data: DecoderInputs) -> None:
 
 def main() -> int:
     """Searches, or resumes, and prints the table; returns the exit code."""
+    config = DecoderConfig(network=decoder_options.NETWORK.value)
     workdir = output_folder.prepare_workdir(decoder_options.WORKDIR.value)
     table, rates = workdir / f"{_STAGE.value}.csv", _rates(workdir)
     decoder_search.read_trials(table)  # a damaged one is refused before any image is read
     data = decoder_inputs.load(decoder_options.WORKDIR.value)
     _record(workdir, table, data)
-    config = DecoderConfig(network=decoder_options.NETWORK.value)
     with progress.bar(_BATCHES.value * len(rates), "batch") as bar:
         trials = decoder_search.search(
             config,

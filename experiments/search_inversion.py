@@ -49,33 +49,15 @@ _SHARD = options.shard_size()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-import functools
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from experiments.common import progress, results
 from posenet_jax.bulk import search, search_run
-from posenet_jax.bulk.search import STAGES, Stage
-from posenet_jax.bulk.search_run import Rung, SearchConfig
+from posenet_jax.bulk.search import STAGES
+from posenet_jax.bulk.search_run import SearchConfig
 from posenet_jax.encoders import weights
 from posenet_jax.io.output_folder import OutputFolder
-from posenet_jax.report import search_plots, search_sheets
-
-
-def _pages(stage: Stage, last: Rung, originals: np.ndarray) -> Mapping[str, results.Draw]:
-    """Figures of all trials, and sheets of the best, of those of least loss, and of the range."""
-    figure: dict[str, Any] = {"stage": stage, "columns": last.columns}
-    sheet: dict[str, Any] = {"folder": last.folder, "originals": originals, "columns": last.columns}
-    title = f"stage {_STAGE.value}"
-    return {
-        "loss.png": functools.partial(search_plots.loss_figure, **figure),
-        "parallel.png": functools.partial(search_plots.parallel_figure, **figure),
-    } | {
-        f"{name}.png": functools.partial(search_sheets.sheet, name=name, title=title, **sheet)
-        for name in search_sheets.TITLES
-    }
+from posenet_jax.report import search_sheets
 
 
 def main() -> int:
@@ -93,11 +75,9 @@ def main() -> int:
     encoder, judge = weights.load_encoder(_ENCODER.value), weights.load_encoder(_JUDGE.value)
     encoder.tap(_LAYER.value)
     originals = inputs.first(_WORKDIR.value, encoder.preprocessing)
-    sheets = [f"{name}.png" for name in search_sheets.TITLES]
-    files = ["trials.csv", "loss.png", "parallel.png", *sheets]
+    files = ["trials.csv", *search_sheets.FILES]
     out = OutputFolder(_WORKDIR.value, "search_inversion", files)
-    work = config.work(len(originals))
-    with progress.bar(work, "image·step") as bar:
+    with progress.bar(config.work(len(originals)), "image·step") as bar:
         for last in search_run.run(
             encoder,
             _LAYER.value,
@@ -121,7 +101,13 @@ def main() -> int:
         out,
         record,
         tables={"trials.csv": search.table(last.columns)},
-        pages=_pages(stage, last, np.stack([image for _, image in originals])),
+        pages=search_sheets.pages(
+            stage,
+            folder=last.folder,
+            originals=np.stack([image for _, image in originals]),
+            columns=last.columns,
+            title=f"stage {_STAGE.value}",
+        ),
     )
     print(*search_run.summary(stage, last.columns), sep="\n")
     print(f"wrote {out.path}/trials.csv, loss.png, parallel.png and contact sheets{missing}")

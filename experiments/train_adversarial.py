@@ -16,7 +16,13 @@ has collapsed. health.png shows it.
 
 from absl import flags
 
-from experiments.common import decoder_options, decoder_run_options, options, runtime
+from experiments.common import (
+    adversarial_options,
+    decoder_options,
+    decoder_run_options,
+    options,
+    runtime,
+)
 
 flags.set_default(decoder_run_options.LEARNING_RATE, 2e-4)
 flags.set_default(decoder_options.NETWORK, "sharp")
@@ -27,49 +33,6 @@ _DECODER = flags.DEFINE_string(
     " one named ENCODER-LAYER if not given; empty: random weights.",
 )
 _JUDGE = options.judge()
-_IMAGE = flags.DEFINE_float(
-    "image_weight", 10.0, "Weight of the squared error of the mean over --draws."
-)
-_DESCRIPTOR = flags.DEFINE_float(
-    "descriptor_weight", 1.0, "Weight of the descriptor's relative squared error."
-)
-_FEATURES = flags.DEFINE_float(
-    "feature_weight", 1.0, "Weight of the relative squared errors at --feature_taps."
-)
-_TAPS = flags.DEFINE_list(
-    "feature_taps",
-    ["conv2", "conv4"],
-    "Taps of the encoder, separated by commas, whose features are compared besides the descriptor.",
-)
-_COMPARATOR = flags.DEFINE_string(
-    "comparator",
-    None,
-    "Another network's layer whose features are compared too, as ENCODER/LAYER: squeezenet/fire5.",
-)
-_ADVERSARIAL = flags.DEFINE_float(
-    "adversarial_weight", 0.3, "Weight of the adversarial hinge loss."
-)
-_NOISE = flags.DEFINE_integer(
-    "noise_numbers",
-    64,
-    "Length of the noise vector that the decoder reads beside a descriptor.",
-    lower_bound=1,
-)
-_DRAWS = flags.DEFINE_integer(
-    "draws", 2, "Images generated from each descriptor in a training step.", lower_bound=1
-)
-_LR_SCALE = flags.DEFINE_float(
-    "discriminator_lr_scale",
-    2.0,
-    "Learning rate of the discriminator, as a multiple of --learning_rate.",
-)
-_PAUSE_BELOW = flags.DEFINE_float(
-    "discriminator_pause_below",
-    0.0,
-    "Value of loss_ratio below which the discriminator is not updated (Dosovitskiy & Brox: 0.1).",
-    lower_bound=0.0,
-)
-
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(
         renamed={
@@ -79,41 +42,17 @@ if __name__ == "__main__":  # before the imports that take seconds
         }
     )
 
-import dataclasses
-
 from experiments.common import decoder_inputs, decoder_run
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
-from posenet_jax.encoders.encoder import Tap
 from posenet_jax.report.decoder_plots import health_figure
-from posenet_jax.training.adversarial import AdversarialConfig
-from posenet_jax.training.decoder_training import DecoderConfig, init_state, initialised_from
-
-
-def _adversarial() -> AdversarialConfig:
-    return AdversarialConfig(
-        image=_IMAGE.value,
-        descriptor=_DESCRIPTOR.value,
-        features=_FEATURES.value,
-        adversarial=_ADVERSARIAL.value,
-        noise=_NOISE.value,
-        draws=_DRAWS.value,
-        layers=tuple(_TAPS.value),
-        discriminator_lr_scale=_LR_SCALE.value,
-        discriminator_pause_below=_PAUSE_BELOW.value,
-    )
-
-
-def _comparator() -> Tap | None:
-    if not _COMPARATOR.value:
-        return None
-    encoder, layer = weights.encoder_and_layer(_COMPARATOR.value)
-    return encoder.tap(layer)
+from posenet_jax.training import decoder_runs
+from posenet_jax.training.decoder_training import DecoderConfig
 
 
 def main() -> int:
     """Trains, or resumes, and writes the generator with its metrics; returns the exit code."""
-    adversarial = _adversarial()
+    adversarial = adversarial_options.config()
     config = DecoderConfig(
         network=decoder_options.NETWORK.value,
         drops=decoder_run_options.drops(),
@@ -121,14 +60,12 @@ def main() -> int:
     )
     noise = adversarial.draws, adversarial.noise
     data = decoder_inputs.load(decoder_options.WORKDIR.value, noise)
-    shape = decoding.descriptor_shape(data.encoder, data.tap.layer)
-    first = init_state(config, shape, decoder_options.SEED.value)
+    start = None
     if _DECODER.value != "":
-        decoder = decoding.decoder_for(data.encoder, data.tap.layer, _DECODER.value)
-        first = initialised_from(first, decoder)
-        data = dataclasses.replace(data, scale=decoder.descriptor_scale)
-    judge = weights.load_encoder(_JUDGE.value)
-    workdir, _ = decoder_run.run(config, data, first, comparator=_comparator(), judge=judge)
+        start = decoding.decoder_for(data.encoder, data.tap.layer, _DECODER.value)
+    data, first = decoder_runs.first_state(config, data, decoder_options.SEED.value, start)
+    judge, comparator = weights.load_encoder(_JUDGE.value), adversarial_options.comparator()
+    workdir, _ = decoder_run.run(config, data, first, comparator=comparator, judge=judge)
     health_figure(workdir / "health.png", workdir / "metrics.csv")
     print(f"wrote {workdir / 'decoder.safetensors'}, decoder.json, health.png and samples/")
     return 0

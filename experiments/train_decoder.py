@@ -26,9 +26,9 @@ if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
 from experiments.common import decoder_inputs, decoder_run
-from posenet_jax.decoders import decoding
 from posenet_jax.report.decoder_plots import curve_figure
-from posenet_jax.training.decoder_training import DecoderConfig, init_state
+from posenet_jax.training import decoder_runs
+from posenet_jax.training.decoder_training import DecoderConfig
 
 
 def main() -> int:
@@ -39,8 +39,7 @@ def main() -> int:
         plateau=_PLATEAU.value,
     )
     data = decoder_inputs.load(decoder_options.WORKDIR.value)
-    shape = decoding.descriptor_shape(data.encoder, data.tap.layer)
-    first = init_state(config, shape, decoder_options.SEED.value)
+    data, first = decoder_runs.first_state(config, data, decoder_options.SEED.value)
     workdir, baselines = decoder_run.run(config, data, first)
     curve_figure(workdir / "curve.png", workdir / "metrics.csv", baselines, config.drops)
     print(f"wrote {workdir / 'decoder.safetensors'}, decoder.json, curve.png and samples/")

@@ -3,20 +3,24 @@
 N images, uint8 RGB [N, H, W, 3] at both ends.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from flax import struct
 
-from posenet_jax.decoders.decoding import Decoder, decode, decoder_for
+from posenet_jax.decoders.decoding import Decoder, decode, decoder_for, draws
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import results_table
 from posenet_jax.evaluation.measures import Context, measured
+from posenet_jax.evaluation.method_comparison import Method
 from posenet_jax.inversion import engine
 from posenet_jax.inversion.descent import Status
 from posenet_jax.inversion.recipes import Recipe
+
+if TYPE_CHECKING:  # it brings TensorFlow Datasets, which takes seconds
+    from posenet_jax.data.loading import LoadedImages
 
 Array = jax.Array
 
@@ -96,6 +100,43 @@ def figures(reconstruction: Reconstruction) -> list[dict[str, Any]]:
         | {name: values[i].item() for name, values in reconstruction.measures.items()}
         for i in range(len(reconstruction.image))
     ]
+
+
+INVERSION = "inversion"
+"""Name of inversion among the methods that make pictures of descriptors."""
+
+
+def by_methods(
+    encoder: Encoder,
+    layer: str,
+    originals: "LoadedImages",
+    targets: np.ndarray,
+    *,
+    key: Array,
+    decoders: Sequence[Decoder],
+    count: int,
+    recipe: Recipe | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Mapping[str, Method]:
+    """Makes pictures of the originals' descriptors at `layer`, `targets`: by each decoder, then by
+    inversion.
+
+    count: draws of a decoder that reads noise. recipe: of the inversion, which begins with noise;
+    None: no inversion. progress: as in `reconstruct`.
+    """
+    methods = {one.name: Method(draws(one, targets, key, count=count)) for one in decoders}
+    if recipe is not None:
+        made = reconstruct(
+            encoder,
+            layer,
+            originals.pixels,
+            key=key,
+            recipe=recipe,
+            positions=originals.positions,
+            progress=progress,
+        )
+        methods[INVERSION] = Method(made.image[None], figures(made))
+    return methods
 
 
 def endings(reconstruction: Reconstruction) -> str:

@@ -63,6 +63,7 @@ _LONG = (
     "test_adversarial.py",
     "test_scene_kinds.py",
     "test_bulk_inversion.py",
+    "test_bulk_script.py",
     "test_report.py",
     "test_scenes.py",
     "test_networks.py",

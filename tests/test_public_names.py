@@ -1,11 +1,14 @@
 """The package's public names: what programs that embed it may rely on."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import posenet_jax
+from posenet_jax import scenes
 
 NAMES = """
     BulkConfig Decoder Encoder ExtractionConfig FolderImages ImageError InputError Job NETWORKS
@@ -52,3 +55,31 @@ def test_names_of_scenes_are_those_listed():
         assert getattr(scenes, name) is not None, name
     with pytest.raises(AttributeError, match=r"module 'posenet_jax.scenes' has no attribute 'ra'"):
         _ = scenes.ra
+
+
+def seen_by_checkers(package):
+    """{name: module} of the imports that type checkers and editors read."""
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
+    (block,) = (
+        node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node)
+    )
+    return {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+@pytest.mark.parametrize("package", [posenet_jax, scenes])
+def test_a_checker_sees_what_a_program_gets(package):
+    """Names under TYPE_CHECKING are those imported later, from the same modules."""
+    seen = seen_by_checkers(package)
+    assert set(seen) <= set(package.__all__) <= set(dir(package))
+    for name, module in seen.items():
+        there = __import__(module, fromlist=[name])
+        assert getattr(package, name) is getattr(there, name), name
+    eager = set(package.__all__) - set(seen)
+    code = f"import {package.__name__} as p; print(*sorted(set(p.__all__) & set(vars(p))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == eager

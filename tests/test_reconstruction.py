@@ -1,10 +1,13 @@
 """Images through an encoder and back: controls and ranks against plain loops."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
 from posenet_jax import metrics, reconstruction
+from posenet_jax.data.loading import LoadedImages
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import measures
@@ -23,12 +26,14 @@ def originals():
     return _pictures(3, 0)
 
 
+RECIPE = recipes.CALIBRATED.replace(steps=30)
+
+
 @pytest.fixture(scope="module")
 def made(originals):
     encoder = weights.random_encoder("compact")
-    recipe = recipes.CALIBRATED.replace(steps=30)
     key = jax.random.key(0)
-    return reconstruction.reconstruct(encoder, "conv3", originals, key=key, recipe=recipe)
+    return reconstruction.reconstruct(encoder, "conv3", originals, key=key, recipe=RECIPE)
 
 
 def test_correlations_are_the_metric_pair_by_pair(originals):
@@ -90,3 +95,21 @@ def test_spectral_deviations_are_of_picture_and_original(made, originals):
     ):
         expected = [metrics.spectral_deviation(picture) for picture in pictures]
         np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_methods_are_the_decoders_and_then_inversion(made, originals, monkeypatch):
+    drawn = np.stack([_pictures(3, seed) for seed in (7, 8)])
+    monkeypatch.setattr(reconstruction, "draws", lambda *arguments, count: drawn[:count])
+    encoder = weights.random_encoder("compact")
+    loaded = LoadedImages(originals, ["a", "b", "c"], ["a", "b", "c"], [0, 1, 2], [])
+    targets = encoder.tap("conv3").describe(originals)
+    given = {"key": jax.random.key(0), "decoders": [SimpleNamespace(name="mine")], "count": 2}
+    arguments = encoder, "conv3", loaded, targets
+    done = []
+    methods = reconstruction.by_methods(*arguments, **given, recipe=RECIPE, progress=done.append)
+    assert list(methods) == ["mine", "inversion"] and sum(done) == 3 * 30
+    np.testing.assert_array_equal(methods["mine"].draws, drawn)
+    assert methods["mine"].figures is None
+    np.testing.assert_array_equal(methods["inversion"].pictures, made.image)
+    assert methods["inversion"].figures == reconstruction.figures(made)
+    assert list(reconstruction.by_methods(*arguments, **given)) == ["mine"]

@@ -13,7 +13,6 @@ from posenet_jax.encoders import bundled_encoders
 from posenet_jax.scenes.kinds import KINDS
 
 _RECIPES = ["calibrated", "paper", "paper_no_prior", "warm"]
-_NETWORKS = ["mirror", "deep", "sharp"]
 MEASURING_SEED = 1_000_003  # not one of training's
 
 MAX_PIXELS = flags.DEFINE_integer(
@@ -249,8 +248,11 @@ def start_decoder() -> flags.FlagHolder:
 
 def network() -> flags.FlagHolder:
     """Defines `--network`."""
-    return flags.DEFINE_enum(
-        "network", "mirror", _NETWORKS, "Architecture of the decoder to train."
+    return flags.DEFINE_string(
+        "network",
+        "mirror",
+        "Architecture of the decoder to train: a name in decoders.networks.NETWORKS, such as"
+        " mirror, deep or sharp.",
     )
 
 

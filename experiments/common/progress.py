@@ -8,9 +8,18 @@ from tqdm import tqdm
 
 
 def bar(total: int, unit: str, *, done: int = 0, description: str | None = None) -> tqdm:
-    """Returns a bar for a `with` block. done: the part of `total` that needs no work any more."""
+    """Returns a bar for a `with` block; of no work at all none is shown.
+
+    done: the part of `total` that needs no work any more.
+    """
     return tqdm(
-        total=total, initial=done, unit=unit, desc=description, mininterval=1.0, dynamic_ncols=True
+        total=total,
+        initial=done,
+        unit=unit,
+        desc=description,
+        mininterval=1.0,
+        dynamic_ncols=True,
+        disable=not total,
     )
 
 

@@ -177,6 +177,11 @@ def sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def comparison_sentences(rows: Sequence[Mapping[str, Any]], other: str | None) -> list[str]:
+    """Returns a line for a person on each row of `comparison` with a network named `other`."""
+    return [f"{row['images']}, {row['measure']}: {row['verdict']}, beside {other}" for row in rows]
+
+
 def read(path: str | Path) -> list[dict[str, str]]:
     """Returns the rows of a table of claims. Raises InputError where there are none."""
     remedy = "give the claims.csv that measure_retention wrote"

@@ -82,6 +82,23 @@ def scene_set(
     return SceneSet(*(np.concatenate(column)[:count] for column in zip(*parts, strict=True)))
 
 
+def scene_sets(
+    key: Array,
+    kinds: Sequence[str],
+    *,
+    atlas: scenes.Atlas,
+    size: int,
+    mesh: Mesh,
+    count: int,
+    batch: int = 32,
+) -> dict[str, SceneSet]:
+    """Returns `count` scenes of each kind, at an encoder's size. batch: as in `scene_set`."""
+    return {
+        kind: scene_set(key, atlas, configured(kind, size), mesh, count, batch=batch)
+        for kind in kinds
+    }
+
+
 def main_rays(vanishing_points: np.ndarray, size: int) -> np.ndarray:
     """[N, 3] unit rays ahead to the main points of [N, 2, 3], focal length one image wide."""
     main = vanishing_points[:, 0].astype(np.float64)

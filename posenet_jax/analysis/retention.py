@@ -14,6 +14,7 @@ import numpy as np
 
 from posenet_jax.analysis import claims, findings
 from posenet_jax.analysis.findings import SceneSet
+from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion.recipes import Recipe
@@ -45,6 +46,17 @@ class Network:
         return self.trained, self.untrained
 
 
+def network(name: str, control: str) -> Network:
+    """Returns the network ENCODER/LAYER with its control. Raises InputError as `Network` does."""
+    trained, layer = weights.encoder_and_layer(name)
+    return Network(trained, weights.load_encoder(control), layer)
+
+
+def fingerprints(networks: Sequence[Network]) -> dict[str, str]:
+    """Returns the fingerprints of all networks' weights, by name."""
+    return {one.name: one.fingerprint for network in networks for one in network.both}
+
+
 class Retention(NamedTuple):
     """Measurements of one or two networks."""
 
@@ -52,6 +64,12 @@ class Retention(NamedTuple):
     images: list[dict[str, Any]]  # a row an image, layer and picture: its measures
     comparison: list[dict[str, Any]]  # rows of `claims.comparison`; none of a single network
     pictures: dict[str, dict[str, np.ndarray]]  # group -> name -> [n, H, W, 3], originals first
+
+    @property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows by the name of their file."""
+        compared = {"comparison.csv": self.comparison} if self.comparison else {}
+        return {"claims.csv": self.claims, "images.csv": self.images, **compared}
 
 
 def measure(

@@ -91,6 +91,16 @@ def photographs(encoder: Encoder, images: np.ndarray) -> Images:
     return Images(images, found, np.roll(found, -1, axis=0))
 
 
+def halves(encoder: Encoder, images: np.ndarray) -> tuple[Images, np.ndarray]:
+    """Every other of images uint8 RGB [N, H, W, 3], from the first, and the others' descriptors.
+
+    Raises InputError for fewer than four: two are operated on, and two fitted on.
+    """
+    if len(images) < 4:
+        raise InputError(f"surgery needs four readable images, received {len(images)}")
+    return photographs(encoder, images[::2]), photographs(encoder, images[1::2]).descriptor
+
+
 def rendered(
     encoder: Encoder,
     source: RenderedPairs,

@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import Array, Float, Key, UInt8
 
 from posenet_jax import numerics
-from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
+from posenet_jax.decoders.decoder_network import SIDE, DecoderNetwork
+from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.encoders.bundled_encoders import PRETRAINED
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError, one_line, shown
@@ -25,7 +27,15 @@ from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.run_files import brief, parsed_json
 from posenet_jax.io.tensors import checked_tree, fingerprint, read_tensors, write_tensors
 
-Array = jax.Array
+Scalar = Float[Array, ""]
+Descriptor = Float[Array, "*batch_and_layer"]
+Descriptors = Float[Array | np.ndarray, "number *layer"]
+Noise = Float[Array, "*batch noise"]
+Image = Float[Array, "*batch height width 3"]  # network space
+HostImages = Float[np.ndarray, "number height width 3"]  # network space
+Draws = UInt8[np.ndarray, "draws number height width 3"]
+OneKey = Key[Array, ""]
+Keys = Key[Array, "number"]
 
 _BATCH = 16  # fixed, so that few images do not wait for many or for another program
 _FOLDER = PRETRAINED / "decoders"
@@ -36,8 +46,8 @@ class Decoder:
     """A network with its weights, and what its descriptors are. A pytree, like `encoder.Tap`."""
 
     variables: Any  # {"params": …, "batch_stats": …}
-    descriptor_scale: Array  # [] what the network's inputs are divided by
-    module: Mirror = struct.field(pytree_node=False)
+    descriptor_scale: Scalar  # what the network's inputs are divided by
+    module: DecoderNetwork = struct.field(pytree_node=False)
     descriptor_shape: tuple[int, ...] = struct.field(pytree_node=False)
     layer: str = struct.field(pytree_node=False)
     encoder: str = struct.field(pytree_node=False)  # its name
@@ -46,7 +56,7 @@ class Decoder:
     noise: int = struct.field(pytree_node=False, default=0)  # numbers drawn beside a descriptor
     name: str = struct.field(pytree_node=False, default="")
 
-    def __call__(self, descriptor: Array, noise: Array | None = None) -> Array:
+    def __call__(self, descriptor: Descriptor, noise: Noise | None = None) -> Image:
         """[..., *descriptor_shape] → [..., H, W, 3] in network space.
 
         noise: [..., self.noise] from N(0, 1), where the decoder makes several images of one
@@ -98,7 +108,7 @@ def descriptor_shape(encoder: Encoder, layer: str) -> tuple[int, ...]:
 
 
 @jax.jit
-def _decode(decoder: Decoder, descriptors: Array, keys: Array | None) -> Array:
+def _decode(decoder: Decoder, descriptors: Descriptor, keys: Keys | None) -> Image:
     if keys is None:
         return decoder(descriptors)
     return decoder(
@@ -107,9 +117,7 @@ def _decode(decoder: Decoder, descriptors: Array, keys: Array | None) -> Array:
     )
 
 
-def decode(
-    decoder: Decoder, descriptors: Array | np.ndarray, key: Array | None = None
-) -> np.ndarray:
+def decode(decoder: Decoder, descriptors: Descriptors, key: OneKey | None = None) -> HostImages:
     """[N, H, W, 3] in network space of descriptors [N, *descriptor_shape].
 
     key: draws the noise of a decoder that reads some; without one it is zero. Raises InputError for
@@ -131,9 +139,7 @@ def decode(
     return np.concatenate(parts)
 
 
-def draws(
-    decoder: Decoder, descriptors: Array | np.ndarray, key: Array, *, count: int
-) -> np.ndarray:
+def draws(decoder: Decoder, descriptors: Descriptors, key: OneKey, *, count: int) -> Draws:
     """Images uint8 RGB [S, N, H, W, 3] of `count` draws of noise; of one, where none is read."""
     keys = jax.random.split(key, count if decoder.noise else 1)
     space = decoder.preprocessing
@@ -170,6 +176,13 @@ def decoder_for(encoder: Encoder, layer: str, name_or_path: str | Path | None = 
     decoder = load_decoder(name_or_path or f"{encoder.name}-{layer}")
     decoder.check_fits(encoder, layer)
     return decoder
+
+
+def decoder_if_any(encoder: Encoder, layer: str, name_or_path: str | None = None) -> Decoder | None:
+    """As `decoder_for`; None where none is named and none is bundled."""
+    if not name_or_path and not bundled(encoder, layer):
+        return None
+    return decoder_for(encoder, layer, name_or_path)
 
 
 def save_decoder(path: str | Path, decoder: Decoder, dtype: str = "float16") -> None:
@@ -236,7 +249,7 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
 
 
 @functools.lru_cache(maxsize=64)
-def _variable_shapes(module: Mirror, read: tuple[int, ...]) -> Any:
+def _variable_shapes(module: DecoderNetwork, read: tuple[int, ...]) -> Any:
     array = jax.ShapeDtypeStruct(read, jnp.float32)
     return jax.eval_shape(module.init, jax.random.key(0), array)
 
@@ -250,7 +263,7 @@ def _descriptor_shape(metadata: Mapping[str, str]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _scale(metadata: Mapping[str, str]) -> Array:
+def _scale(metadata: Mapping[str, str]) -> Scalar:
     scale = float(metadata["descriptor_scale"])
     with np.errstate(over="ignore", under="ignore"):
         single = np.float32(scale)

@@ -1,22 +1,22 @@
 """The up-convolutional decoders: networks from a descriptor to an image.
 
 `Mirror` is streetnet upside down, `Deep` the same with further 256-channel convolutions (paper,
-sections 3.2 and 5.3). A ReLU, then batch normalisation, follows every layer but the last. Input:
-fc5 [..., F], or conv4 [..., 6, 6, C]. Output: [..., 100, 100, 3], an image in the encoder's space,
-1 = its full range of values.
+sections 3.2 and 5.3). A ReLU, then batch normalisation, follows every layer but the last.
+`decoder_network.DecoderNetwork` says what goes in and comes out, and how to add a network.
 """
 
 from collections.abc import Callable
 
 import jax
 from flax import linen as nn
+from jaxtyping import Array, Float
 
+from posenet_jax.decoders.decoder_network import DecoderNetwork, Descriptor, Image
 from posenet_jax.nn.layers import UnitStrideConv
 from posenet_jax.nn.upconvolution import UpsampledConv, UpsampledConvTranspose
 
-Array = jax.Array
-
-SIDE = 100
+Maps = Float[Array, "*batch height width channels"]
+Values = Float[Array, "*batch channels"]  # of a dense layer, or of every pixel of a map
 
 
 class _Normalised(nn.Module):
@@ -25,7 +25,7 @@ class _Normalised(nn.Module):
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Values, train: bool) -> Values:
         norm = nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
@@ -36,21 +36,17 @@ class _Normalised(nn.Module):
         return jax.lax.optimization_barrier(norm(nn.relu(x)))
 
 
-class Mirror(nn.Module):
+class Mirror(DecoderNetwork):
     """2.4 M parameters from fc5, 1.2 M from conv4; 0.15 GFLOP an image forward.
 
-    extra: further 3×3 convolutions with 256 channels, at 8×8 pixels. axis_name: of the devices
-    whose batches are normalised as one in training.
+    extra: further 3×3 convolutions with 256 channels, at 8×8 pixels.
     """
 
     extra: int = 0
-    axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, descriptor: Array, *, train: bool = False) -> Array:
-        """`train`: normalises by the batch [B, ...] and updates the collection `batch_stats`."""
-
-        def normalised(x: Array, layer: str) -> Array:
+    def __call__(self, descriptor: Descriptor, *, train: bool = False) -> Image:
+        def normalised(x: Values, layer: str) -> Values:
             return _Normalised(self.axis_name, name=f"{layer}_norm")(x, train)
 
         def conv(features: int, name: str) -> UnitStrideConv:
@@ -63,13 +59,13 @@ class Mirror(nn.Module):
         x = normalised(UpsampledConv(96, 5, name="up2")(x), "up2")
         return self._image(x, normalised)
 
-    def _image(self, x: Array, normalised: Callable[..., Array]) -> Array:
+    def _image(self, x: Maps, normalised: Callable[..., Values]) -> Image:
         """[..., 100, 100, 3] of feature maps of 16×16 pixels."""
         # Small at first, so that training begins near the mean image.
         small = nn.initializers.variance_scaling(0.02, "fan_in", "normal")
         return UpsampledConvTranspose(3, 7, stride=3, repeat=2, kernel_init=small, name="up1")(x)
 
-    def _eight_by_eight(self, descriptor: Array, normalised: Callable[..., Array]) -> Array:
+    def _eight_by_eight(self, descriptor: Descriptor, normalised: Callable[..., Values]) -> Maps:
         if descriptor.shape[-3:-1] == (6, 6):
             return UpsampledConvTranspose(256, 3, name="up4")(descriptor)
         dense = nn.Dense(3 * 3 * 256, kernel_init=nn.initializers.he_normal(), name="up5")
@@ -86,17 +82,18 @@ class Deep(Mirror):
 class Sharp(Mirror):
     """Mirror with one more layer, of 32×32 pixels, beside its last: 2.5 M parameters from fc5.
 
-    It begins as Mirror. Whose last layer lays the same 12×12 pixels, 6 apart, for every value of a
-    feature map: blurred images hide the grid (Odena et al. 2016), sharp ones show it.
+    The added layer's output is zero at first, so that training begins as Mirror's would. Mirror's
+    last layer adds one 12×12 kernel, every 6 pixels, for each value of a feature map: blurred
+    images hide the grid that this makes (Odena et al. 2016), sharp ones show it.
     """
 
     fine: int = 48
 
-    def _image(self, x: Array, normalised: Callable[..., Array]) -> Array:
+    def _image(self, x: Maps, normalised: Callable[..., Values]) -> Image:
         coarse = super()._image(x, normalised)
         x = normalised(UpsampledConv(self.fine, 3, name="fine2")(x), "fine2")
         none = nn.initializers.zeros
         return coarse + UpsampledConvTranspose(3, 7, stride=3, kernel_init=none, name="fine1")(x)
 
 
-NETWORKS: dict[str, type[Mirror]] = {"mirror": Mirror, "deep": Deep, "sharp": Sharp}
+NETWORKS: dict[str, type[DecoderNetwork]] = {"mirror": Mirror, "deep": Deep, "sharp": Sharp}

@@ -4,15 +4,17 @@ N images, uint8 RGB [N, H, W, 3]; each way is measured on its pictures as on a s
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from posenet_jax.data.loading import LoadedImages
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.evaluation import image_sets, results_table
 from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.metrics import bootstrap_summary, kernel_distance
+
+if TYPE_CHECKING:  # it brings TensorFlow Datasets, which takes seconds
+    from posenet_jax.data.loading import LoadedImages
 
 _LEAST_HALVES = 4  # images, of which two halves can be compared
 
@@ -42,7 +44,7 @@ class Compared(NamedTuple):
 
 def compare(
     methods: Mapping[str, Method],
-    originals: LoadedImages,
+    originals: "LoadedImages",
     targets: np.ndarray,
     *,
     encoder: Encoder,
@@ -77,7 +79,7 @@ def _rows(
     name: str,
     method: Method,
     measures: Mapping[str, np.ndarray],
-    originals: LoadedImages,
+    originals: "LoadedImages",
     layer: str,
 ) -> list[dict[str, Any]]:
     """Returns a line of results.csv for each image."""

@@ -3,10 +3,14 @@
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
+
+Values = Float[np.ndarray, "number"]
+Resampled = Float[np.ndarray, "resamplings"]
 
 
 def bootstrap_interval(
-    values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, seed: int = 0
+    values: Values, statistic: Callable[..., Resampled] = np.mean, seed: int = 0
 ) -> tuple[float, float, float]:
     """(statistic, low, high) of values [N]: its interval of 95 % by 1,000 resamplings.
 
@@ -17,7 +21,7 @@ def bootstrap_interval(
     return float(statistic(values)), float(low), float(high)
 
 
-def bootstrap_summary(values: np.ndarray, seed: int = 0) -> dict[str, float]:
+def bootstrap_summary(values: Values, seed: int = 0) -> dict[str, float]:
     """Mean, median, and the mean's interval."""
     mean, low, high = bootstrap_interval(values, seed=seed)
     return {"mean": mean, "median": float(np.median(values)), "low": low, "high": high}

@@ -1,9 +1,14 @@
 """Distances between sets of images, of which none is another's original."""
 
 import numpy as np
+from jaxtyping import Float, UInt8
+
+Made = Float[np.ndarray, "made features"]
+Real = Float[np.ndarray, "real features"]
+Pictures = UInt8[np.ndarray, "number height width 3"]
 
 
-def kernel_distance(made: np.ndarray, real: np.ndarray) -> float:
+def kernel_distance(made: Made, real: Real) -> float:
     """Squared maximum mean discrepancy of two sets of features [N, D], [M, D]; about 0 for one set.
 
     The KID of Bińkowski et al. (2018): kernel (x·y / D + 1)³, estimated without bias, so that it
@@ -22,6 +27,6 @@ def kernel_distance(made: np.ndarray, real: np.ndarray) -> float:
     return within(a) + within(b) - 2.0 * float(kernel(a, b).mean())
 
 
-def diversity(pictures: np.ndarray) -> float:
+def diversity(pictures: Pictures) -> float:
     """Mean deviation of a pixel's values over the set, of the range; 0: all pictures are one."""
     return float(np.mean(np.std(pictures, axis=0, dtype=np.float64)) / 255.0)

@@ -9,17 +9,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, UInt8
 
 from posenet_jax import numerics
 
-Array = jax.Array
+Picture = UInt8[Array, "height width 3"]
+Square = UInt8[Array, "size size 3"]
+Pictures = UInt8[Array, "number height width 3"]
+Originals = UInt8[Array, "originals height width 3"]
+PixelMap = Float[Array, "height width"]  # grey values 0-255, or a pattern of them
+Correlations = Float[Array, "number originals"]
+Energies = Float[Array, "number"]
+Scalar = Float[Array, ""]
+BlurMatrix = Float[np.ndarray, "size size"]
+Averaging = Float[np.ndarray, "bands size*size"]
+Bands = Float[np.ndarray, "bands"]
 
 # Rec. 601 luma of red, green and blue, as in Pillow's mode L.
 _LUMA = (0.299, 0.587, 0.114)
 
 
 @functools.cache
-def _blur_matrix(size: int, sigma: float, truncate: float) -> np.ndarray:
+def _blur_matrix(size: int, sigma: float, truncate: float) -> BlurMatrix:
     """[size, size] Gaussian blur along one axis with reflecting borders (d c b a | a b c d)."""
     radius = int(truncate * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
@@ -32,7 +43,7 @@ def _blur_matrix(size: int, sigma: float, truncate: float) -> np.ndarray:
     return matrix
 
 
-def gaussian_blur(grey: Array, sigma: float, truncate: float = 4.0) -> Array:
+def gaussian_blur(grey: PixelMap, sigma: float, truncate: float = 4.0) -> PixelMap:
     """[H, W] blurred by a Gaussian of `sigma` pixels, cut off at `truncate` of them."""
     rows = jnp.asarray(_blur_matrix(grey.shape[0], sigma, truncate), grey.dtype)
     columns = jnp.asarray(_blur_matrix(grey.shape[1], sigma, truncate), grey.dtype)
@@ -40,13 +51,13 @@ def gaussian_blur(grey: Array, sigma: float, truncate: float = 4.0) -> Array:
     return product(product(rows, grey), columns.T)
 
 
-def luminance(image: Array) -> Array:
+def luminance(image: Picture) -> PixelMap:
     """[H, W] grey values 0-255 of a uint8 RGB image [H, W, 3]."""
     weights = jnp.asarray(_LUMA, jnp.float32).reshape((1, 1, 3))
     return jnp.sum(image.astype(jnp.float32) * weights, axis=-1)
 
 
-def luminance_pattern(image: Array, sigma: float = 4.0) -> Array:
+def luminance_pattern(image: Picture, sigma: float = 4.0) -> PixelMap:
     """[H, W] blurred grey values less their mean, at length one; zero for a flat image.
 
     Two images' luminance correlation is the inner product of their patterns.
@@ -59,7 +70,7 @@ def luminance_pattern(image: Array, sigma: float = 4.0) -> Array:
     return jnp.where(flat, 0.0, deviation / jnp.where(flat, 1.0, norm))
 
 
-def luminance_correlation(image: Array, original: Array, sigma: float = 4.0) -> Array:
+def luminance_correlation(image: Picture, original: Picture, sigma: float = 4.0) -> Scalar:
     """Pearson correlation of two images' blurred grey values; uint8 RGB [H, W, 3] each.
 
     0 where either image is flat. `sigma` pixels: what is left are silhouette, ground and sky.
@@ -67,19 +78,19 @@ def luminance_correlation(image: Array, original: Array, sigma: float = 4.0) -> 
     return jnp.sum(luminance_pattern(image, sigma) * luminance_pattern(original, sigma))
 
 
-def mean_squared_error(image: Array, original: Array) -> Array:
+def mean_squared_error(image: Picture, original: Picture) -> Scalar:
     """Mean over all values of two uint8 images, 1 = from black to white."""
     difference = image.astype(jnp.float32) - original.astype(jnp.float32)
     return jnp.mean(jnp.square(difference / 255.0))
 
 
 @numerics.not_finite_allowed()
-def psnr(image: Array, original: Array) -> Array:
+def psnr(image: Picture, original: Picture) -> Scalar:
     """Peak signal-to-noise ratio, dB; infinite for equal images."""
     return -10.0 * jnp.log10(mean_squared_error(image, original))
 
 
-def ssim(image: Array, original: Array, sigma: float = 1.5) -> Array:
+def ssim(image: Picture, original: Picture, sigma: float = 1.5) -> Scalar:
     """Structural similarity (Wang et al. 2004), mean over pixels and channels; 1 is equal.
 
     Gaussian window of 11×11 pixels, constants 0.01 and 0.03 of the range 255; the border, where the
@@ -99,7 +110,7 @@ def ssim(image: Array, original: Array, sigma: float = 1.5) -> Array:
 
 
 @functools.cache
-def _half_octaves(size: int) -> tuple[np.ndarray, np.ndarray]:
+def _half_octaves(size: int) -> tuple[Averaging, Bands]:
     """Half octaves of spatial frequency from 2 cycles an image to the finest: averaging, centres.
 
     averaging: [bands, size²], of a flattened two-dimensional spectrum. centres: [bands], the mean
@@ -113,7 +124,7 @@ def _half_octaves(size: int) -> tuple[np.ndarray, np.ndarray]:
     return averaging, averaging @ radius
 
 
-def spectral_deviation(image: Array) -> Array:
+def spectral_deviation(image: Square) -> Scalar:
     """How far an image's power spectrum is from those of nature; square uint8 RGB [H, H, 3].
 
     Power falls as 1/f² in photographs of any scene (Field 1987). This is the deviation from it in
@@ -135,7 +146,7 @@ def spectral_deviation(image: Array) -> Array:
 
 
 @jax.jit
-def luminance_correlations(pictures: Array, originals: Array) -> Array:
+def luminance_correlations(pictures: Pictures, originals: Originals) -> Correlations:
     """[N, N] luminance correlation of every picture (rows) with every original."""
     patterns = [
         jax.lax.map(luminance_pattern, images).reshape((len(images), -1))
@@ -145,10 +156,10 @@ def luminance_correlations(pictures: Array, originals: Array) -> Array:
 
 
 @jax.jit
-def gradient_energies(pictures: Array) -> Array:
+def gradient_energies(pictures: Pictures) -> Energies:
     """[N] mean squared difference of neighbouring grey values, across and down, of each picture."""
 
-    def energy(picture: Array) -> Array:
+    def energy(picture: Picture) -> Scalar:
         grey = luminance(picture)
         across, down = jnp.diff(grey, axis=1), jnp.diff(grey, axis=0)
         return 0.5 * (jnp.mean(jnp.square(across)) + jnp.mean(jnp.square(down)))

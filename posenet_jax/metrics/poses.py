@@ -10,14 +10,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from posenet_jax import geometry
 from posenet_jax.geometry import relative_poses
 
-Array = jax.Array
+Pose = Float[Array, "6"]
+DevicePoses = Float[Array, "pairs 6"]
+Angle = Float[Array, ""]
+Angles = Float[Array, "pairs"]
+Degrees = Float[np.ndarray, "pairs"]
+Poses = Float[np.ndarray, "pairs 6"]
+PosesLike = Float[ArrayLike, "pairs 6"]
+Directions = Float[ArrayLike, "pairs 3"]
+Rotations = Float[ArrayLike, "pairs 2 3 3"]
+Centres = Float[ArrayLike, "pairs 2 3"]
+Logits = Float[np.ndarray, "_"]
+Curve = Float[np.ndarray, "thresholds"]
 
 
-def false_positive_rate(matching: np.ndarray, differing: np.ndarray, recall: float = 0.95) -> float:
+def false_positive_rate(matching: Logits, differing: Logits, recall: float = 0.95) -> float:
     """Share of `differing` logits that the threshold accepts which accepts `recall` of `matching`.
 
     It accepts what is as high: logits that are all alike tell nothing apart, and the rate is 1. So
@@ -30,20 +42,20 @@ def false_positive_rate(matching: np.ndarray, differing: np.ndarray, recall: flo
 class PairErrors(NamedTuple):
     """Degrees, one value a pair."""
 
-    true_rotation: np.ndarray  # [P] the error of the identity, too
-    rotation: np.ndarray  # [P]
-    constant_rotation: np.ndarray  # [P] of the mean pose of these pairs: a hard comparison
-    translation: np.ndarray  # [P] of the translation's direction; NaN where there is none
-    constant_translation: np.ndarray  # [P]
+    true_rotation: Degrees  # the error of the identity, too
+    rotation: Degrees
+    constant_rotation: Degrees  # of the mean pose of these pairs: a hard comparison
+    translation: Degrees  # of the translation's direction; NaN where there is none
+    constant_translation: Degrees
 
 
-def _degrees(angle: Array) -> np.ndarray:
+def _degrees(angle: Angles) -> Degrees:
     return np.degrees(np.asarray(angle, np.float64))
 
 
 @jax.jit
-def _rotation_angles(poses: Array, truth: Array) -> Array:
-    def error(pose: Array, true_pose: Array) -> Array:
+def _rotation_angles(poses: DevicePoses, truth: DevicePoses) -> Angles:
+    def error(pose: Pose, true_pose: Pose) -> Angle:
         return geometry.rotation_angle(
             geometry.rotation_from_yaw_pitch_roll(pose[:3]),
             geometry.rotation_from_yaw_pitch_roll(true_pose[:3]),
@@ -52,25 +64,25 @@ def _rotation_angles(poses: Array, truth: Array) -> Array:
     return jax.vmap(error)(poses, truth)
 
 
-def rotation_errors(poses: ArrayLike, truth: ArrayLike) -> np.ndarray:
+def rotation_errors(poses: PosesLike, truth: PosesLike) -> Degrees:
     """[P] degrees between the rotations of two sets of relative poses [P, 6]."""
     return _degrees(_rotation_angles(jnp.asarray(poses), jnp.asarray(truth)))
 
 
-def normal_errors(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
+def normal_errors(predicted: Directions, truth: Directions) -> Degrees:
     """[P] degrees between directions [P, 3]; `predicted` need not have length one."""
     chord = jnp.linalg.norm(geometry.unit(jnp.asarray(predicted)) - truth, axis=-1)
     return _degrees(2.0 * jnp.arcsin(jnp.clip(0.5 * chord, 0.0, 1.0)))
 
 
-def _translation_errors(poses: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _translation_errors(poses: Poses, truth: Poses) -> Degrees:
     length = np.linalg.norm(truth[:, 3:], axis=1, keepdims=True)
     moved = length > 1e-3
     direction = np.where(moved, truth[:, 3:] / np.where(moved, length, 1.0), 0.0)
     return np.where(moved[:, 0], normal_errors(poses[:, 3:], direction), np.nan)
 
 
-def pair_errors(pose: np.ndarray, rotation: ArrayLike, centre: ArrayLike) -> PairErrors:
+def pair_errors(pose: Poses, rotation: Rotations, centre: Centres) -> PairErrors:
     """Errors of poses [P, 6] against cameras: rotations [P, 2, 3, 3], centres [P, 2, 3]."""
     truth = np.asarray(relative_poses(jnp.asarray(rotation), jnp.asarray(centre)))
     constant = np.broadcast_to(truth.mean(axis=0), truth.shape)
@@ -83,7 +95,7 @@ def pair_errors(pose: np.ndarray, rotation: ArrayLike, centre: ArrayLike) -> Pai
     )
 
 
-def roc(matching: Sequence[float] | np.ndarray, differing: Any) -> tuple[np.ndarray, np.ndarray]:
+def roc(matching: Sequence[float] | Logits, differing: Any) -> tuple[Curve, Curve]:
     """(false positive rates, recalls) of all thresholds on the logits, from (0, 0) to (1, 1)."""
     positive, negative = np.sort(np.asarray(matching)), np.sort(np.asarray(differing))
     thresholds = np.unique(np.concatenate([positive, negative]))[::-1]

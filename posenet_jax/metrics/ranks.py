@@ -2,9 +2,13 @@
 
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int
+
+Scores = Float[ArrayLike, "number candidates"]
+Ranks = Int[np.ndarray, "number"]
 
 
-def own_ranks(scores: ArrayLike, tolerance: ArrayLike = 0.0) -> np.ndarray:
+def own_ranks(scores: Scores, tolerance: ArrayLike = 0.0) -> Ranks:
     """[N] rank of each row's own candidate, on the diagonal, among those of scores [N, M]; 1: best.
 
     The highest score is the best. A tie counts against it, as in SciPy's `rankdata` with

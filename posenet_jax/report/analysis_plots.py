@@ -1,12 +1,15 @@
 """Plots of sensitivity, surgery and retention."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from posenet_jax.analysis import sensitivity
+from posenet_jax.analysis.retention import Network, Retention
+from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.report.plots import new_figure, save_figure
 
 Rows = Sequence[Mapping[str, Any]]
@@ -142,6 +145,26 @@ def _curve(axes: Any, rows: Rows, operation: str, measure: str, colour: str) -> 
     style = "o-" if len(chosen) > 1 else "D"
     axes.plot(amounts, middle, style, color=colour, ms=3.5, lw=1.4)
     axes.fill_between(amounts, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def retention_pages(
+    networks: Sequence[Network], found: Retention, rendered: Collection[str]
+) -> dict[str, Callable[[Path], None]]:
+    """Returns functions that draw the first network's claims, and a grid of pictures of each group.
+
+    By the names of their files. rendered: groups of rendered scenes; the others are photographs.
+    """
+    first = networks[0].trained.name, networks[0].layer
+    rows = [row for row in found.claims if (row["encoder"], row["layer"]) == first]
+    layers = " and ".join(network.layer for network in networks)
+    pages: dict[str, Callable[[Path], None]] = {
+        "claims.png": functools.partial(claims_figure, rows=rows)
+    }
+    for group, pictures in found.pictures.items():
+        kind = "Rendered" if group in rendered else "Photographs:"
+        title = f"{kind} {group}, inverted from {layers}"
+        pages[f"{group}.png"] = functools.partial(image_grid, columns=pictures, title=title)
+    return pages
 
 
 def claims_figure(path: str | Path, rows: Rows) -> None:

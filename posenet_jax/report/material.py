@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -63,6 +63,18 @@ SCENE_GROUPS = {
     )
     for name, kind in sorted(scenes.KINDS.items(), key=lambda item: item[1].figure or math.inf)
 }
+"""Groups of rendered scenes by name, in the page's order."""
+NAMES_TAKEN = (*SCENE_GROUPS, *(group.kind for group in SCENE_GROUPS.values()))
+"""Names that no set of photographs may have."""
+
+
+def groups_of(kinds: Collection[str]) -> tuple[str, ...]:
+    """Groups besides streets, which the page always has, of kinds of scenes by any of their names.
+
+    Raises InputError for an unknown kind.
+    """
+    given = {scenes.kind_named(kind).name for kind in kinds}
+    return tuple(group for group in SCENE_GROUPS if group in given and group != "streets")
 
 
 class Photographs(NamedTuple):

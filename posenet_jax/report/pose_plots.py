@@ -1,6 +1,7 @@
 """Plots of an encoder's evaluation: rotation errors, and matching."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,28 @@ import numpy as np
 
 from posenet_jax import metrics
 from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.evaluation.pose_evaluation import Evaluation
 from posenet_jax.metrics import PairErrors
 from posenet_jax.report.plots import new_figure, save_figure
 
 _PUBLISHED_LABELS = {"torch": "published, Torch network", "caffenet": "published, CaffeNet"}
+LABELS = {
+    "strecha": "photographs (Strecha)",
+    "rendered": "rendered streets",
+    "rendered_report_view": "rendered, 89.75° wide",
+}
+"""Labels of sets of pairs in plots; others have their names."""
+
+
+def pages(evaluations: Mapping[str, Evaluation]) -> dict[str, Callable[[Path], None]]:
+    """Returns functions that draw the plots of sets of pairs, `rendered` among them, by file."""
+    errors = {LABELS.get(name, name): one.errors for name, one in evaluations.items()}
+    rendered = evaluations["rendered"]
+    match, others = rendered.match, rendered.others
+    return {
+        "matching.png": functools.partial(matching_figure, matching=match, others=others),
+        "rotation.png": functools.partial(rotation_figure, sets=errors),
+    }
 
 
 def rotation_figure(path: str | Path, sets: Mapping[str, PairErrors]) -> None:

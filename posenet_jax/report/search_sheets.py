@@ -1,12 +1,15 @@
 """Contact sheets of a search of hyper-parameters: pictures of its trials, a line a trial."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from posenet_jax.bulk.search import Stage
 from posenet_jax.data.sources import DatasetExamples
 from posenet_jax.images.contact_sheet import image_grid
+from posenet_jax.report import search_plots
 
 _SHOWN = 24
 
@@ -16,6 +19,29 @@ TITLES = {
     "spread": "from the best by score to the last",
 }
 """Titles of the sheets by name."""
+FILES = ("loss.png", "parallel.png", *(f"{name}.png" for name in TITLES))
+
+
+def pages(
+    stage: Stage,
+    *,
+    folder: str | Path,
+    originals: np.ndarray,
+    columns: Mapping[str, np.ndarray],
+    title: str,
+) -> dict[str, Callable[[Path], None]]:
+    """Returns functions that draw the search's plots and sheets, by the names of their files.
+
+    Arguments are those of `sheet`; `FILES` has the names.
+    """
+    figures = (search_plots.loss_figure, search_plots.parallel_figure)
+    draw = functools.partial(
+        sheet, folder=folder, originals=originals, columns=columns, title=title
+    )
+    plots = [functools.partial(figure, stage=stage, columns=columns) for figure in figures]
+    return dict(
+        zip(FILES, [*plots, *(functools.partial(draw, name=n) for n in TITLES)], strict=True)
+    )
 
 
 def sheet(

@@ -5,9 +5,10 @@ evaluation decoder.safetensors, decoder.json with the metrics of these weights, 
 samples/, pictures beside their originals.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +29,28 @@ from posenet_jax.training.training_loop import LoopConfig
 
 Array = jax.Array
 
+Data = TypeVar("Data", bound=DecoderData)
+
 WEIGHTS = "decoder.safetensors"
 
 _SHOWN = 8
 _DRAW = 0  # of the noise of a decoder that reads some
+
+
+def first_state(
+    config: DecoderConfig, data: Data, seed: int, start: Decoder | None = None
+) -> tuple[Data, DecoderState]:
+    """Returns the data and the state that a training begins with.
+
+    start: a decoder of this layer whose weights it has; descriptors are then scaled as for it.
+    Raises InputError where the decoder does not fit the network.
+    """
+    shape = decoding.descriptor_shape(data.encoder, data.tap.layer)
+    state = decoder_training.init_state(config, shape, seed)
+    if start is None:
+        return data, state
+    scaled = dataclasses.replace(data, scale=start.descriptor_scale)
+    return scaled, decoder_training.initialised_from(state, start)
 
 
 def train(

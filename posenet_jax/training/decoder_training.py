@@ -16,8 +16,9 @@ from flax import struct, traverse_util
 from jax.sharding import Mesh, PartitionSpec
 
 from posenet_jax import numerics
+from posenet_jax.decoders.decoder_network import SIDE, DecoderNetwork
 from posenet_jax.decoders.decoding import Decoder, descriptor_shape, value_range
-from posenet_jax.decoders.networks import NETWORKS, SIDE, Mirror
+from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.training import adversarial
@@ -71,7 +72,7 @@ class DecoderBatch:
     noise: Array | None = None  # [B, draws, Z] in adversarial training
 
 
-def _network(config: DecoderConfig) -> Mirror:
+def _network(config: DecoderConfig) -> DecoderNetwork:
     return NETWORKS[config.network](axis_name=AXIS)
 
 

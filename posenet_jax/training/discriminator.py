@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from posenet_jax.decoders.networks import SIDE
+from posenet_jax.decoders.decoder_network import SIDE
 
 Array = jax.Array
 

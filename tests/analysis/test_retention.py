@@ -1,13 +1,16 @@
 """Retention measured on pictures whose measures are known; networks that cannot be compared."""
 
+import re
+
 import numpy as np
 import pytest
 
-from posenet_jax.analysis import findings, retention
+from posenet_jax.analysis import claims, findings, retention
 from posenet_jax.analysis.retention import Network
 from posenet_jax.encoders.weights import random_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion.recipes import CALIBRATED, with_steps
+from posenet_jax.report import analysis_plots
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,22 @@ def test_what_one_network_keeps_whole_and_its_control_not_at_all(encoders, monke
         networks[:1], {"own": views}, views, key=None, recipe=recipe, progress=done.append
     )
     assert alone.comparison == []
+    assert list(alone.tables) == ["claims.csv", "images.csv"]
+    assert found.tables["comparison.csv"] is found.comparison
+    said = claims.comparison_sentences(found.comparison, "compact/conv4")
+    assert all(re.fullmatch("own, .+: undecided, beside compact/conv4", line) for line in said)
+    assert len(said) == len(found.comparison) > 0
+    whole = found._replace(claims=rows)
+    pages = analysis_plots.retention_pages(networks, whole, rendered=["streets"])
+    assert list(pages) == ["claims.png", "own.png"]
+    assert pages["own.png"].keywords["title"] == "Photographs: own, inverted from fc5 and conv4"
+    assert pages["claims.png"].keywords["rows"] == rows[:1]
+
+
+def test_networks_are_named_with_their_layer():
+    found = retention.network("compact-random-0/conv4", "compact-random-1")
+    assert found.layer == "conv4" and [one.name for one in found.both] == [
+        "compact-random-0",
+        "compact-random-1",
+    ]
+    assert retention.fingerprints([found]) == {one.name: one.fingerprint for one in found.both}

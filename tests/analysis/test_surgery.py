@@ -249,3 +249,13 @@ def test_photographs_have_the_next_for_a_partner(encoder):
     found = surgery.photographs(encoder, pictures)
     np.testing.assert_array_equal(found.partner[0], found.descriptor[1])
     assert found.pose is None and surgery.mean_rotation(found) is None
+
+
+def test_given_images_are_operated_on_and_fitted_on_by_turns(encoder):
+    pictures = np.random.default_rng(2).integers(0, 256, (5, 100, 100, 3), dtype=np.uint8)
+    operands, fitted = surgery.halves(encoder, pictures)
+    np.testing.assert_array_equal(operands.image, pictures[[0, 2, 4]])
+    expected = surgery.photographs(encoder, pictures[[1, 3]]).descriptor
+    np.testing.assert_array_equal(fitted, expected)
+    with pytest.raises(InputError, match="needs four readable images, received 3"):
+        surgery.halves(encoder, pictures[:3])

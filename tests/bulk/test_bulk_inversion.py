@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import socket
 from pathlib import Path
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import script_process
 import tensorflow_datasets as tfds
+from bulk_images import COUNT
 from jax.sharding import Mesh
 from PIL import Image
 
@@ -28,12 +28,10 @@ from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.shards.descriptor_shards import Descriptors
-from posenet_jax.shards.reconstruction_shards import InvertedImage, picture_files, picture_names
 from posenet_jax.training.decoder_training import DecoderConfig, init_state, trained_decoder
 
 pytestmark = pytest.mark.optimised
 
-COUNT = 11
 STEPS = 12
 RECIPE = dataclasses.replace(recipes.CALIBRATED, steps=STEPS)
 SMALL = {"restarts": 2, "slots": 4, "batch_size": 2, "shard_size": 4}
@@ -44,27 +42,6 @@ KILLS = int(os.environ.get("POSENET_KILLS", "2"))
 @pytest.fixture(scope="module")
 def encoder():
     return weights.load_encoder("compact-random-0")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for number in range(COUNT):
-        coarse = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
-        Image.fromarray(coarse).resize((100, 100)).save(folder / f"{number:02d}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def damaged(folder, tmp_path_factory):
-    """The same with four bad files: one alone, and the three of the last shard."""
-    copy = tmp_path_factory.mktemp("damaged")
-    shutil.copytree(folder, copy, dirs_exist_ok=True)
-    bad = ["02.png", "08.png", "09.png", "10.png"]
-    for name in bad:
-        (copy / name).write_text("this is not a picture")
-    return copy, bad
 
 
 @pytest.fixture(scope="module")
@@ -440,70 +417,3 @@ def test_few_images_are_read_ahead_of_their_inversion(encoder, folder, tmp_path,
         threads=1,
     )
     assert len(read) == 80 and max(ahead) < 40
-
-
-def test_names_cannot_lead_out_of_the_folder():
-    image = np.zeros((1, 4, 4, 3), np.uint8)
-    names = [
-        next(picture_files(InvertedImage(7, name, image, [])))[0]
-        for name in ("../../etc/passwd", "/abs", "a\0b", "ü/x y", "n" * 300)
-    ]
-    assert all(
-        name.startswith("000007_") and "/" not in name and "\0" not in name for name in names
-    )
-    assert max(map(len, names)) < 120
-
-
-def test_names_of_pictures_leave_room_for_what_is_added_while_they_are_written():
-    """80 letters of three bytes each are 240, and a file system takes 255."""
-    image = np.zeros((2, 4, 4, 3), np.uint8)
-    names = [name for name, _ in picture_files(InvertedImage(7, "字" * 300, image, []))]
-    assert [name.split(".", 1)[1] for name in names] == [
-        "0.png", "1.png", "mean.png", "deviation.png"
-    ]  # fmt: skip
-    longest = max(len(f".{name}.999-of-1000.partial".encode()) for name in names)
-    assert 230 < longest <= 255
-    assert picture_names(7, "a b.png", 1) == ["000007_a_b.png.png"]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]
-
-
-def _script(*flags):
-    return script_process.start("experiments.bulk_invert", *flags)
-
-
-def test_two_processes_joined_by_jax_and_a_third_that_finds_all_done(damaged, tmp_path):
-    folder, bad = damaged
-    flags = [
-        f"--images={folder}",
-        f"--out={tmp_path}",
-        "--encoder=compact-random-0",
-        "--judge=compact-random-1",
-        f"--steps={STEPS}",
-        "--cpu_devices=1",
-        "--slots=4",
-        "--batch_size=2",
-        "--shard_size=2",
-    ]
-    flags_of_all = [*flags, f"--coordinator=localhost:{_free_port()}", "--process_count=2"]
-    shares = [_script(*flags_of_all, f"--process_index={index}") for index in (0, 1)]
-    ends = [share.end() for share in shares]
-    assert {end.returncode for end in ends} <= {0, 1}, ends
-    assert any("all shards done; " in end.stdout for end in ends)
-    assert [row["image"] for row in _rows(tmp_path)] == [
-        f"{i:02d}.png" for i in range(COUNT) if f"{i:02d}.png" not in bad
-    ]
-    assert json.loads((tmp_path / "run.json").read_text())["processes"] == 2
-    third = _script(*flags).end()
-    assert third.returncode == 1 and "0 of them in" in third.stdout, third.stderr
-    assert "median  worst 1 %   control" in third.stdout and "Traceback" not in third.stderr
-    assert sum("left out: " in line for line in third.stderr.splitlines()) == len(bad)
-
-
-def test_the_script_wants_one_source(tmp_path):
-    refused = _script(f"--out={tmp_path}", "--images=a", "--descriptors=b").end()
-    assert refused.returncode == 2 and "give one of --images" in refused.stderr

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from drawn_scenes import build_set, drawn_examples, drawn_features
 from PIL import Image
-from test_tfds_builder import _build, _drawn, _features
 
 from posenet_jax.data import pipelines, sources
 from posenet_jax.data.street_view_pairs import PairArrays
@@ -273,7 +273,7 @@ def test_images_of_a_folder_are_pillow_s(folder):
 
 def test_rendered_pairs_have_what_training_takes(tmp_path):
     tfds.disable_progress_bar()
-    _build(tmp_path, scenes=_drawn(10))
+    build_set(tmp_path, scenes=drawn_examples(10))
     examples = sources.DatasetExamples(tmp_path)
     transform = pipelines.rendered_pairs(SPACE)
     config = pipelines.PipelineConfig(batch_size=10, seed=None, epochs=1)
@@ -282,7 +282,7 @@ def test_rendered_pairs_have_what_training_takes(tmp_path):
     assert batch["image"].shape == (10, 2, 8, 8, 3) and batch["image"].dtype == np.uint8
     for row in range(10):
         number = int(examples.encoded(row)["name"].split("/")[-1])
-        expected = _features(number, 12)
+        expected = drawn_features(number, 12)
         for name in ("rotation", "centre"):
             np.testing.assert_array_equal(batch[name][row], expected[name])
         np.testing.assert_array_equal(batch["normal"][row], expected["camera_normal"][0])

@@ -11,6 +11,7 @@ import script_process
 from posenet_jax import metrics
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders.weights import PRETRAINED, load_encoder
+from posenet_jax.errors import InputError
 from posenet_jax.evaluation import decoder_evaluation
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import list_images
@@ -24,6 +25,15 @@ def test_there_is_one_for_each_layer_and_each_has_a_card():
     assert {"streetnet-fc5", "streetnet-conv4"} <= set(NAMES)
     cards = {path.stem for path in (PRETRAINED / "decoders").glob("*.md")}
     assert set(NAMES) == cards
+
+
+def test_an_encoder_has_its_own_decoder_or_none():
+    found = decoding.decoder_if_any(load_encoder("streetnet"), "fc5")
+    assert found is not None and found.name == "streetnet-fc5"
+    other = load_encoder("compact")
+    assert decoding.decoder_if_any(other, "fc5") is None
+    with pytest.raises(InputError, match="was trained on encoder 'streetnet'"):
+        decoding.decoder_if_any(other, "fc5", "streetnet-fc5")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,7 @@ from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import init_params
 from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.errors import InputError
-from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.evaluation import pose_evaluation, rendered_evaluation
 from posenet_jax.metrics import PairErrors
 
 
@@ -173,3 +173,33 @@ def test_photographs_are_evaluated_scene_by_scene(nothing_predicted):
         for key in ("rotation_median_deg", "identity_median_deg"):
             assert one[key] == pytest.approx(np.median(angle[scene == name]), abs=0.01)
     assert len(pose_evaluation.sentences("photographs", found.metrics)) == 1
+
+
+def test_rendered_sets_have_the_pairs_and_angles_asked_for(nothing_predicted, monkeypatch):
+    """The paper's cameras see 89.75°, half as many pairs; both draw the same streets."""
+    sets = rendered_evaluation.rendered_sets(50, 192, 1.5)
+    assert {name: one.pairs for name, one in sets.items()} == {
+        "rendered": 192,
+        "rendered_report_view": 64,
+    }
+    for config, _ in sets.values():
+        assert (config.height, config.width, config.angle_between) == (50, 50, (0.0, 1.5))
+    paper = sets["rendered_report_view"].config
+    np.testing.assert_allclose(np.degrees(paper.field_of_view), 89.75)
+    rotation, centre, _, _ = _cameras(64, 60.0)
+    weight, normal = np.ones(64, np.float32), np.tile(np.array([0, 0, -1.0], np.float32), (64, 1))
+    keys = []
+
+    def draw(source, key):
+        keys.append((source.config, tuple(jax.random.key_data(key).tolist())))
+        return Pairs(np.zeros((64, 2)), rotation, centre, normal, weight, weight, weight)
+
+    monkeypatch.setattr(rendered_evaluation.RenderedPairs, "__call__", draw)
+    done: list[int] = []
+    found = rendered_evaluation.evaluate(
+        None, None, sets, key=jax.random.key(0), mesh=None, progress=done.append
+    )
+    assert {name: one.metrics["pairs"] for name, one in found.items()} == {
+        name: one.pairs for name, one in sets.items()
+    }
+    assert done == [64] * 4 and keys[0][1] == keys[3][1] and keys[3][0] == paper

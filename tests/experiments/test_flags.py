@@ -225,7 +225,10 @@ def test_defaults_and_choices_are_the_librarys(helps):
     assert int(default("invert", "max_pixels")) == image_files.MAX_PIXELS
     assert set(choices("invert", "recipe")) == set(RECIPES)
     assert f"calibrated: {CALIBRATED.steps}" in helps["invert"]["steps"]["meaning"]
-    assert choices("train_decoder", "network") == list(NETWORKS)
+    assert set(NETWORKS) <= set(re.findall(r"\w+", helps["train_decoder"]["network"]["meaning"]))
+    assert {default(script, "network") for script in ("train_decoder", "train_adversarial")} <= set(
+        NETWORKS
+    )
     assert choices("extract_descriptors", "format") == list(FORMATS)
     assert choices("extract_descriptors", "dtype") == list(DTYPES)
     assert choices("decode", "layer") == ["fc5", "conv4"]

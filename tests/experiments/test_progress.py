@@ -25,3 +25,11 @@ def test_a_training_is_followed_to_its_end(capsys):
     assert seen == [3, 4, 5]
     said = capsys.readouterr().err
     assert "5/5" in said and "loss=0.1" in said and "val_mse=0.25" in said and "rate" not in said
+
+
+def test_no_bar_is_shown_where_there_is_nothing_to_do(capsys):
+    for total in (0, 2):
+        with progress.bar(total, "image·step") as bar:
+            bar.update(total)
+        said = capsys.readouterr().err
+        assert ("2/2" in said) if total else said == ""

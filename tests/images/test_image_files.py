@@ -1,66 +1,19 @@
 """Reading files. Every file is written here, by Pillow or byte by byte; oracles are NumPy."""
 
-import io
 import itertools
-import os
 import struct
-import zlib
 
 import numpy as np
 import pytest
+from image_samples import encoded, noise, png_of, refusal, scene
 from PIL import Image, features
 
-from posenet_jax.errors import ImageError
-from posenet_jax.images.image_files import EXTENSIONS, read_image, read_images, unique_names
+from posenet_jax.images.image_files import EXTENSIONS, read_image, read_images
 from posenet_jax.images.image_list import list_images
 from posenet_jax.images.preprocessing import Preprocessing
 
 AVIFS = [".avif"] if ".avif" in EXTENSIONS else []
 RECORD = Preprocessing(means=(100.0, 110.0, 120.0), size=20)
-
-
-def scene(height: int = 48, width: int = 64) -> np.ndarray:
-    """Smooth uint8 RGB [H, W, 3], different in every corner and channel: kind to JPEG."""
-    y, x = np.mgrid[0:height, 0:width] / max(height, width)
-    return np.stack([200 * x + 20, 220 * y + 10, 150 * (1 - x) * y + 60], axis=-1).astype(np.uint8)
-
-
-def noise(height: int = 48, width: int = 64) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def encoded(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
-    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    file = io.BytesIO()
-    picture.save(file, format=kind, **options)
-    return file.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that announces a size and holds next to nothing."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return png_chunks({b"IHDR": header, b"IDAT": zlib.compress(b"\0")})
-
-
-def png_of(samples: np.ndarray, depth: int, colour_type: int, extra: dict[bytes, bytes]) -> bytes:
-    """A PNG of samples [H, W, N]; without filters."""
-    height, width, _ = samples.shape
-    if depth == 16:
-        rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
-    else:
-        bits = (samples.reshape(height, -1, 1) >> np.arange(depth - 1, -1, -1)) & 1
-        rows = np.packbits(bits.astype(np.uint8).reshape(height, -1), axis=-1)
-    lines = b"".join(b"\0" + row.tobytes() for row in rows)
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    return png_chunks({b"IHDR": header, **extra, b"IDAT": zlib.compress(lines)})
-
-
-def png_chunks(chunks: dict[bytes, bytes]) -> bytes:
-    body = b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in (chunks | {b"IEND": b""}).items()
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 # ---- formats and modes
@@ -298,115 +251,6 @@ def test_avif_is_listed_where_pillow_decodes_it_and_else_counted(tmp_path):
     assert found.left_out.kinds == ({} if decodes else {".avif": 1})
 
 
-# ---- what cannot be read
-
-
-def refusal(path, **options) -> str:
-    """The message for a file that must be refused: names it, one sentence, says what to do."""
-    with pytest.raises(ImageError) as error:
-        read_image(path, **options)
-    message = str(error.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message and "; " in message
-    return message
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("JPEG", {}),
-        ("JPEG", {"progressive": True}),
-        ("PNG", {}),
-        ("WEBP", {}),
-        ("BMP", {}),
-        ("GIF", {}),
-        ("TIFF", {}),
-        ("TIFF", {"compression": "tiff_lzw"}),
-    ],
-)
-@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
-def test_a_truncated_file_is_refused(tmp_path, kind, options, part):
-    data = encoded(noise(), kind, **options)
-    path = tmp_path / f"cut.{kind.lower()}"
-    path.write_bytes(data[: int(part * len(data))])
-    message = refusal(path)
-    assert "damaged or truncated" in message or "not an image" in message
-
-
-def test_a_png_with_damaged_content_is_refused(tmp_path):
-    data = bytearray(encoded(noise(), "PNG"))
-    data[len(data) // 2] ^= 0xFF
-    (tmp_path / "a.png").write_bytes(data)
-    assert "damaged" in refusal(tmp_path / "a.png")
-
-
-def test_damaged_bytes_raise_image_error_or_nothing(tmp_path):
-    """Whatever a decoder makes of random damage, nothing but ImageError comes out."""
-    rng = np.random.default_rng(1)
-    for kind in ("JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"):
-        data = np.frombuffer(encoded(noise(), kind), np.uint8)
-        for _ in range(25):
-            spoilt = data.copy()
-            spoilt[rng.integers(0, 400, 6)] = rng.integers(0, 256, 6)
-            (tmp_path / "a.png").write_bytes(spoilt.tobytes())
-            try:
-                assert read_image(tmp_path / "a.png", max_pixels=10**7).dtype == np.uint8
-            except ImageError as error:
-                assert str(error).startswith(str(tmp_path))
-
-
-def test_text_named_png_is_refused(tmp_path):
-    (tmp_path / "notes.png").write_text("not a picture\n")
-    assert "not an image" in refusal(tmp_path / "notes.png")
-
-
-def test_postscript_named_png_is_not_handed_to_another_program(tmp_path):
-    (tmp_path / "a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    assert "not an image" in refusal(tmp_path / "a.png")
-
-
-def test_an_empty_file_is_refused(tmp_path):
-    (tmp_path / "a.jpg").touch()
-    assert "empty" in refusal(tmp_path / "a.jpg")
-
-
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "a.png")
-    assert "a device or a pipe" in refusal(tmp_path / "a.png")
-    assert len(list_images(tmp_path)) == 1
-
-
-def test_a_link_to_nowhere_is_named(tmp_path):
-    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
-    (path,) = list_images(tmp_path)
-    assert "cannot be opened (No such file or directory)" in refusal(path)
-
-
-def test_an_absent_file_and_a_folder_are_refused(tmp_path):
-    assert "No such file" in refusal(tmp_path / "a.jpg")
-    assert "cannot be opened" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("side", [12_000, 60_000])
-def test_an_absurdly_large_image_is_refused_by_its_header(tmp_path, side):
-    (tmp_path / "bomb.png").write_bytes(png_header(side, side))
-    assert "too large" in refusal(tmp_path / "bomb.png")
-
-
-def test_the_pixel_limit_is_inclusive(tmp_path):
-    (tmp_path / "a.png").write_bytes(encoded(noise(10, 30), "PNG"))
-    assert read_image(tmp_path / "a.png", max_pixels=300).shape == (10, 30, 3)
-    assert "30x10" in refusal(tmp_path / "a.png", max_pixels=299)
-
-
-def test_values_of_unknown_range_are_refused_rather_than_guessed(tmp_path):
-    floats = Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
-    (tmp_path / "a.tif").write_bytes(encoded(floats, "TIFF"))
-    assert "floating point" in refusal(tmp_path / "a.tif")
-    deep = Image.fromarray(np.full((8, 8), 70_000, np.int32))
-    (tmp_path / "b.tif").write_bytes(encoded(deep, "TIFF"))
-    assert "16 bits" in refusal(tmp_path / "b.tif")
-
-
 # ---- many files
 
 
@@ -444,59 +288,3 @@ def test_photographs(photos):
     for path, image in zip(paths, images, strict=True):
         with Image.open(path) as picture:
             np.testing.assert_array_equal(image, RECORD.resize(np.asarray(picture.convert("RGB"))))
-
-
-# ---- names
-
-
-def names_of(tmp_path, *files: str) -> list[str]:
-    return unique_names([tmp_path / file for file in files])
-
-
-def test_stems_that_are_unique_stay(tmp_path):
-    assert names_of(tmp_path, "a.jpg", "sub/b.png") == ["a", "b"]
-
-
-def test_files_of_the_same_stem_are_told_apart_by_folder_then_extension(tmp_path):
-    assert names_of(tmp_path, "x/a.jpg", "y/a.jpg", "b.jpg") == ["x-a", "y-a", "b"]
-    assert names_of(tmp_path, "a.jpg", "a.png") == ["a_jpg", "a_png"]
-    assert names_of(tmp_path, "x/A.jpg", "y/a.jpg") == ["x-A", "y-a"]
-
-
-def test_names_are_unique_whatever_the_files_are_called(tmp_path):
-    rng = np.random.default_rng(2)
-    parts = ["a", "b", "A", "a-a", "a_jpg", "b-a", "a-2"]
-    for _ in range(50):
-        files = [
-            os.path.join(*rng.choice(parts, rng.integers(1, 4))) + str(rng.choice([".jpg", ".png"]))
-            for _ in range(12)
-        ]
-        names = [name.casefold() for name in names_of(tmp_path, *files)]
-        assert len(set(names)) == len(names)
-        assert not any(os.sep in name for name in names)
-
-
-def test_names_leave_room_for_what_is_added_to_them(tmp_path):
-    """Also of letters of three bytes, bytes that are no UTF-8, and folders joined to a name."""
-    longest = ["n" * 251, "字" * 80 + "b", "n" * 250 + "m", os.fsdecode(b"\xff" * 100)]
-    files = [f"{name}.jpg" for name in ["short", "n" * 200, *longest]]
-    files += [f"{'d' * 150}{i}/{'e' * 100}.png" for i in range(2)]
-    names = names_of(tmp_path, *files)
-    assert names[:2] == ["short", "n" * 200] and len(set(names)) == len(files)
-    for name in names[2:]:
-        assert 190 <= len(name.encode()) <= 200
-    assert [name[:60] for name in names[2:4]] == ["n" * 60, "字" * 60]
-    assert names == names_of(tmp_path, *files)
-
-
-def test_a_name_that_is_no_utf8_can_still_be_printed(tmp_path):
-    path = tmp_path / os.fsdecode(b"caf\xe9.png")
-    try:
-        path.touch()
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names only")
-    (name,) = unique_names(list_images(tmp_path))
-    assert name == "caf\N{REPLACEMENT CHARACTER}"
-    with pytest.raises(ImageError) as error:
-        read_image(path)
-    str(error.value).encode()

@@ -1,11 +1,14 @@
 """Figures of an evaluation: curves against counts by hand, files whole."""
 
+from types import SimpleNamespace
+
 import numpy as np
 from PIL import Image
 
 from posenet_jax import metrics
+from posenet_jax.evaluation.method_comparison import Compared, Method
 from posenet_jax.metrics import PairErrors
-from posenet_jax.report import pose_plots
+from posenet_jax.report import comparison_sheets, pose_plots
 
 
 def test_roc_counts_what_each_threshold_accepts():
@@ -32,3 +35,19 @@ def test_figures_are_written_whole_and_show_something(tmp_path):
         picture = np.asarray(Image.open(tmp_path / name).convert("L"))
         assert min(picture.shape) > 400 and 20 < picture.std() and (picture > 250).mean() > 0.5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["roc.png", "rotation.png"]
+
+
+def test_sheets_of_methods_have_the_names_said_before(tmp_path):
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, 256, (2, 3, 8, 8, 3), dtype=np.uint8)
+    methods = {"noisy": Method(draws), "plain": Method(draws[:1])}
+    rows = [{"method": name, "psnr": 10.0} for name in methods for _ in range(3)]
+    arguments = methods, draws[0], Compared(rows, {})
+    sheets = comparison_sheets.pages(*arguments, shown=2, title="both")
+    decoders = [SimpleNamespace(name="noisy", noise=4), SimpleNamespace(name="plain", noise=0)]
+    names = comparison_sheets.file_names(decoders)  # type: ignore[arg-type]
+    assert sorted(sheets) == sorted(names) == ["draws-noisy.png", "grid.png"]
+    for name, draw in sheets.items():
+        draw(tmp_path / name)
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) >= 2 * 8

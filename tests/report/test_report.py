@@ -139,8 +139,8 @@ def test_a_section_added_from_outside_is_in_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr(contents, "SECTIONS", (*cheap_sections(), mine))
     out = tmp_path / "out"
     with flagsaver.flagsaver():
-        flags.FLAGS(["report", f"--out={out}"])
-        monkeypatch.setattr(report, "_claims", lambda: [_CLAIM])
+        flags.FLAGS(["report", f"--out={out}", "--claims=given.csv"])
+        monkeypatch.setattr(report.claims, "read", lambda path: [_CLAIM])
         assert report.main() == 0
     text = (out / "report.html").read_text()
     assert '<li><a href="#noise-mine">Noise mine</a></li>' in text
@@ -199,6 +199,13 @@ def test_sections_of_the_same_title_have_anchors_of_their_own():
 def test_wrong_options_are_one_sentence(option, word):
     with pytest.raises(InputError, match=word):
         material.ReportOptions(**option)
+
+
+def test_kinds_are_groups_by_any_of_their_names_and_streets_go_without_saying():
+    assert set(material.groups_of(["cities", "indoor", "cars"])) == {"rooms", "cars"}
+    assert material.groups_of(["streets"]) == ()
+    with pytest.raises(InputError, match="no kind of scene 'sea'"):
+        material.groups_of(["sea"])
 
 
 @pytest.mark.parametrize("claims", ["", "a,b\n1\n"])

@@ -1,6 +1,7 @@
 """Training against a discriminator: its losses, its step, its end, and how pictures are judged."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,10 @@ from posenet_jax.decoders import decoding
 from posenet_jax.encoders.weights import random_encoder
 from posenet_jax.errors import Collapsed, InputError
 from posenet_jax.io import files
-from posenet_jax.training import adversarial, decoder_training
+from posenet_jax.training import adversarial, decoder_runs, decoder_training
 from posenet_jax.training.adversarial import AdversarialConfig
 from posenet_jax.training.collapse import LINES, check, collapse
+from posenet_jax.training.decoder_data import DecoderData
 from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
 from posenet_jax.training.discriminator import Discriminator
 
@@ -244,6 +246,11 @@ def test_it_begins_as_the_decoder_it_is_given(encoder, tmp_path):
     begun = decoder_training.initialised_from(
         decoder_training.init_state(CONFIG, _shape(encoder), 0), decoder
     )
+    unused: Any = None
+    data = DecoderData(encoder, encoder.tap("fc5"), unused, unused, jnp.float32(1.0), unused, {})
+    scaled, first = decoder_runs.first_state(CONFIG, data, 0, decoder)
+    assert float(scaled.scale) == SCALE and float(data.scale) == 1.0
+    jax.tree.map(np.testing.assert_array_equal, first.variables, begun.variables)
     decoding.save_decoder(
         tmp_path / "g.safetensors", _trained(CONFIG, encoder, begun.average), "float32"
     )

@@ -1,0 +1,79 @@
+"""Flags of adversarial training: its losses, its noise, its discriminator."""
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+if TYPE_CHECKING:
+    from posenet_jax.encoders.encoder import Tap
+    from posenet_jax.training.adversarial import AdversarialConfig
+
+_IMAGE = flags.DEFINE_float(
+    "image_weight", 10.0, "Weight of the squared error of the mean over --draws."
+)
+_DESCRIPTOR = flags.DEFINE_float(
+    "descriptor_weight", 1.0, "Weight of the descriptor's relative squared error."
+)
+_FEATURES = flags.DEFINE_float(
+    "feature_weight", 1.0, "Weight of the relative squared errors at --feature_taps."
+)
+_TAPS = flags.DEFINE_list(
+    "feature_taps",
+    ["conv2", "conv4"],
+    "Taps of the encoder, separated by commas, whose features are compared besides the descriptor.",
+)
+_COMPARATOR = flags.DEFINE_string(
+    "comparator",
+    None,
+    "Another network's layer whose features are compared too, as ENCODER/LAYER: squeezenet/fire5.",
+)
+_ADVERSARIAL = flags.DEFINE_float(
+    "adversarial_weight", 0.3, "Weight of the adversarial hinge loss."
+)
+_NOISE = flags.DEFINE_integer(
+    "noise_numbers",
+    64,
+    "Length of the noise vector that the decoder reads beside a descriptor.",
+    lower_bound=1,
+)
+_DRAWS = flags.DEFINE_integer(
+    "draws", 2, "Images generated from each descriptor in a training step.", lower_bound=1
+)
+_LR_SCALE = flags.DEFINE_float(
+    "discriminator_lr_scale",
+    2.0,
+    "Learning rate of the discriminator, as a multiple of --learning_rate.",
+)
+_PAUSE_BELOW = flags.DEFINE_float(
+    "discriminator_pause_below",
+    0.0,
+    "Value of loss_ratio below which the discriminator is not updated (Dosovitskiy & Brox: 0.1).",
+    lower_bound=0.0,
+)
+
+
+def config() -> "AdversarialConfig":
+    """Returns the configuration that the flags say."""
+    from posenet_jax.training.adversarial import AdversarialConfig  # not for --help
+
+    return AdversarialConfig(
+        image=_IMAGE.value,
+        descriptor=_DESCRIPTOR.value,
+        features=_FEATURES.value,
+        adversarial=_ADVERSARIAL.value,
+        noise=_NOISE.value,
+        draws=_DRAWS.value,
+        layers=tuple(_TAPS.value),
+        discriminator_lr_scale=_LR_SCALE.value,
+        discriminator_pause_below=_PAUSE_BELOW.value,
+    )
+
+
+def comparator() -> "Tap | None":
+    """Returns the layer of --comparator. Raises InputError where there is no such layer."""
+    if not _COMPARATOR.value:
+        return None
+    from posenet_jax.encoders import weights  # not for --help
+
+    encoder, layer = weights.encoder_and_layer(_COMPARATOR.value)
+    return encoder.tap(layer)

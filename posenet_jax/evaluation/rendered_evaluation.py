@@ -1,0 +1,59 @@
+"""Accuracy of an encoder on sets of rendered streets that it has not seen."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from posenet_jax import scenes
+from posenet_jax.data import training_pairs
+from posenet_jax.data.training_pairs import RenderedPairs
+from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.evaluation import pose_evaluation
+from posenet_jax.evaluation.pose_evaluation import Evaluation
+
+Array = jax.Array
+
+TOGETHER = 64  # pairs rendered together, on all devices in total
+# Field of view of the paper's cameras and of the 3D_Street_View data set.
+_PAPER_VIEW = math.radians(89.75)
+
+
+class RenderedSet(NamedTuple):
+    """Streets to render, and the number of pairs of views."""
+
+    config: scenes.SceneConfig
+    pairs: int
+
+
+def rendered_sets(size: int, pairs: int, largest_angle: float) -> dict[str, RenderedSet]:
+    """Returns the sets by name: `rendered`, and half as many pairs as the paper's cameras see them.
+
+    size: of the images, pixels. pairs: a multiple of TOGETHER. largest_angle: at the target between
+    the two views, radians.
+    """
+    wide = scenes.SceneConfig(height=size, width=size, angle_between=(0.0, largest_angle))
+    paper = dataclasses.replace(wide, field_of_view=(_PAPER_VIEW, _PAPER_VIEW))
+    half = max(1, pairs // 2 // TOGETHER) * TOGETHER
+    return {"rendered": RenderedSet(wide, pairs), "rendered_report_view": RenderedSet(paper, half)}
+
+
+def evaluate(
+    encoder: Encoder,
+    atlas: scenes.Atlas,
+    sets: Mapping[str, RenderedSet],
+    *,
+    key: Array,
+    mesh: Mesh,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, Evaluation]:
+    """Renders and evaluates each set, with the same random numbers. progress: as in `drawn`."""
+    evaluations = {}
+    for name, (config, count) in sets.items():
+        source = RenderedPairs(atlas, config, TOGETHER, mesh)
+        pairs = training_pairs.drawn(source, key, count, progress=progress)
+        evaluations[name] = pose_evaluation.evaluate_rendered(encoder, pairs, mesh)
+    return evaluations

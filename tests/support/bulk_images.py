@@ -1,0 +1,3 @@
+"""The images of tests of bulk runs."""
+
+COUNT = 11
