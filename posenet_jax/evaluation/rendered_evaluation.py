@@ -12,12 +12,13 @@ from posenet_jax import scenes
 from posenet_jax.data import training_pairs
 from posenet_jax.data.training_pairs import RenderedPairs
 from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.errors import InputError
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.evaluation.pose_evaluation import Evaluation
 
 Array = jax.Array
 
-TOGETHER = 64  # pairs rendered together, on all devices in total
+_TOGETHER = 64  # pairs rendered together, on all devices in total
 # Field of view of the paper's cameras and of the 3D_Street_View data set.
 _PAPER_VIEW = math.radians(89.75)
 
@@ -32,12 +33,17 @@ class RenderedSet(NamedTuple):
 def rendered_sets(size: int, pairs: int, largest_angle: float) -> dict[str, RenderedSet]:
     """Returns the sets by name: `rendered`, and half as many pairs as the paper's cameras see them.
 
-    size: of the images, pixels. pairs: a multiple of TOGETHER. largest_angle: at the target between
-    the two views, radians.
+    size: of the images, pixels. pairs: a multiple of 64, or 8, 16 or 32. largest_angle: at the
+    target between the two views, radians. Raises InputError for another number of pairs.
     """
+    if pairs % _TOGETHER and pairs not in (8, 16, 32):
+        raise InputError(
+            f"pairs must be a multiple of {_TOGETHER}, or 8, 16 or 32, received {pairs}"
+        )
+    together = min(_TOGETHER, pairs)
     wide = scenes.SceneConfig(height=size, width=size, angle_between=(0.0, largest_angle))
     paper = dataclasses.replace(wide, field_of_view=(_PAPER_VIEW, _PAPER_VIEW))
-    half = max(1, pairs // 2 // TOGETHER) * TOGETHER
+    half = max(1, pairs // 2 // together) * together
     return {"rendered": RenderedSet(wide, pairs), "rendered_report_view": RenderedSet(paper, half)}
 
 
@@ -53,7 +59,7 @@ def evaluate(
     """Renders and evaluates each set, with the same random numbers. progress: as in `drawn`."""
     evaluations = {}
     for name, (config, count) in sets.items():
-        source = RenderedPairs(atlas, config, TOGETHER, mesh)
+        source = RenderedPairs(atlas, config, min(_TOGETHER, count), mesh)
         pairs = training_pairs.drawn(source, key, count, progress=progress)
         evaluations[name] = pose_evaluation.evaluate_rendered(encoder, pairs, mesh)
     return evaluations
