@@ -16,14 +16,12 @@ from safetensors.numpy import save_file
 
 from posenet_jax.encoders import weights
 
-pytestmark = pytest.mark.optimised
-
 ROOT = Path(__file__).parents[2]
 COLUMNS = "position,image,layer,restart,steps,starts,status,loss,relative_loss,descriptor_error"
 
 
 def _invert(*flags, encoder="streetnet-random-0"):
-    return script_process.run("invert", f"--encoder={encoder}", *flags, quick=False)
+    return script_process.run("invert", f"--encoder={encoder}", *flags)
 
 
 @pytest.fixture(scope="module")
