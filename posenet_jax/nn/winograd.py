@@ -250,7 +250,9 @@ def _multiple(factor: float, part: Array) -> Array:
     # By `lax`: a network has thousands of these, and `jnp` takes three times as long to trace them.
     if factor == 1:
         return part
-    return jax.lax.neg(part) if factor == -1 else jax.lax.mul(np.float32(factor), part)
+    if factor == -1:
+        return jax.lax.neg(part)
+    return jax.lax.mul(np.asarray(np.float32(factor), part.dtype), part)
 
 
 def _tiles(x: Array, padding: int, size: int) -> Array:
