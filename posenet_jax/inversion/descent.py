@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from posenet_jax import metrics
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.inversion import data_terms
 from posenet_jax.inversion.clipping import clip_small_contributions, contributions
 from posenet_jax.inversion.objective import loss
 from posenet_jax.inversion.recipes import Recipe
-from posenet_jax.inversion.shapes import Count, Descriptor, Flag, Image, Scalar
+from posenet_jax.inversion.shapes import Count, Descriptor, Flag, Image, Scalar, Target
 
 Encode = Callable[[Image], Descriptor]
 Tree = TypeVar("Tree")
@@ -61,7 +61,7 @@ class Best:
 
     image: Image
     loss: Scalar  # the objective
-    relative_loss: Scalar  # eq. 3
+    relative_loss: Scalar  # eq. 3, see `data_terms.errors`
     descriptor_error: Scalar  # ‖φ - φ0‖ / ‖φ0‖
 
 
@@ -122,25 +122,23 @@ def _move(state: State, gradient: Image, recipe: Recipe) -> tuple[Image, optax.S
     return image, moments
 
 
-def step(state: State, target: Descriptor, recipe: Recipe, *, encode: Encode) -> State:
+def step(state: State, target: Target, recipe: Recipe, *, encode: Encode) -> State:
     """Evaluates the iterate, records it if it is the best so far, and makes the next one.
 
     An image whose status is not RUNNING stays as it is.
     """
 
     def evaluate(image: Image) -> tuple[Scalar, Descriptor]:
-        descriptor = encode(image).astype(jnp.float32)
+        descriptor = jax.tree.map(lambda layer: layer.astype(jnp.float32), encode(image))
         return loss(image, descriptor, target, recipe), descriptor
 
     (value, descriptor), gradient = jax.value_and_grad(evaluate, has_aux=True)(state.image)
     # Not by their maximum: that of YNNPACK, which XLA's CPU backend calls, passes over a NaN.
     finite = jnp.isfinite(value) & jnp.isfinite(jnp.sum(jnp.abs(gradient)))
-    candidate = Best(
-        image=state.image,
-        loss=value,
-        relative_loss=metrics.relative_loss(descriptor, target),
-        descriptor_error=metrics.descriptor_error(descriptor, target),
+    relative_loss, descriptor_error = data_terms.errors(
+        recipe.data_term, descriptor, target, recipe.leaf_weights
     )
+    candidate = Best(state.image, value, relative_loss, descriptor_error)
     running = state.status == Status.RUNNING
     better = running & finite & (value < state.best.loss)
     best = _select(better, candidate, state.best)

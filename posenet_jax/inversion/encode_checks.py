@@ -1,34 +1,33 @@
 """Checks of a caller's arguments before the first step: φ, targets, starts, jobs.
 
-φ is any function from one image, float32 [H, W, 3] in network space, to one array of floating
-numbers, the descriptor. Whatever else it is or returns is refused here with what to do instead:
-inside the compiled step the same mistake would be named by its consequence.
+φ is any function from one image, float32 [H, W, 3] in network space, to floating numbers, the
+descriptor: one array or a pytree of them. Whatever else it is or returns is refused here with what
+to do instead: inside the compiled step the same mistake would be named by its consequence.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.errors import TracerArrayConversionError
+from jax.tree_util import keystr
 
 from posenet_jax.errors import InputError, one_line
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion.job_queues import Job
 from posenet_jax.inversion.recipes import Recipe
 
-Shape = tuple[int, ...]
-
 _NUMBERS = 2**32  # an index or restart is folded into the key as 32 bits
 
 
-def descriptor_shape(phi: Any, space: Preprocessing) -> Shape:
-    """Returns the shape of φ of one image, without computing it.
+def descriptor_like(phi: Any, space: Preprocessing) -> Any:
+    """Returns shapes and dtypes of φ of one image, in float32, without computing it.
 
-    Raises InputError where φ is no function, fails on such an image, or returns anything but one
-    array of floating numbers.
+    Raises InputError where φ is no function, fails on such an image, or returns anything but
+    floating numbers.
     """
     if not callable(phi):
         layer = ": give one of its taps, .tap(layer)" if hasattr(phi, "tap") else ""
@@ -43,28 +42,24 @@ def descriptor_shape(phi: Any, space: Preprocessing) -> Shape:
             f"phi fails on one image, float32 {size} without a batch axis: "
             f"{type(error).__name__}: {one_line(error)}"
         ) from error
-    if not isinstance(output, jax.ShapeDtypeStruct):
-        raise InputError(f"phi returns {_container(output)}")
-    if not jnp.issubdtype(output.dtype, jnp.floating):
-        raise InputError(
-            f"phi returns {output.dtype}, which has no gradient to follow: return floating numbers"
-        )
-    return output.shape
+    layers = jax.tree_util.tree_leaves_with_path(output)
+    if not layers:
+        raise InputError(f"phi returns a {_kind(output)} without an array: return floating numbers")
+    for path, layer in layers:
+        if not jnp.issubdtype(layer.dtype, jnp.floating):
+            raise InputError(
+                f"phi returns {layer.dtype}{_place(path)}, which has no gradient to follow: return "
+                "floating numbers"
+            )
+    return jax.tree.map(lambda layer: jax.ShapeDtypeStruct(layer.shape, jnp.float32), output)
+
+
+def _place(path: tuple[Any, ...]) -> str:
+    return f" at {keystr(path)}" if path else ""
 
 
 def _kind(value: Any) -> str:
     return type(value).__name__
-
-
-def _container(output: Any) -> str:
-    """Returns a description of φ's result that is no array, and how to choose one."""
-    if isinstance(output, dict) and output:
-        names = ", ".join(str(name) for name in output)
-        first = next(iter(output))
-        return f"a dict with keys {names}: return one array, for instance phi(x)[{first!r}]"
-    if isinstance(output, tuple | list) and output:
-        return f"a {_kind(output)} of {len(output)}: return one array, for instance phi(x)[0]"
-    return f"a {_kind(output)}: return one array"
 
 
 def as_targets(values: Any, name: str = "targets") -> np.ndarray:
@@ -86,20 +81,52 @@ def as_targets(values: Any, name: str = "targets") -> np.ndarray:
         return array.astype(np.float32)
 
 
-def checked_targets(targets: Any, expected: Shape) -> np.ndarray:
-    """Targets [N, *expected] as float32. Raises InputError for others, or none."""
-    array = as_targets(targets)
-    if array.ndim < 1 or array.shape[0] == 0:
-        raise InputError("there are no targets to invert")
-    if array.shape[1:] != expected:
-        raise InputError(
-            f"targets have shape {list(array.shape)}; this encoder's descriptors need "
-            f"[{', '.join(map(str, ('N', *expected)))}]"
+def checked_targets(targets: Any, like: Any) -> Any:
+    """Returns targets in float32, arrays [N, ...]. Raises InputError for unusable ones, or none.
+
+    like: shapes of one target, a pytree.
+    """
+    count: int | None = None
+
+    def checked(path: tuple[Any, ...], own: jax.ShapeDtypeStruct, values: Any) -> np.ndarray:
+        nonlocal count
+        array, place = as_targets(values, f"targets{keystr(path)}"), _place(path)
+        if array.ndim < 1 or array.shape[0] == 0:
+            raise InputError("there are no targets to invert")
+        count = count or len(array)
+        if array.shape[1:] != own.shape:
+            raise InputError(
+                f"targets have shape {list(array.shape)}{place}; this encoder's descriptors need "
+                f"[{', '.join(map(str, ('N', *own.shape)))}]"
+            )
+        if len(array) != count:
+            raise InputError(f"targets have {len(array)} rows{place}, and {count} before that")
+        bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
+        if bad.size:
+            numbers = bad[:10].tolist()
+            raise InputError(f"targets {numbers} hold values that are not finite in float32{place}")
+        return array
+
+    return _matched(checked, like, targets, "targets")
+
+
+def _matched(checked: Callable[..., Any], like: Any, values: Any, name: str) -> Any:
+    """Maps `checked`(path, shapes, values) over a pytree; InputError for another structure."""
+    structure = jax.tree.structure(like)
+    try:
+        structure.flatten_up_to(values)
+    except ValueError:
+        wanted, received = (
+            str(tree)[len("PyTreeDef(") : -1] for tree in (structure, jax.tree.structure(values))
         )
-    bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
-    if bad.size:
-        raise InputError(f"targets {bad[:10].tolist()} hold values that are not finite in float32")
-    return array
+        raise InputError(f"{name} must be {wanted}, as descriptors are, not {received}") from None
+    return jax.tree_util.tree_map_with_path(checked, like, values)
+
+
+def check_leaf_weights(recipe: Recipe, like: Any) -> None:
+    """Raises InputError for weights that are not a pytree like the descriptor."""
+    if recipe.leaf_weights is not None:
+        _matched(lambda *_: None, like, recipe.leaf_weights, "the recipe's leaf_weights")
 
 
 def checked_starts(
@@ -143,10 +170,10 @@ class CheckedJobs:
     """
 
     def __init__(
-        self, jobs: Iterable[Job], expected: Shape, space: Preprocessing, recipe: Recipe
+        self, jobs: Iterable[Job], like: Any, space: Preprocessing, recipe: Recipe
     ) -> None:
-        self._jobs, self._expected, self._space = jobs, expected, space
-        self._choices = _choices(recipe)
+        self._jobs, self._like, self._space = jobs, like, space
+        self._choices, self._structure = _choices(recipe), jax.tree.structure(recipe)
         self._refusal: InputError | None = None
 
     def __iter__(self) -> Iterator[Job]:
@@ -173,7 +200,7 @@ class CheckedJobs:
                 raise InputError(f"its {name} must lie within 0 and {_NUMBERS - 1}, not {number}")
         if job.recipe is not None:
             self._check_recipe(job.recipe)
-        target = _one(as_targets(job.target, "a target"), self._expected, "target")
+        target = _one_target(job.target, self._like)
         start = job.start
         if start is not None:
             side = self._space.size
@@ -185,9 +212,11 @@ class CheckedJobs:
         if choices != self._choices:
             other = [name for name, value in choices.items() if value != self._choices[name]]
             raise InputError(f"its recipe differs from the run's in {', '.join(other)}")
+        if jax.tree.structure(recipe) != self._structure:
+            raise InputError("its recipe has other priors or leaf_weights than the run's")
         for path, value in jax.tree_util.tree_leaves_with_path(recipe):
             if np.ndim(value):
-                name, received = jax.tree_util.keystr(path).lstrip("."), list(np.shape(value))
+                name, received = keystr(path).lstrip("."), list(np.shape(value))
                 raise InputError(f"its recipe's {name} must be one number, not {received}")
 
 
@@ -198,7 +227,15 @@ def _choices(recipe: Recipe) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in static}
 
 
-def _one(array: np.ndarray, expected: Shape, name: str) -> np.ndarray:
+def _one_target(values: Any, like: Any) -> Any:
+    def checked(path: tuple[Any, ...], own: jax.ShapeDtypeStruct, values: Any) -> np.ndarray:
+        name = f"target{keystr(path)}"
+        return _one(as_targets(values, f"a {name}"), own.shape, name)
+
+    return _matched(checked, like, values, "its target")
+
+
+def _one(array: np.ndarray, expected: tuple[int, ...], name: str) -> np.ndarray:
     if array.shape != expected:
         raise InputError(f"its {name} has shape {list(array.shape)}, expected {list(expected)}")
     if not np.isfinite(array).all():

@@ -8,6 +8,7 @@ network space.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,7 +56,7 @@ def default_slots(devices: int) -> int:
 
 def invert(
     encode: Encode,
-    targets: Array | np.ndarray,
+    targets: Any,
     *,
     key: Array,
     recipe: Recipe = recipes.CALIBRATED,
@@ -69,6 +70,7 @@ def invert(
 ) -> Result:
     """Images whose descriptors are `targets` [N, …]; the recipe's numbers may be arrays [N].
 
+    targets: where a descriptor is a pytree of arrays, a pytree like it, each array [N, …].
     start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's.
     positions: of the targets in a longer list, each once: they decide noise and slots in place of
     0 to N - 1, so that a target's noise does not depend on which others are missing. See `run` for
@@ -77,15 +79,15 @@ def invert(
     not called for.
     """
     size = space or _space(encode)
-    targets = encode_checks.checked_targets(targets, encode_checks.descriptor_shape(encode, size))
-    starts = encode_checks.checked_starts(start, recipe, len(targets), size)
-    columns = recipes.broadcast(recipe, len(targets))
-    per_image = [jax.tree.map(lambda x, i=i: x[i], columns) for i in range(len(targets))]
+    targets = encode_checks.checked_targets(targets, encode_checks.descriptor_like(encode, size))
+    count = len(jax.tree.leaves(targets)[0])
+    starts = encode_checks.checked_starts(start, recipe, count, size)
+    per_image = _rows(recipes.broadcast(recipe, count), count)
     jobs = (
         Job(i, target, recipe=own, start=own_start, number=i)
         for i, target, own, own_start in zip(
-            range(len(targets)) if positions is None else positions,
-            targets,
+            range(count) if positions is None else positions,
+            _rows(targets, count),
             per_image,
             starts,
             strict=True,
@@ -94,7 +96,7 @@ def invert(
     mesh = mesh or _local_mesh()
     devices = mesh.devices.size
     if slots is None:
-        slots = min(default_slots(devices), -(-len(targets) // devices) * devices)
+        slots = min(default_slots(devices), -(-count // devices) * devices)
     done = run(
         encode,
         jobs,
@@ -127,7 +129,8 @@ def run(
 ) -> Iterator[Finished]:
     """Inverts jobs, any number of them, and yields their results in the jobs' order.
 
-    encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
+    encode: any function from one image [H, W, 3] to one descriptor, an array or a pytree of arrays
+    (several taps at once, a dict of features). If it is itself a pytree (a `Tap`, a
     `jax.tree_util.Partial`, an Equinox module), its arrays are arguments of the compiled program,
     and whatever else it holds belongs to the program; a plain function is compiled in, and its
     identity decides whether a second call compiles again. If it has a method `prepared`, as a `Tap`
@@ -148,8 +151,8 @@ def run(
     which hundreds of steps can make visible in single pixels. A job that stops being finite is
     started once more, in the same slot, from another start.
 
-    Raises InputError where `encode` returns anything but one array of floating numbers, and for a
-    job whose target, start, recipe or index cannot be used, once those before it have been yielded.
+    Raises InputError where `encode` returns anything but floating numbers, and for a job whose
+    target, start, recipe or index cannot be used, once those before it have been yielded.
     """
     space = space or _space(encode)
     mesh = mesh or _local_mesh()
@@ -158,8 +161,9 @@ def run(
     if slots % devices:
         raise InputError(f"{slots} slots do not divide over {devices} devices")
     encode_checks.check_key(key)
-    expected = encode_checks.descriptor_shape(encode, space)
-    checked = encode_checks.CheckedJobs(jobs, expected, space, recipe)
+    like = encode_checks.descriptor_like(encode, space)
+    encode_checks.check_leaf_weights(recipe, like)
+    checked = encode_checks.CheckedJobs(jobs, like, space, recipe)
     pool = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
     queues = JobQueues(checked, slots)
     waiting: dict[int, Finished] = {}
@@ -177,6 +181,11 @@ def run(
         while yielded in waiting:
             yield waiting.pop(yielded)
             yielded += 1
+
+
+def _rows(columns: Any, count: int) -> list[Any]:
+    """Returns the rows of a pytree of arrays [N, ...]."""
+    return [jax.tree.map(lambda column, i=i: column[i], columns) for i in range(count)]
 
 
 def _local_mesh() -> Mesh:

@@ -15,11 +15,11 @@ import numpy as np
 from flax import struct
 from flax.core import FrozenDict
 
+from posenet_jax.inversion.data_terms import DATA_TERMS
 from posenet_jax.inversion.priors import PRIORS
 
 Array = jax.Array
 
-DATA_TERMS = ("norm", "relative_square")
 SCHEDULES = ("constant", "cosine")
 STARTS = ("noise", "image")
 
@@ -49,6 +49,9 @@ class Recipe:
     multiplies the penalty of x / 127.5 over the number of pixels, so that neither the encoder's
     scale nor the image's size matters. `{**recipe.priors, "tv": 0.1}` changes one of them.
 
+    leaf_weights: of an encoder whose descriptor is a pytree of several arrays: a weight for each of
+    their data terms, in a pytree like it; None: all are 1.
+
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
     its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
     at a full first step all pixels move alike, and units of a steep encoder may fall silent for
@@ -73,6 +76,7 @@ class Recipe:
     tolerance: float = 0.08
     steps: int = 200
     patience: int = 0
+    leaf_weights: Any = None
 
     name: str = _static("custom")
     data_term: Literal["norm", "relative_square"] = _static("norm")
@@ -190,8 +194,14 @@ def record(recipe: Recipe) -> dict[str, Any]:
     that folders of theirs can be resumed: tv_weight, tv_beta, l6_weight, l6_form.
     """
     values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    weights, of_leaves = values.pop("leaf_weights"), {}
+    if weights is not None:
+        of_leaves["leaf_weights"] = {
+            jax.tree_util.keystr(path): _recorded(weight)
+            for path, weight in jax.tree_util.tree_leaves_with_path(weights)
+        }
     priors = {name: _recorded(weight) for name, weight in values.pop("priors").items()}
-    options = {name: _recorded(value) for name, value in values.items()}
+    options = {name: _recorded(value) for name, value in values.items()} | of_leaves
     variations, sixths = priors.keys() & _VARIATIONS.keys(), priors.keys() & _SIXTHS.keys()
     if len(priors) != 2 or not variations or not sixths:
         return options | {"priors": priors}
