@@ -14,9 +14,8 @@ import optax
 from flax import struct
 
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import data_terms
+from posenet_jax.inversion import data_terms, objective
 from posenet_jax.inversion.clipping import clip_small_contributions, contributions
-from posenet_jax.inversion.objective import loss
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.inversion.shapes import Count, Descriptor, Flag, Image, Scalar, Target
 
@@ -130,7 +129,7 @@ def step(state: State, target: Target, recipe: Recipe, *, encode: Encode) -> Sta
 
     def evaluate(image: Image) -> tuple[Scalar, Descriptor]:
         descriptor = jax.tree.map(lambda layer: layer.astype(jnp.float32), encode(image))
-        return loss(image, descriptor, target, recipe), descriptor
+        return objective.loss(image, descriptor, target, recipe), descriptor
 
     (value, descriptor), gradient = jax.value_and_grad(evaluate, has_aux=True)(state.image)
     # Not by their maximum: that of YNNPACK, which XLA's CPU backend calls, passes over a NaN.
@@ -143,7 +142,7 @@ def step(state: State, target: Target, recipe: Recipe, *, encode: Encode) -> Sta
     better = running & finite & (value < state.best.loss)
     best = _select(better, candidate, state.best)
     steps = state.steps + running.astype(jnp.int32)
-    improved = value < (1.0 - _IMPROVEMENT) * state.reference_loss
+    improved = value < _to_improve(state.reference_loss, recipe)
     stalled = jnp.where(improved, 0, state.stalled + 1)
     image, moments = _move(state, gradient, recipe)
     moves = running & finite
@@ -156,6 +155,14 @@ def step(state: State, target: Target, recipe: Recipe, *, encode: Encode) -> Sta
         reference_loss=jnp.where(moves & improved, value, state.reference_loss),
         stalled=jnp.where(moves, stalled, state.stalled),
     )
+
+
+def _to_improve(reference_loss: Scalar, recipe: Recipe) -> Scalar:
+    """Returns the loss below which there is an improvement; it lies below the reference."""
+    less = (1.0 - _IMPROVEMENT) * reference_loss
+    if not objective.signed(recipe):
+        return less
+    return jnp.minimum(less, (1.0 + _IMPROVEMENT) * reference_loss)
 
 
 def _status(best: Best, steps: Count, stalled: Count, finite: Flag, recipe: Recipe) -> Count:

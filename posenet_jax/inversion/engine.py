@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
-from posenet_jax.inversion import encode_checks, recipes
+from posenet_jax.inversion import data_terms, encode_checks, job_checks, recipes
 from posenet_jax.inversion.descent import Encode
 from posenet_jax.inversion.job_queues import Finished, Job, JobQueues
 from posenet_jax.inversion.recipes import Recipe
@@ -33,7 +33,7 @@ _MOST_WAITING = 1024
 
 @struct.dataclass
 class Result:
-    """One entry a target, in the targets' order."""
+    """One entry a target, in the targets' order; of `solver.solve` one alone, as JAX's arrays."""
 
     image: np.ndarray  # [N, H, W, 3] float32, network space: `Preprocessing.to_image` shows it
     loss: np.ndarray  # [N] the objective
@@ -70,7 +70,8 @@ def invert(
 ) -> Result:
     """Images whose descriptors are `targets` [N, …]; the recipe's numbers may be arrays [N].
 
-    targets: where a descriptor is a pytree of arrays, a pytree like it, each array [N, …].
+    targets: a pytree like the descriptor, each array [N, …]; with `masked` or a function as data
+    term, what that takes.
     start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's.
     positions: of the targets in a longer list, each once: they decide noise and slots in place of
     0 to N - 1, so that a target's noise does not depend on which others are missing. See `run` for
@@ -79,7 +80,8 @@ def invert(
     not called for.
     """
     size = space or _space(encode)
-    targets = encode_checks.checked_targets(targets, encode_checks.descriptor_like(encode, size))
+    like = data_terms.target_like(recipe.data_term, encode_checks.descriptor_like(encode, size))
+    targets = encode_checks.checked_targets(targets, like)
     count = len(jax.tree.leaves(targets)[0])
     starts = encode_checks.checked_starts(start, recipe, count, size)
     per_image = _rows(recipes.broadcast(recipe, count), count)
@@ -149,7 +151,8 @@ def run(
     (`job_queues.slot_of`): not on its neighbours, on what else the run inverts, nor on when it
     is started. With another number of slots, or in another slot, it is the same but for rounding,
     which hundreds of steps can make visible in single pixels. A job that stops being finite is
-    started once more, in the same slot, from another start.
+    started once more, in the same slot, from another start. What `data_term` says is minimised
+    (`data_terms`): with `maximise` there is nothing to reach, and relative losses are NaN.
 
     Raises InputError where `encode` returns anything but floating numbers, and for a job whose
     target, start, recipe or index cannot be used, once those before it have been yielded.
@@ -162,8 +165,7 @@ def run(
         raise InputError(f"{slots} slots do not divide over {devices} devices")
     encode_checks.check_key(key)
     like = encode_checks.descriptor_like(encode, space)
-    encode_checks.check_leaf_weights(recipe, like)
-    checked = encode_checks.CheckedJobs(jobs, like, space, recipe)
+    checked = job_checks.CheckedJobs(jobs, like, space, recipe)
     pool = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
     queues = JobQueues(checked, slots)
     waiting: dict[int, Finished] = {}
