@@ -70,7 +70,7 @@ def as_targets(values: Any, name: str = "targets") -> np.ndarray:
     except TracerArrayConversionError:
         raise InputError(
             f"{name} traced by JAX: the engine drives its steps from the host and cannot be called "
-            "inside jit, vmap or grad"
+            "inside jit, vmap or grad; posenet_jax.solve can"
         ) from None
     except Exception as error:  # another library's array may refuse in its own way
         raise InputError(f"{name} of which NumPy makes no array: {one_line(error)}") from error

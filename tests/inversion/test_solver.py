@@ -189,7 +189,9 @@ def test_networks_are_solved_as_constants_and_as_arguments(made):
 
 
 def test_a_tap_is_solved():
-    encoder = posenet_jax.random_encoder("compact", preprocessing=Preprocessing(size=48))
+    encoder = posenet_jax.random_encoder(
+        "compact", preprocessing=Preprocessing(means=(1.0, 2.0, 3.0), size=48)
+    )
     tap = encoder.tap("fc5")
     target = tap(jnp.asarray(RNG.normal(0, 50, (48, 48, 3)).astype(np.float32)))
     recipe = FEW.replace(steps=4)
