@@ -68,7 +68,7 @@ def _counted(descriptor: Layer, target: Masked) -> tuple[Layer, Layer]:
 
 
 class DataTerm(NamedTuple):
-    """What is minimised for one array of a descriptor."""
+    """Value that is minimised for one array of a descriptor, and what it compares."""
 
     value: Callable[[Layer, Any], Scalar]
     target: Callable[[Any], Any] = _itself  # from the array's shape to those of its target
