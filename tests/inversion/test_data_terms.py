@@ -127,21 +127,21 @@ def described(result):
 
 
 def test_cosine_leaves_the_length_free():
-    found = described(invert("cosine", 7.0 * TARGETS, steps=150))
+    found = described(invert("cosine", 7.0 * TARGETS, steps=300, learning_rate=1.0))
     cosines = [1.0 - distance.cosine(a, b) for a, b in zip(found, TARGETS, strict=True)]
-    assert min(cosines) > 0.99
+    assert min(cosines) > 0.99, cosines
     lengths = np.linalg.norm(found, axis=1) / np.linalg.norm(7.0 * TARGETS, axis=1)
-    assert np.all(lengths < 0.5)
+    assert np.all(np.abs(lengths - 1.0) > 0.2), lengths
 
 
 def test_masked_leaves_the_other_components_free():
-    result = invert("masked", steps=150)
+    result = invert("masked", steps=300, learning_rate=1.0)
     found = described(result)
     losses = np.linalg.norm((found - TARGETS)[:, MASK], axis=1) / (
         np.linalg.norm(found[:, MASK], axis=1) + np.linalg.norm(TARGETS[:, MASK], axis=1)
     )
-    np.testing.assert_allclose(result.relative_loss, losses, rtol=1e-3)
-    assert np.all(losses < 0.02)
+    np.testing.assert_allclose(result.relative_loss, losses, rtol=1e-3, atol=1e-6)
+    assert np.all(losses < 0.02), losses
     # Of other values in the free components nothing changes, to the byte.
     other = np.where(MASK, TARGETS, 9.0).astype(np.float32)
     np.testing.assert_array_equal(

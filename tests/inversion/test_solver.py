@@ -72,7 +72,8 @@ def test_vmapped_they_end_at_different_steps():
     solved = jax.vmap(lambda target, key: solve(target, key=key, recipe=recipe))
     expected = engine.invert(phi, TARGETS, key=KEY, recipe=recipe, space=SPACE)
     assert_close(solved(TARGETS, own_keys()), expected)
-    assert len(set(expected.steps)) > 1 and np.all(expected.status == Status.CONVERGED)
+    assert len(set(expected.steps)) > 1
+    assert set(expected.status) == {Status.CONVERGED, Status.OUT_OF_STEPS}
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
