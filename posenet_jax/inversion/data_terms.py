@@ -94,7 +94,7 @@ def value(term: str | Own, descriptor: Descriptor, target: Target, weights: Any)
     """
     if callable(term):
         return jnp.asarray(term(descriptor, target), jnp.float32)
-    layers, structure = jax.tree.flatten(descriptor)
+    layers, structure = _parts(descriptor)
     own = structure.flatten_up_to(target)
     return _sum(map(DATA_TERMS[term].value, layers, own), _weights(structure, weights))
 
@@ -106,7 +106,7 @@ def errors(
 
     NaN where the target is nothing that the descriptor can equal.
     """
-    layers, structure = jax.tree.flatten(descriptor)
+    layers, structure = _parts(descriptor)
     compared = _both if callable(term) else DATA_TERMS[term].compared
     if compared is None or (callable(term) and not _alike(descriptor, target)):
         return jnp.full((), jnp.nan, jnp.float32), jnp.full((), jnp.nan, jnp.float32)
@@ -130,8 +130,13 @@ def signed(term: str | Own) -> bool:
 
 
 def _alike(descriptor: Descriptor, target: Target) -> bool:
-    (layers, structure), (own, other) = map(jax.tree.flatten, (descriptor, target))
+    (layers, structure), (own, other) = _parts(descriptor), _parts(target)
     return structure == other and list(map(jnp.shape, layers)) == list(map(jnp.shape, own))
+
+
+def _parts(tree: Any) -> tuple[list[Any], Any]:
+    """Returns a pytree's arrays, and its structure, whose methods JAX gives no types."""
+    return jax.tree.flatten(tree)
 
 
 def _weights(structure: Any, weights: Any) -> list[Any] | None:

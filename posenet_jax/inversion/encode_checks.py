@@ -118,7 +118,7 @@ def checked_targets(targets: Any, like: Any) -> Any:
 
 def matched(checked: Callable[..., Any], like: Any, values: Any, name: str) -> Any:
     """Returns `checked`(path, shapes, values) of each array; InputError for another structure."""
-    structure = jax.tree.structure(like)
+    structure: Any = jax.tree.structure(like)
     try:
         structure.flatten_up_to(values)
     except ValueError:

@@ -31,7 +31,8 @@ class CheckedJobs:
         """descriptor: its shapes."""
         self._jobs, self._descriptor, self._space, self._recipe = jobs, descriptor, space, recipe
         self._target: Any = None  # shapes of the first, which all have
-        self._choices, self._structure = _choices(recipe), jax.tree.structure(recipe)
+        self._choices = _choices(recipe)
+        self._structure: Any = jax.tree.structure(recipe)
         self._refusal: InputError | None = None
 
     def __iter__(self) -> Iterator[Job]:
@@ -79,7 +80,7 @@ class CheckedJobs:
         if choices != self._choices:
             other = [name for name, value in choices.items() if value != self._choices[name]]
             raise InputError(f"its recipe differs from the run's in {', '.join(other)}")
-        if jax.tree.structure(recipe) != self._structure:
+        if self._structure != jax.tree.structure(recipe):
             raise InputError("its recipe has other priors or leaf_weights than the run's")
         encode_checks.check_numbers(recipe, "its recipe's")
 

@@ -8,7 +8,7 @@ gradient is not a number wherever the image is flat.
 
 import functools
 import operator
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -117,12 +117,12 @@ class Weights(FrozenDict):
         return Weights, (self.unfreeze(),)
 
 
-def shown(prior: str | Callable[[Image], Scalar]) -> str:
-    """Returns a prior's name, for messages."""
+def shown(prior: Any) -> str:
+    """Returns the name of a prior or another function, for messages."""
     return getattr(prior, "__name__", repr(prior)) if callable(prior) else prior
 
 
-def total(weights: Weights, image: Image) -> Scalar | None:
+def total(weights: Mapping[Any, Any], image: Image) -> Scalar | None:
     """Returns the sum of the penalties, each times its weight; None where there is none.
 
     In the registry's order, functions last: rounding must not depend on the order in which a recipe

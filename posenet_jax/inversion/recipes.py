@@ -16,6 +16,7 @@ from flax import struct
 
 from posenet_jax.errors import InputError
 from posenet_jax.inversion.data_terms import DATA_TERMS
+from posenet_jax.inversion.parameterisations import PARAMETERISATIONS, Parameterisation
 from posenet_jax.inversion.priors import PRIORS, Weights, shown
 
 Array = jax.Array
@@ -55,6 +56,9 @@ class Recipe:
     leaf_weights: of an encoder whose descriptor is a pytree of several arrays: a weight for each of
     their data terms, in a pytree like it; None: all are 1. A function weighs as it likes.
 
+    parameterisation: what the descent moves, a name of `parameterisations.PARAMETERISATIONS` or a
+    `Parameterisation`. Rates and deviations stay in grey levels. Clipping is of pixels alone.
+
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
     its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
     at a full first step all pixels move alike, and units of a steep encoder may fall silent for
@@ -87,6 +91,7 @@ class Recipe:
     start: Literal["noise", "image"] = _static("noise")
     clipping: bool = _static(True)
     stop_early: bool = _static(False)
+    parameterisation: str | Parameterisation = _static("pixels")
 
     def __new__(cls, **fields: Any) -> Self:
         for name in fields.keys() & _NOW_PRIORS.keys():
@@ -98,8 +103,10 @@ class Recipe:
             ("data_term", tuple(DATA_TERMS)),
             ("schedule", SCHEDULES),
             ("start", STARTS),
+            ("parameterisation", tuple(PARAMETERISATIONS)),
         ):
-            own = field == "data_term" and callable(self.data_term)
+            own = callable(self.data_term) if field == "data_term" else False
+            own = own or isinstance(getattr(self, field), Parameterisation)
             if not own and getattr(self, field) not in choices:
                 raise ValueError(
                     f"{field} must be one of {', '.join(choices)}, "
@@ -107,6 +114,8 @@ class Recipe:
                 )
         if isinstance(self.steps, int | float) and self.steps < 1:
             raise ValueError(f"steps must be at least 1, received {self.steps!r}")
+        if self.clipping and self.parameterisation != "pixels":
+            raise ValueError("clipping sets pixels to zero: it needs the parameterisation pixels")
         named = {prior for prior in self.priors if not callable(prior)}
         if unknown := named - PRIORS.keys():
             names = f"{', '.join(PRIORS)}; received {', '.join(map(repr, sorted(unknown)))}"
@@ -204,12 +213,19 @@ def record(recipe: Recipe) -> dict[str, Any]:
     One total variation and one sixth power are written as versions without `priors` wrote them, so
     that folders of theirs can be resumed: tv_weight, tv_beta, l6_weight, l6_form.
     """
+    if isinstance(recipe.parameterisation, Parameterisation):
+        raise InputError(
+            "the recipe's own parameterisation has no name that a file could hold: give it one in "
+            "parameterisations.PARAMETERISATIONS"
+        )
     for function in filter(callable, (recipe.data_term, *recipe.priors)):
         raise InputError(
             f"{shown(function)} has no name that a file could hold: give it one in "
             "data_terms.DATA_TERMS or priors.PRIORS"
         )
     values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    if recipe.parameterisation == "pixels":  # as records were before there were others
+        del values["parameterisation"]
     weights, of_leaves = values.pop("leaf_weights"), {}
     if weights is not None:
         of_leaves["leaf_weights"] = {

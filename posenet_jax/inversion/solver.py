@@ -43,7 +43,7 @@ def solve(
     compiles once for each `phi`, as the engine does. One that stops being finite is not started
     again: its status says so. Raises InputError for arguments whose shapes or dtypes do not fit.
     """
-    space = space or getattr(phi, "preprocessing", CUSTOMARY)
+    space = space or _space(phi)
     encode_checks.check_key(key)
     like = encode_checks.descriptor_like(phi, space)
     encode_checks.check_numbers(recipe, "the recipe's")
@@ -52,6 +52,10 @@ def solve(
     recipe = jax.tree.map(lambda number: jnp.asarray(number, jnp.float32), recipe)
     with numerics.not_finite_allowed():  # the best loss so far is infinite
         return _solve(as_argument(phi), target, key, recipe, start, space=space)
+
+
+def _space(phi: Encode) -> Preprocessing:
+    return getattr(phi, "preprocessing", CUSTOMARY)
 
 
 @functools.partial(jax.jit, static_argnames="space")
