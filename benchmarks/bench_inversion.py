@@ -163,7 +163,7 @@ def our_losses(encoder: Encoder, tap: Tap, count: int, steps: int) -> np.ndarray
 
     @jax.jit
     def advance(state, tap, targets):
-        images = state.image
+        images = state.parameters
         values = jax.vmap(objective.loss, (0, 0, 0, None))(images, tap(images), targets, RECIPE)
         one = functools.partial(descent.step, encode=tap)
         return jax.vmap(one, (0, 0, None))(state, targets, RECIPE), values

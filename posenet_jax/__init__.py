@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from posenet_jax.inversion.descent import Status
     from posenet_jax.inversion.engine import Job, Result, invert, run
     from posenet_jax.inversion.recipes import RECIPES, Recipe
+    from posenet_jax.inversion.solver import solve
     from posenet_jax.reconstruction import Reconstruction, reconstruct
     from posenet_jax.shards.descriptor_shards import read_descriptors
 
@@ -76,6 +77,7 @@ __all__ = [
     "save_decoder",
     "save_encoder",
     "scenes",
+    "solve",
 ]
 
 # Imported when first asked for: JAX takes a second, TensorFlow Datasets three.
@@ -96,6 +98,7 @@ __getattr__, __dir__ = imported_later(
         "posenet_jax.inversion.descent": ("Status",),
         "posenet_jax.inversion.engine": ("engine", "Job", "Result", "invert", "run"),
         "posenet_jax.inversion.recipes": ("recipes", "RECIPES", "Recipe"),
+        "posenet_jax.inversion.solver": ("solve",),
         "posenet_jax.metrics": ("metrics",),
         "posenet_jax.reconstruction": ("Reconstruction", "reconstruct"),
         "posenet_jax.scenes": ("scenes",),

@@ -99,6 +99,15 @@ def ran(_):
     return [vars(one) for one in done]
 
 
+def solved(_):
+    recipe = recipes.CALIBRATED.replace(steps=3)
+
+    def one(target):
+        return posenet_jax.solve(phi, target, key=key(), recipe=recipe, space=SPACE)
+
+    return vars(one(targets()[0])), vars(jax.jit(jax.vmap(one))(targets()))
+
+
 def tapped(_):
     made, x = weights.random_encoder("compact", preprocessing=SPACE), SPACE.to_network(IMAGES[0])
     zeros = jnp.zeros((48, 48, 3))  # float64 where the caller works in 64 bits
@@ -187,6 +196,7 @@ SURFACE = [
     spaces,
     inverted,
     ran,
+    solved,
     tapped,
     predicted,
     decoded,

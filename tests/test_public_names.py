@@ -15,6 +15,7 @@ NAMES = """
     Network Preprocessing RECIPES Recipe Reconstruction Result Status Tap decode engine extract
     from_caffe from_torch invert invert_all load_decoder load_encoder metrics random_encoder
     read_descriptors recipes reconstruct run save_decoder save_encoder scenes
+    solve
 """.split()
 
 

@@ -112,16 +112,15 @@ def invert_all(
     mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
     first; report: of each image left out, earlier runs' too.
 
-    Raises InputError where the folder holds another inversion, where another run writes the same
+    Raises InputError for a recipe with a function, which the folder could not tell from another
+    when it is resumed, where the folder holds another inversion, where another run writes the same
     shards, and, at the end, where not one image could be read.
     """
     mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("slots",))
     tap = encoder.tap(layer)
     if decoder:
         decoder.check_fits(encoder, layer)
-    if (recipe.start == "image") != (decoder is not None):
-        start = "a decoder's images" if decoder is None else "noise alone"
-        raise InputError(f"recipe {recipe.name!r} begins with {start}")
+    _check_recipe(recipe, decoder)
     judge_tap = judge.tap("fc5") if judge else None
     if isinstance(source, Descriptors):
         inversion_batches.check_origin(source, encoder, layer)
@@ -163,6 +162,15 @@ def invert_all(
             if writing:
                 writing.result()
         return _finish(shards, identity, plan, new)
+
+
+def _check_recipe(recipe: Recipe, decoder: Decoder | None) -> None:
+    if (recipe.start == "image") != (decoder is not None):
+        start = "a decoder's images" if decoder is None else "noise alone"
+        raise InputError(f"recipe {recipe.name!r} begins with {start}")
+    recipes.record(recipe)  # a function has no record
+    if recipe.data_term == "masked":
+        raise InputError("data term 'masked' needs targets with a mask: use engine.run")
 
 
 @dataclasses.dataclass(frozen=True)

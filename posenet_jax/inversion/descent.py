@@ -4,21 +4,22 @@ Unbatched: `engine` batches them, puts the batch on the devices and drives the s
 [H, W, 3] in network space.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from enum import IntEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from posenet_jax import metrics
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.inversion import data_terms, objective, parameterisations
 from posenet_jax.inversion.clipping import clip_small_contributions, contributions
-from posenet_jax.inversion.objective import loss
 from posenet_jax.inversion.recipes import Recipe
-from posenet_jax.inversion.shapes import Count, Descriptor, Flag, Image, Scalar
+from posenet_jax.inversion.shapes import Count, Descriptor, Flag, Image, Scalar, Target
 
 Encode = Callable[[Image], Descriptor]
 Tree = TypeVar("Tree")
@@ -46,8 +47,8 @@ class Status(IntEnum):
 class State:
     """All that the next step needs, for one image."""
 
-    image: Image  # the next iterate
-    moments: optax.ScaleByAdamState  # [H, W, 3] each
+    parameters: Any  # of the next iterate: with `pixels` its image
+    moments: optax.ScaleByAdamState  # each like the parameters
     steps: Count  # iterates evaluated
     status: Count  # a Status
     best: "Best"
@@ -61,7 +62,7 @@ class Best:
 
     image: Image
     loss: Scalar  # the objective
-    relative_loss: Scalar  # eq. 3
+    relative_loss: Scalar  # eq. 3, see `data_terms.errors`
     descriptor_error: Scalar  # ‖φ - φ0‖ / ‖φ0‖
 
 
@@ -81,9 +82,10 @@ def init(key: jax.Array, recipe: Recipe, space: Preprocessing, start: Image | No
         relative_loss=jnp.full((), jnp.inf, jnp.float32),
         descriptor_error=jnp.full((), jnp.inf, jnp.float32),
     )
+    parameters = parameterisations.of(recipe.parameterisation).parameters(image)
     return State(
-        image=image,
-        moments=_adam(recipe).init(image),
+        parameters=parameters,
+        moments=_adam(recipe).init(parameters),
         steps=jnp.zeros((), jnp.int32),
         status=jnp.zeros((), jnp.int32),  # RUNNING
         best=best,
@@ -107,7 +109,7 @@ def learning_rate(steps: Count, recipe: Recipe) -> Scalar:
     return full * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
 
 
-def _move(state: State, gradient: Image, recipe: Recipe) -> tuple[Image, optax.ScaleByAdamState]:
+def _move(state: State, gradient: Any, recipe: Recipe) -> tuple[Any, optax.ScaleByAdamState]:
     """Adam's step, then small-contribution clipping.
 
     The contributions take the gradient from before the step and the pixels from after it: with the
@@ -115,42 +117,45 @@ def _move(state: State, gradient: Image, recipe: Recipe) -> tuple[Image, optax.S
     """
     with jax.numpy_dtype_promotion("standard"):  # Optax multiplies whole numbers by fractions
         update, moments = _adam(recipe).update(gradient, state.moments)
-    image = state.image - learning_rate(state.steps, recipe) * update
-    if recipe.clipping:
-        contribution = contributions(gradient, image)
-        image = clip_small_contributions(image, contribution, recipe.clip_percentile)
-    return image, moments
+    rate = learning_rate(state.steps, recipe)
+    parameters = jax.tree.map(lambda old, change: old - rate * change, state.parameters, update)
+    if recipe.clipping:  # of pixels, as `Recipe` sees to
+        contribution = contributions(gradient, parameters)
+        parameters = clip_small_contributions(parameters, contribution, recipe.clip_percentile)
+    return parameters, moments
 
 
-def step(state: State, target: Descriptor, recipe: Recipe, *, encode: Encode) -> State:
+def step(state: State, target: Target, recipe: Recipe, *, encode: Encode) -> State:
     """Evaluates the iterate, records it if it is the best so far, and makes the next one.
 
     An image whose status is not RUNNING stays as it is.
     """
 
-    def evaluate(image: Image) -> tuple[Scalar, Descriptor]:
-        descriptor = encode(image).astype(jnp.float32)
-        return loss(image, descriptor, target, recipe), descriptor
+    image_of = parameterisations.of(recipe.parameterisation).image
 
-    (value, descriptor), gradient = jax.value_and_grad(evaluate, has_aux=True)(state.image)
+    def evaluate(parameters: Any) -> tuple[Scalar, tuple[Image, Descriptor]]:
+        image = image_of(parameters, state.best.image.shape[0])
+        descriptor = jax.tree.map(lambda layer: layer.astype(jnp.float32), encode(image))
+        return objective.loss(image, descriptor, target, recipe), (image, descriptor)
+
+    found, gradient = jax.value_and_grad(evaluate, has_aux=True)(state.parameters)
+    value, (image, descriptor) = found
     # Not by their maximum: that of YNNPACK, which XLA's CPU backend calls, passes over a NaN.
-    finite = jnp.isfinite(value) & jnp.isfinite(jnp.sum(jnp.abs(gradient)))
-    candidate = Best(
-        image=state.image,
-        loss=value,
-        relative_loss=metrics.relative_loss(descriptor, target),
-        descriptor_error=metrics.descriptor_error(descriptor, target),
+    finite = jnp.isfinite(value) & jnp.isfinite(_size(gradient))
+    relative_loss, descriptor_error = data_terms.errors(
+        recipe.data_term, descriptor, target, recipe.leaf_weights
     )
+    candidate = Best(image, value, relative_loss, descriptor_error)
     running = state.status == Status.RUNNING
     better = running & finite & (value < state.best.loss)
     best = _select(better, candidate, state.best)
     steps = state.steps + running.astype(jnp.int32)
-    improved = value < (1.0 - _IMPROVEMENT) * state.reference_loss
+    improved = value < _to_improve(state.reference_loss, recipe)
     stalled = jnp.where(improved, 0, state.stalled + 1)
-    image, moments = _move(state, gradient, recipe)
+    parameters, moments = _move(state, gradient, recipe)
     moves = running & finite
     return State(
-        image=_select(moves, image, state.image),
+        parameters=_select(moves, parameters, state.parameters),
         moments=_select(moves, moments, state.moments),
         steps=steps,
         status=jnp.where(running, _status(best, steps, stalled, finite, recipe), state.status),
@@ -158,6 +163,20 @@ def step(state: State, target: Descriptor, recipe: Recipe, *, encode: Encode) ->
         reference_loss=jnp.where(moves & improved, value, state.reference_loss),
         stalled=jnp.where(moves, stalled, state.stalled),
     )
+
+
+def _size(gradient: Any) -> Scalar:
+    """Returns the sum of all absolute values."""
+    sizes = [jnp.sum(jnp.abs(part)) for part in jax.tree.leaves(gradient)]
+    return functools.reduce(operator.add, sizes)
+
+
+def _to_improve(reference_loss: Scalar, recipe: Recipe) -> Scalar:
+    """Returns the loss below which there is an improvement; it lies below the reference."""
+    less = (1.0 - _IMPROVEMENT) * reference_loss
+    if not objective.signed(recipe):
+        return less
+    return jnp.minimum(less, (1.0 + _IMPROVEMENT) * reference_loss)
 
 
 def _status(best: Best, steps: Count, stalled: Count, finite: Flag, recipe: Recipe) -> Count:

@@ -1,38 +1,35 @@
-"""Checks of a caller's arguments before the first step: φ, targets, starts, jobs.
+"""Checks of a caller's arguments before the first step: φ, objective, targets, starts, keys.
 
-φ is any function from one image, float32 [H, W, 3] in network space, to one array of floating
-numbers, the descriptor. Whatever else it is or returns is refused here with what to do instead:
-inside the compiled step the same mistake would be named by its consequence.
+φ is any function from one image, float32 [H, W, 3] in network space, to floating numbers, the
+descriptor: one array or a pytree of them. Whatever else it is or returns is refused here with what
+to do instead: inside the compiled step the same mistake would be named by its consequence.
 """
 
-import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.errors import TracerArrayConversionError
+from jax.tree_util import keystr
 
 from posenet_jax.errors import InputError, one_line
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion.job_queues import Job
+from posenet_jax.inversion import data_terms
+from posenet_jax.inversion.priors import shown
 from posenet_jax.inversion.recipes import Recipe
 
-Shape = tuple[int, ...]
 
-_NUMBERS = 2**32  # an index or restart is folded into the key as 32 bits
+def descriptor_like(phi: Any, space: Preprocessing) -> Any:
+    """Returns shapes and dtypes of φ of one image, in float32, without computing it.
 
-
-def descriptor_shape(phi: Any, space: Preprocessing) -> Shape:
-    """Returns the shape of φ of one image, without computing it.
-
-    Raises InputError where φ is no function, fails on such an image, or returns anything but one
-    array of floating numbers.
+    Raises InputError where φ is no function, fails on such an image, or returns anything but
+    floating numbers.
     """
     if not callable(phi):
         layer = ": give one of its taps, .tap(layer)" if hasattr(phi, "tap") else ""
-        raise InputError(f"phi must be a function of one image, not a {_kind(phi)}{layer}")
+        raise InputError(f"phi must be a function of one image, not a {kind_of(phi)}{layer}")
     size = [space.size, space.size, 3]
     try:
         output = jax.eval_shape(phi, jax.ShapeDtypeStruct(size, jnp.float32))
@@ -43,28 +40,27 @@ def descriptor_shape(phi: Any, space: Preprocessing) -> Shape:
             f"phi fails on one image, float32 {size} without a batch axis: "
             f"{type(error).__name__}: {one_line(error)}"
         ) from error
-    if not isinstance(output, jax.ShapeDtypeStruct):
-        raise InputError(f"phi returns {_container(output)}")
-    if not jnp.issubdtype(output.dtype, jnp.floating):
+    layers = jax.tree_util.tree_leaves_with_path(output)
+    if not layers:
         raise InputError(
-            f"phi returns {output.dtype}, which has no gradient to follow: return floating numbers"
+            f"phi returns a {kind_of(output)} without an array: return floating numbers"
         )
-    return output.shape
+    for path, layer in layers:
+        if not jnp.issubdtype(layer.dtype, jnp.floating):
+            raise InputError(
+                f"phi returns {layer.dtype}{_place(path)}, which has no gradient to follow: return "
+                "floating numbers"
+            )
+    return jax.tree.map(lambda layer: jax.ShapeDtypeStruct(layer.shape, jnp.float32), output)
 
 
-def _kind(value: Any) -> str:
+def _place(path: tuple[Any, ...]) -> str:
+    return f" at {keystr(path)}" if path else ""
+
+
+def kind_of(value: Any) -> str:
+    """Returns the name of a value's type, for messages."""
     return type(value).__name__
-
-
-def _container(output: Any) -> str:
-    """Returns a description of φ's result that is no array, and how to choose one."""
-    if isinstance(output, dict) and output:
-        names = ", ".join(str(name) for name in output)
-        first = next(iter(output))
-        return f"a dict with keys {names}: return one array, for instance phi(x)[{first!r}]"
-    if isinstance(output, tuple | list) and output:
-        return f"a {_kind(output)} of {len(output)}: return one array, for instance phi(x)[0]"
-    return f"a {_kind(output)}: return one array"
 
 
 def as_targets(values: Any, name: str = "targets") -> np.ndarray:
@@ -74,7 +70,7 @@ def as_targets(values: Any, name: str = "targets") -> np.ndarray:
     except TracerArrayConversionError:
         raise InputError(
             f"{name} traced by JAX: the engine drives its steps from the host and cannot be called "
-            "inside jit, vmap or grad"
+            "inside jit, vmap or grad; posenet_jax.solve can"
         ) from None
     except Exception as error:  # another library's array may refuse in its own way
         raise InputError(f"{name} of which NumPy makes no array: {one_line(error)}") from error
@@ -86,29 +82,84 @@ def as_targets(values: Any, name: str = "targets") -> np.ndarray:
         return array.astype(np.float32)
 
 
-def checked_targets(targets: Any, expected: Shape) -> np.ndarray:
-    """Targets [N, *expected] as float32. Raises InputError for others, or none."""
-    array = as_targets(targets)
-    if array.ndim < 1 or array.shape[0] == 0:
-        raise InputError("there are no targets to invert")
-    if array.shape[1:] != expected:
-        raise InputError(
-            f"targets have shape {list(array.shape)}; this encoder's descriptors need "
-            f"[{', '.join(map(str, ('N', *expected)))}]"
+def checked_targets(targets: Any, like: Any) -> Any:
+    """Returns targets in float32, arrays [N, ...]. Raises InputError for unusable ones, or none.
+
+    like: shapes of one target, a pytree; None: any.
+    """
+    if like is None:
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.float32), targets)
+    count: int | None = None
+
+    def checked(path: tuple[Any, ...], own: jax.ShapeDtypeStruct, values: Any) -> np.ndarray:
+        nonlocal count
+        array, place = as_targets(values, f"targets{keystr(path)}"), _place(path)
+        if array.ndim < 1 or array.shape[0] == 0:
+            raise InputError("there are no targets to invert")
+        count = count or len(array)
+        if array.shape[1:] != own.shape:
+            raise InputError(
+                f"targets have shape {list(array.shape)}{place}; this encoder's descriptors need "
+                f"[{', '.join(map(str, ('N', *own.shape)))}]"
+            )
+        if len(array) != count:
+            raise InputError(f"targets have {len(array)} rows{place}, and {count} before that")
+        bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
+        if bad.size:
+            numbers = bad[:10].tolist()
+            raise InputError(f"targets {numbers} hold values that are not finite in float32{place}")
+        return array
+
+    arrays = matched(checked, like, targets, "targets")
+    if count is None:
+        raise InputError(f"there are no targets to invert in a {kind_of(targets)}")
+    return arrays
+
+
+def matched(checked: Callable[..., Any], like: Any, values: Any, name: str) -> Any:
+    """Returns `checked`(path, shapes, values) of each array; InputError for another structure."""
+    structure: Any = jax.tree.structure(like)
+    try:
+        structure.flatten_up_to(values)
+    except ValueError:
+        wanted, received = (
+            str(tree)[len("PyTreeDef(") : -1] for tree in (structure, jax.tree.structure(values))
         )
-    bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
-    if bad.size:
-        raise InputError(f"targets {bad[:10].tolist()} hold values that are not finite in float32")
-    return array
+        raise InputError(
+            f"{name} must be {wanted}, as phi's descriptors and the data term ask, not {received}"
+        ) from None
+    return jax.tree_util.tree_map_with_path(checked, like, values)
+
+
+def check_objective(recipe: Recipe, descriptor: Any, target: Any, space: Preprocessing) -> None:
+    """Raises InputError for leaf weights that do not fit, and for functions that give no number.
+
+    descriptor, target: their shapes.
+    """
+    if recipe.leaf_weights is not None:
+        matched(lambda *_: None, descriptor, recipe.leaf_weights, "the recipe's leaf_weights")
+    if callable(recipe.data_term):
+        _check_number(recipe.data_term, "data term", descriptor, target)
+    image = jax.ShapeDtypeStruct((space.size, space.size, 3), jnp.float32)
+    for prior in filter(callable, recipe.priors):
+        _check_number(prior, "prior", image)
+
+
+def _check_number(function: Callable[..., Any], kind: str, *arguments: Any) -> None:
+    name = f"{kind} {shown(function)}"
+    try:
+        number = jax.eval_shape(function, *arguments)
+    except Exception as error:  # a caller's function raises what it likes
+        raise InputError(f"{name} fails: {type(error).__name__}: {one_line(error)}") from error
+    if getattr(number, "shape", None) != () or not jnp.issubdtype(number.dtype, jnp.floating):
+        raise InputError(f"{name} must return one floating number, not {_described(number)}")
 
 
 def checked_starts(
     start: Any, recipe: Recipe, count: int, space: Preprocessing
 ) -> np.ndarray | list[None]:
     """Starts [N, H, W, 3] as float32, or N times None. Raises InputError where they do not fit."""
-    if (recipe.start == "image") != (start is not None):
-        wanted = "begins with images: give start" if start is None else "begins with noise alone"
-        raise InputError(f"recipe {recipe.name!r} {wanted}")
+    _check_wanted(start, recipe)
     if start is None:
         return [None] * count
     array = as_targets(start, "start images")
@@ -118,6 +169,61 @@ def checked_starts(
             f"{list(array.shape)}"
         )
     return array
+
+
+def _check_wanted(start: Any, recipe: Recipe) -> None:
+    if (recipe.start == "image") != (start is not None):
+        wanted = "begins with images: give start" if start is None else "begins with noise alone"
+        raise InputError(f"recipe {recipe.name!r} {wanted}")
+
+
+def traced_target(target: Any, descriptor: Any, recipe: Recipe, space: Preprocessing) -> Any:
+    """Returns one target in float32, which JAX may be tracing. Raises InputError by its shapes.
+
+    descriptor: its shapes.
+    """
+    like = target_like(recipe, descriptor, target)
+    check_objective(recipe, descriptor, like, space)
+    return matched(
+        lambda path, own, values: _traced(values, own.shape, f"target{keystr(path)}"),
+        like,
+        target,
+        "target",
+    )
+
+
+def traced_start(start: Any, recipe: Recipe, space: Preprocessing) -> jax.Array | None:
+    """Returns a start [H, W, 3] in float32, likewise."""
+    _check_wanted(start, recipe)
+    return None if start is None else _traced(start, (space.size, space.size, 3), "start")
+
+
+def _traced(values: Any, shape: tuple[int, ...], name: str) -> jax.Array:
+    try:
+        array = jnp.asarray(values)
+    except Exception as error:  # another library's array may refuse in its own way
+        raise InputError(f"{name} of which JAX makes no array: {one_line(error)}") from error
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise InputError(f"{name} of dtype {array.dtype}: give floating numbers")
+    if array.shape != shape:
+        raise InputError(f"{name} has shape {list(array.shape)}, expected {list(shape)}")
+    return array.astype(jnp.float32)
+
+
+def target_like(recipe: Recipe, descriptor: Any, target: Any) -> Any:
+    """Returns the shapes that one target must have; where the data term is a function, its own."""
+    like = data_terms.target_like(recipe.data_term, descriptor)
+    if like is not None:
+        return like
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.float32), target)
+
+
+def check_numbers(recipe: Recipe, whose: str) -> None:
+    """Raises InputError where a recipe of one image has arrays."""
+    for path, value in jax.tree_util.tree_leaves_with_path(recipe):
+        if np.ndim(value):
+            name, received = keystr(path).lstrip("."), list(np.shape(value))
+            raise InputError(f"{whose} {name} must be one number, not {received}")
 
 
 def check_key(key: Any) -> None:
@@ -132,75 +238,4 @@ def check_key(key: Any) -> None:
 
 def _described(value: Any) -> str:
     shape = getattr(value, "shape", None)
-    return f"{value.dtype} {list(shape)}" if shape is not None else f"a {_kind(value)}"
-
-
-class CheckedJobs:
-    """The jobs of an iterator up to the first that cannot be inverted.
-
-    That one ends the iteration, so that the jobs before it can be finished; `refuse` then raises
-    the reason.
-    """
-
-    def __init__(
-        self, jobs: Iterable[Job], expected: Shape, space: Preprocessing, recipe: Recipe
-    ) -> None:
-        self._jobs, self._expected, self._space = jobs, expected, space
-        self._choices = _choices(recipe)
-        self._refusal: InputError | None = None
-
-    def __iter__(self) -> Iterator[Job]:
-        for order, job in enumerate(self._jobs):
-            if not isinstance(job, Job):
-                self._refusal = InputError(f"at place {order} is a {_kind(job)} in place of a Job")
-                return
-            try:
-                checked = self._checked(job)
-            except InputError as error:
-                self._refusal = InputError(f"job {job.index}: {error}")
-                return
-            yield checked
-
-    def refuse(self) -> None:
-        """Raises InputError if a job was refused."""
-        if self._refusal:
-            raise self._refusal
-
-    def _checked(self, job: Job) -> Job:
-        for name in ("index", "restart"):
-            number = getattr(job, name)
-            if not isinstance(number, int | np.integer) or not 0 <= number < _NUMBERS:
-                raise InputError(f"its {name} must lie within 0 and {_NUMBERS - 1}, not {number}")
-        if job.recipe is not None:
-            self._check_recipe(job.recipe)
-        target = _one(as_targets(job.target, "a target"), self._expected, "target")
-        start = job.start
-        if start is not None:
-            side = self._space.size
-            start = _one(as_targets(start, "a start image"), (side, side, 3), "start image")
-        return dataclasses.replace(job, target=target, start=start)
-
-    def _check_recipe(self, recipe: Recipe) -> None:
-        choices = _choices(recipe)
-        if choices != self._choices:
-            other = [name for name, value in choices.items() if value != self._choices[name]]
-            raise InputError(f"its recipe differs from the run's in {', '.join(other)}")
-        for path, value in jax.tree_util.tree_leaves_with_path(recipe):
-            if np.ndim(value):
-                name, received = jax.tree_util.keystr(path).lstrip("."), list(np.shape(value))
-                raise InputError(f"its recipe's {name} must be one number, not {received}")
-
-
-def _choices(recipe: Recipe) -> dict[str, Any]:
-    """Returns a recipe's static choices, which are the same for all jobs of a run."""
-    fields = dataclasses.fields(recipe)
-    static = [field.name for field in fields if not field.metadata.get("pytree_node", True)]
-    return {name: getattr(recipe, name) for name in static}
-
-
-def _one(array: np.ndarray, expected: Shape, name: str) -> np.ndarray:
-    if array.shape != expected:
-        raise InputError(f"its {name} has shape {list(array.shape)}, expected {list(expected)}")
-    if not np.isfinite(array).all():
-        raise InputError(f"its {name} holds values that are not finite in float32")
-    return array
+    return f"{value.dtype} {list(shape)}" if shape is not None else f"a {kind_of(value)}"

@@ -8,6 +8,7 @@ network space.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from jax.sharding import Mesh
 
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
-from posenet_jax.inversion import encode_checks, recipes
+from posenet_jax.inversion import data_terms, encode_checks, job_checks, recipes
 from posenet_jax.inversion.descent import Encode
 from posenet_jax.inversion.job_queues import Finished, Job, JobQueues
 from posenet_jax.inversion.recipes import Recipe
@@ -32,7 +33,7 @@ _MOST_WAITING = 1024
 
 @struct.dataclass
 class Result:
-    """One entry a target, in the targets' order."""
+    """One entry a target, in the targets' order; of `solver.solve` one alone, as JAX's arrays."""
 
     image: np.ndarray  # [N, H, W, 3] float32, network space: `Preprocessing.to_image` shows it
     loss: np.ndarray  # [N] the objective
@@ -55,7 +56,7 @@ def default_slots(devices: int) -> int:
 
 def invert(
     encode: Encode,
-    targets: Array | np.ndarray,
+    targets: Any,
     *,
     key: Array,
     recipe: Recipe = recipes.CALIBRATED,
@@ -69,6 +70,8 @@ def invert(
 ) -> Result:
     """Images whose descriptors are `targets` [N, …]; the recipe's numbers may be arrays [N].
 
+    targets: a pytree like the descriptor, each array [N, …]; with `masked` or a function as data
+    term, what that takes.
     start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's.
     positions: of the targets in a longer list, each once: they decide noise and slots in place of
     0 to N - 1, so that a target's noise does not depend on which others are missing. See `run` for
@@ -77,15 +80,16 @@ def invert(
     not called for.
     """
     size = space or _space(encode)
-    targets = encode_checks.checked_targets(targets, encode_checks.descriptor_shape(encode, size))
-    starts = encode_checks.checked_starts(start, recipe, len(targets), size)
-    columns = recipes.broadcast(recipe, len(targets))
-    per_image = [jax.tree.map(lambda x, i=i: x[i], columns) for i in range(len(targets))]
+    like = data_terms.target_like(recipe.data_term, encode_checks.descriptor_like(encode, size))
+    targets = encode_checks.checked_targets(targets, like)
+    count = len(jax.tree.leaves(targets)[0])
+    starts = encode_checks.checked_starts(start, recipe, count, size)
+    per_image = _rows(recipes.broadcast(recipe, count), count)
     jobs = (
         Job(i, target, recipe=own, start=own_start, number=i)
         for i, target, own, own_start in zip(
-            range(len(targets)) if positions is None else positions,
-            targets,
+            range(count) if positions is None else positions,
+            _rows(targets, count),
             per_image,
             starts,
             strict=True,
@@ -94,7 +98,7 @@ def invert(
     mesh = mesh or _local_mesh()
     devices = mesh.devices.size
     if slots is None:
-        slots = min(default_slots(devices), -(-len(targets) // devices) * devices)
+        slots = min(default_slots(devices), -(-count // devices) * devices)
     done = run(
         encode,
         jobs,
@@ -127,7 +131,8 @@ def run(
 ) -> Iterator[Finished]:
     """Inverts jobs, any number of them, and yields their results in the jobs' order.
 
-    encode: any function from one image [H, W, 3] to one descriptor. If it is a pytree (a `Tap`, a
+    encode: any function from one image [H, W, 3] to one descriptor, an array or a pytree of arrays
+    (several taps at once, a dict of features). If it is itself a pytree (a `Tap`, a
     `jax.tree_util.Partial`, an Equinox module), its arrays are arguments of the compiled program,
     and whatever else it holds belongs to the program; a plain function is compiled in, and its
     identity decides whether a second call compiles again. If it has a method `prepared`, as a `Tap`
@@ -146,10 +151,11 @@ def run(
     (`job_queues.slot_of`): not on its neighbours, on what else the run inverts, nor on when it
     is started. With another number of slots, or in another slot, it is the same but for rounding,
     which hundreds of steps can make visible in single pixels. A job that stops being finite is
-    started once more, in the same slot, from another start.
+    started once more, in the same slot, from another start. What `data_term` says is minimised
+    (`data_terms`): with `maximise` there is nothing to reach, and relative losses are NaN.
 
-    Raises InputError where `encode` returns anything but one array of floating numbers, and for a
-    job whose target, start, recipe or index cannot be used, once those before it have been yielded.
+    Raises InputError where `encode` returns anything but floating numbers, and for a job whose
+    target, start, recipe or index cannot be used, once those before it have been yielded.
     """
     space = space or _space(encode)
     mesh = mesh or _local_mesh()
@@ -158,8 +164,8 @@ def run(
     if slots % devices:
         raise InputError(f"{slots} slots do not divide over {devices} devices")
     encode_checks.check_key(key)
-    expected = encode_checks.descriptor_shape(encode, space)
-    checked = encode_checks.CheckedJobs(jobs, expected, space, recipe)
+    like = encode_checks.descriptor_like(encode, space)
+    checked = job_checks.CheckedJobs(jobs, like, space, recipe)
     pool = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
     queues = JobQueues(checked, slots)
     waiting: dict[int, Finished] = {}
@@ -177,6 +183,11 @@ def run(
         while yielded in waiting:
             yield waiting.pop(yielded)
             yielded += 1
+
+
+def _rows(columns: Any, count: int) -> list[Any]:
+    """Returns the rows of a pytree of arrays [N, ...]."""
+    return [jax.tree.map(lambda column, i=i: column[i], columns) for i in range(count)]
 
 
 def _local_mesh() -> Mesh:

@@ -9,6 +9,7 @@ its number alone, and each slot has a queue of its own, however long the others'
 import collections
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +21,16 @@ from posenet_jax.inversion.recipes import Recipe
 class Job:
     """One inversion.
 
-    index, restart: decide, with the run's key, the noise it starts from. target: [...], the
-    descriptor. recipe: hyper-parameters of its own (numbers, no arrays); the run's where None.
+    index, restart: decide, with the run's key, the noise it starts from. target: the descriptor, an
+    array [...] or a pytree of them. recipe: hyper-parameters of its own (numbers, no arrays); the
+    run's where None.
     start: [H, W, 3], the image that the noise is added to; the mean colour where None.
     number: decides the slot (`slot_of`); its order in the iterator where None. A run over some of
     the jobs of a larger one gives each the number that it has there.
     """
 
     index: int
-    target: np.ndarray
+    target: Any
     restart: int = 0
     recipe: Recipe | None = None
     start: np.ndarray | None = None

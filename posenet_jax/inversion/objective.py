@@ -1,36 +1,21 @@
-"""Objective of an inversion: eq. 2, or its scale-free form. Unbatched."""
+"""Objective of an inversion: eq. 2, or a scale-free form. Unbatched."""
 
-import functools
-import operator
-
-import jax.numpy as jnp
-
-from posenet_jax.inversion.priors import PRIORS
+from posenet_jax.inversion import data_terms, priors
 from posenet_jax.inversion.recipes import Recipe
-from posenet_jax.inversion.shapes import Descriptor, Image, Scalar
+from posenet_jax.inversion.shapes import Descriptor, Image, Scalar, Target
 
 
-def distance(descriptor: Descriptor, target: Descriptor) -> Scalar:
-    """‖φ0 - φ‖₂, the data term of eq. 2, with a finite gradient at zero."""
-    return jnp.sqrt(jnp.sum(jnp.square(descriptor - target)) + 1e-12)
-
-
-def relative_square(descriptor: Descriptor, target: Descriptor) -> Scalar:
-    """‖φ0 - φ‖² / ‖φ0‖²: the scale of the encoder drops out."""
-    return jnp.sum(jnp.square(descriptor - target)) / (jnp.sum(jnp.square(target)) + 1e-12)
-
-
-def loss(image: Image, descriptor: Descriptor, target: Descriptor, recipe: Recipe) -> Scalar:
-    """Returns eq. 2, or its scale-free form (see `Recipe`): the data term plus the priors."""
+def loss(image: Image, descriptor: Descriptor, target: Target, recipe: Recipe) -> Scalar:
+    """Returns the data term plus the priors, scaled as `Recipe` says; `norm` makes it eq. 2."""
+    data = data_terms.value(recipe.data_term, descriptor, target, recipe.leaf_weights)
     if recipe.data_term == "norm":
-        data, scaled, weight = distance(descriptor, target), image, 1.0
+        scaled, weight = image, 1.0
     else:
-        data, scaled = relative_square(descriptor, target), image / 127.5
-        weight = 1.0 / (image.shape[0] * image.shape[1])
-    # In the registry's order: rounding must not depend on the order in which a recipe names them.
-    terms = [
-        recipe.priors[name] * prior.penalty(scaled)
-        for name, prior in PRIORS.items()
-        if name in recipe.priors
-    ]
-    return data + weight * functools.reduce(operator.add, terms) if terms else data
+        scaled, weight = image / 127.5, 1.0 / (image.shape[0] * image.shape[1])
+    penalty = priors.total(recipe.priors, scaled)
+    return data if penalty is None else data + weight * penalty
+
+
+def signed(recipe: Recipe) -> bool:
+    """Returns whether the objective may be negative."""
+    return data_terms.signed(recipe.data_term) or any(map(callable, recipe.priors))

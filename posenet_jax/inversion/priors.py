@@ -1,16 +1,19 @@
 """Priors of an inversion, by name: total variation, sixth power. Unbatched: images are [H, W, 3].
 
-Adding one takes a line of `PRIORS`; a recipe gives its weight: `Recipe(priors={"tv": 4e-6})`.
+Adding one takes a line of `PRIORS`; a recipe gives its weight: `Recipe(priors={"tv": 4e-6})`. A
+recipe takes a function of an image in place of a name, too.
 Equation numbers are those of "The Essence of Pose". The squared roots carry an ε: without it the
 gradient is not a number wherever the image is flat.
 """
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+import operator
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 
 from posenet_jax.inversion.shapes import Image, Rows, Scalar
 
@@ -96,3 +99,38 @@ PRIORS: dict[str, Prior] = {
     "l6_norm": Prior(sixth_norm, "λ ‖x‖₆", (1e-6, 1e3)),
 }
 """Priors by the names that `Recipe.priors` takes; an objective adds them in this order."""
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Weights(FrozenDict):
+    """Weights of priors, by name or by function: those of functions are leaves after the others.
+
+    FrozenDict, which it is otherwise, sorts its keys; functions have no order but the one given.
+    """
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], Hashable]:
+        names = sorted(key for key in self if not callable(key))
+        keys = (*names, *filter(callable, self))
+        return tuple((jax.tree_util.DictKey(shown(key)), self[key]) for key in keys), keys
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Weights, (self.unfreeze(),)
+
+
+def shown(prior: Any) -> str:
+    """Returns the name of a prior or another function, for messages."""
+    return getattr(prior, "__name__", repr(prior)) if callable(prior) else prior
+
+
+def total(weights: Mapping[Any, Any], image: Image) -> Scalar | None:
+    """Returns the sum of the penalties, each times its weight; None where there is none.
+
+    In the registry's order, functions last: rounding must not depend on the order in which a recipe
+    names them.
+    """
+    terms = [
+        weights[name] * prior.penalty(image) for name, prior in PRIORS.items() if name in weights
+    ]
+    own = filter(callable, weights)
+    terms += [weights[prior] * jnp.asarray(prior(image), jnp.float32) for prior in own]
+    return functools.reduce(operator.add, terms) if terms else None

@@ -7,19 +7,20 @@ mean-subtracted space, 0-255 units.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 import jax
 import numpy as np
 from flax import struct
-from flax.core import FrozenDict
 
-from posenet_jax.inversion.priors import PRIORS
+from posenet_jax.errors import InputError
+from posenet_jax.inversion.data_terms import DATA_TERMS
+from posenet_jax.inversion.parameterisations import PARAMETERISATIONS, Parameterisation
+from posenet_jax.inversion.priors import PRIORS, Weights, shown
 
 Array = jax.Array
 
-DATA_TERMS = ("norm", "relative_square")
 SCHEDULES = ("constant", "cosine")
 STARTS = ("noise", "image")
 
@@ -44,10 +45,19 @@ class Recipe:
     steps: iterates evaluated. patience: so many steps without the loss falling by a thousandth end
     an image; 0: none do.
 
-    priors: weights by the names of `priors.PRIORS`; those not named are not computed. A weight
-    multiplies the penalty as it stands if the data term is `norm`; with `relative_square` it
-    multiplies the penalty of x / 127.5 over the number of pixels, so that neither the encoder's
-    scale nor the image's size matters. `{**recipe.priors, "tv": 0.1}` changes one of them.
+    data_term: a name of `data_terms.DATA_TERMS`, or a function of (descriptor, target) to a number.
+
+    priors: weights by the names of `priors.PRIORS`, or by functions of an image to a number; those
+    not named are not computed. A weight multiplies the penalty as it stands if the data term is
+    `norm`; with all others it multiplies the penalty of x / 127.5 over the number of pixels, so
+    that neither the encoder's scale nor the image's size matters. `{**recipe.priors, "tv": 0.1}`
+    changes one of them.
+
+    leaf_weights: of an encoder whose descriptor is a pytree of several arrays: a weight for each of
+    their data terms, in a pytree like it; None: all are 1. A function weighs as it likes.
+
+    parameterisation: what the descent moves, a name of `parameterisations.PARAMETERISATIONS` or a
+    `Parameterisation`. Rates and deviations stay in grey levels. Clipping is of pixels alone.
 
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
     its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
@@ -63,8 +73,8 @@ class Recipe:
     beta1: float = 0.90
     beta2: float = 0.99
     epsilon: float = 1e-8
-    priors: Mapping[str, float | Array] = dataclasses.field(
-        default_factory=lambda: FrozenDict(l6=1.95e-15, tv=4.00e-6)
+    priors: Mapping[str | Callable[..., Any], float | Array] = dataclasses.field(
+        default_factory=lambda: Weights(l6=1.95e-15, tv=4.00e-6)
     )
     clip_percentile: float = 21.40
     warmup: int = 0
@@ -73,13 +83,15 @@ class Recipe:
     tolerance: float = 0.08
     steps: int = 200
     patience: int = 0
+    leaf_weights: Any = None
 
     name: str = _static("custom")
-    data_term: Literal["norm", "relative_square"] = _static("norm")
+    data_term: str | Callable[..., Any] = _static("norm")
     schedule: Literal["constant", "cosine"] = _static("constant")
     start: Literal["noise", "image"] = _static("noise")
     clipping: bool = _static(True)
     stop_early: bool = _static(False)
+    parameterisation: str | Parameterisation = _static("pixels")
 
     def __new__(cls, **fields: Any) -> Self:
         for name in fields.keys() & _NOW_PRIORS.keys():
@@ -88,21 +100,31 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for field, choices in (
-            ("data_term", DATA_TERMS),
+            ("data_term", tuple(DATA_TERMS)),
             ("schedule", SCHEDULES),
             ("start", STARTS),
+            ("parameterisation", tuple(PARAMETERISATIONS)),
         ):
-            if getattr(self, field) not in choices:
+            own = callable(self.data_term) if field == "data_term" else False
+            own = own or isinstance(getattr(self, field), Parameterisation)
+            if not own and getattr(self, field) not in choices:
                 raise ValueError(
                     f"{field} must be one of {', '.join(choices)}, "
                     f"received {getattr(self, field)!r}"
                 )
         if isinstance(self.steps, int | float) and self.steps < 1:
             raise ValueError(f"steps must be at least 1, received {self.steps!r}")
-        if unknown := self.priors.keys() - PRIORS.keys():
+        if self.clipping and self.parameterisation != "pixels":
+            raise ValueError("clipping sets pixels to zero: it needs the parameterisation pixels")
+        named = {prior for prior in self.priors if not callable(prior)}
+        if unknown := named - PRIORS.keys():
             names = f"{', '.join(PRIORS)}; received {', '.join(map(repr, sorted(unknown)))}"
             raise ValueError(f"priors must be among {names}")
-        object.__setattr__(self, "priors", FrozenDict(self.priors))
+        if self.leaf_weights is not None and callable(self.data_term):
+            raise ValueError(
+                "leaf_weights are for data terms by name: weigh in the function itself"
+            )
+        object.__setattr__(self, "priors", Weights(self.priors))
 
 
 PAPER = Recipe(name="paper")
@@ -186,12 +208,32 @@ _SIXTHS = {"l6": "power", "l6_norm": "norm"}
 def record(recipe: Recipe) -> dict[str, Any]:
     """Returns {option: value} for a file; of an array, which may be long, a fingerprint.
 
+    Raises InputError for a function, which a file cannot tell from another.
+
     One total variation and one sixth power are written as versions without `priors` wrote them, so
     that folders of theirs can be resumed: tv_weight, tv_beta, l6_weight, l6_form.
     """
+    if isinstance(recipe.parameterisation, Parameterisation):
+        raise InputError(
+            "the recipe's own parameterisation has no name that a file could hold: give it one in "
+            "parameterisations.PARAMETERISATIONS"
+        )
+    for function in filter(callable, (recipe.data_term, *recipe.priors)):
+        raise InputError(
+            f"{shown(function)} has no name that a file could hold: give it one in "
+            "data_terms.DATA_TERMS or priors.PRIORS"
+        )
     values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    if recipe.parameterisation == "pixels":  # as records were before there were others
+        del values["parameterisation"]
+    weights, of_leaves = values.pop("leaf_weights"), {}
+    if weights is not None:
+        of_leaves["leaf_weights"] = {
+            jax.tree_util.keystr(path): _recorded(weight)
+            for path, weight in jax.tree_util.tree_leaves_with_path(weights)
+        }
     priors = {name: _recorded(weight) for name, weight in values.pop("priors").items()}
-    options = {name: _recorded(value) for name, value in values.items()}
+    options = {name: _recorded(value) for name, value in values.items()} | of_leaves
     variations, sixths = priors.keys() & _VARIATIONS.keys(), priors.keys() & _SIXTHS.keys()
     if len(priors) != 2 or not variations or not sixths:
         return options | {"priors": priors}

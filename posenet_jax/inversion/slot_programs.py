@@ -16,6 +16,7 @@ from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion import descent
 from posenet_jax.inversion.descent import State, Status
 from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.inversion.shapes import Target
 
 Array = jax.Array
 
@@ -91,12 +92,15 @@ def begin(
 
 @functools.partial(jax.jit, static_argnames=("mesh", "chunk"), donate_argnums=0)
 def advance(
-    state: State, encode: Any, targets: Array, recipe: Recipe, *, mesh: Mesh, chunk: int
+    state: State, encode: Any, targets: Target, recipe: Recipe, *, mesh: Mesh, chunk: int
 ) -> State:
-    """Makes `chunk` steps of all slots. Each device works on its own, without communication."""
+    """Makes `chunk` steps of all slots. Each device works on its own, without communication.
+
+    targets: a pytree of arrays [S, ...].
+    """
     split = PartitionSpec(mesh.axis_names)
 
-    def one_step(state: State, encode: Any, targets: Array, recipe: Recipe) -> State:
+    def one_step(state: State, encode: Any, targets: Target, recipe: Recipe) -> State:
         one = functools.partial(descent.step, encode=encode)
         return jax.vmap(one)(state, targets, recipe)
 

@@ -45,7 +45,7 @@ class Slots:
         self._jobs: list[tuple[int, Job, int] | None] = [None] * slots  # (order, job, starts)
         self._steps = np.zeros(slots, np.int64)
         self._rows = jax.tree.map(np.array, recipes.broadcast(recipe, slots))
-        self._targets: np.ndarray | None = None
+        self._targets: Any = None  # a pytree of arrays [S, ...]
         self._size = space.size
         self._of_device = slots // mesh.devices.size
         self._has_images = False  # whether a job has brought one to start from
@@ -66,12 +66,14 @@ class Slots:
             return
         for slot, (order, job, starts) in entries.items():
             if self._targets is None:
-                self._targets = np.zeros((len(self._jobs), *job.target.shape), np.float32)
+                self._targets = jax.tree.map(
+                    lambda x: np.zeros((len(self._jobs), *x.shape), np.float32), job.target
+                )
             self._jobs[slot] = order, job, starts
-            self._targets[slot] = job.target
             self._steps[slot] = 0
             own = job.recipe or self._recipe
-            jax.tree.map(lambda rows, x, slot=slot: rows.__setitem__(slot, x), self._rows, own)
+            _set(self._targets, slot, job.target)
+            _set(self._rows, slot, own)
             self._has_images |= job.start is not None
         # A copy: the device may read its argument later, when these rows have changed.
         rows = jax.tree.map(np.copy, (self._targets, self._rows))
@@ -138,6 +140,10 @@ class Slots:
             ended[order] = _finished(job, slot, best, steps, status, starts)
         self._start(restarted)
         return ended, done
+
+
+def _set(rows: Any, slot: int, values: Any) -> None:
+    jax.tree.map(lambda array, value: array.__setitem__(slot, value), rows, values)
 
 
 def _finished(

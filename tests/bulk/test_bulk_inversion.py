@@ -356,6 +356,45 @@ def test_pictures_go_with_images_that_can_be_read_no_more(encoder, folder, tmp_p
     )
 
 
+def test_another_objective_is_resumed_to_the_byte(encoder, folder, tmp_path):
+    """`maximise` with a prior that other runs lack; its relative losses are NaN."""
+    recipe = dataclasses.replace(RECIPE, data_term="maximise", priors={"tv_squared": 0.1}, steps=6)
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    _invert(encoder, folder, undisturbed, recipe=recipe)
+    done = 0
+
+    def interrupt(steps):
+        nonlocal done
+        done += steps
+        if done > COUNT * 6:  # of twice as many
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _invert(encoder, folder, killed, recipe=recipe, progress=interrupt)
+    assert _content(killed).keys() < _content(undisturbed).keys()
+    _invert(encoder, folder, killed, recipe=recipe)
+    assert _content(killed) == _content(undisturbed)
+    rows = _rows(undisturbed)
+    assert {row["relative_loss"] for row in rows} == {"nan"}
+    assert all(float(row["loss"]) < 0 < float(row["picture_relative_loss"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data_term": lambda found, target: found.sum()}, "<lambda> has no name that a file"),
+        ({"priors": {jnp.sum: 1.0}}, "has no name that a file could hold"),
+        ({"data_term": "masked"}, "data term 'masked' needs targets with a mask"),
+    ],
+)
+def test_what_a_folder_cannot_record_is_refused_before_it_is_made(
+    encoder, folder, tmp_path, changes, words
+):
+    with pytest.raises(InputError, match=words):
+        _invert(encoder, folder, tmp_path / "out", recipe=dataclasses.replace(RECIPE, **changes))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_another_run_is_refused(encoder, folder, whole):
     before = _content(whole)
     other = dataclasses.replace(RECIPE, priors={"tv": 0.5, "l6": 0.03})

@@ -35,7 +35,7 @@ def test_first_steps_of_the_paper_recipe_are_pytorchs(torch):
     recipe = recipes.PAPER.replace(priors={"tv": 1e-3, "l6": 1e-12})
     target = _targets(1)[0]
     state = descent.init(KEY, recipe, SPACE)
-    x = torch.tensor(np.array(state.image), requires_grad=True)
+    x = torch.tensor(np.array(state.parameters), requires_grad=True)
     adam = torch.optim.Adam([x], lr=26.60, betas=(0.90, 0.99), eps=1e-8)
     matrix, goal = torch.tensor(_matrix()), torch.tensor(np.array(target))
     step = jax.jit(functools.partial(descent.step, encode=encode))
@@ -54,7 +54,7 @@ def test_first_steps_of_the_paper_recipe_are_pytorchs(torch):
             threshold = torch.quantile(contribution, 0.2140)
             x *= (contribution >= threshold)[..., None]
         state = step(state, target, recipe)
-        np.testing.assert_allclose(state.image, x.detach().numpy(), rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(state.parameters, x.detach().numpy(), rtol=1e-3, atol=1e-2)
 
 
 def test_loss_is_equation_2():
@@ -94,5 +94,5 @@ def test_clipping_leaves_a_fifth_of_the_pixels_at_the_mean():
     step = jax.jit(functools.partial(descent.step, encode=encode))
     for _ in range(20):
         state = step(state, _targets(1)[0], recipe)
-    zero = np.mean(np.all(np.asarray(state.image) == 0, axis=-1))
+    zero = np.mean(np.all(np.asarray(state.parameters) == 0, axis=-1))
     assert zero == pytest.approx(np.ceil(0.2140 * 255) / 256)

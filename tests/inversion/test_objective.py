@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from posenet_jax.inversion import clipping, objective, priors
+from posenet_jax.inversion import clipping, data_terms, priors
 
 
 def _noise(shape, seed=0, scale=60.0):
@@ -58,7 +58,7 @@ def test_gradients_are_finite_where_the_image_is_flat(term):
 
 def test_distance_has_a_finite_gradient_at_the_target():
     target = jnp.arange(5.0)
-    assert jnp.all(jnp.isfinite(jax.grad(objective.distance)(target, target)))
+    assert jnp.all(jnp.isfinite(jax.grad(data_terms.distance)(target, target)))
 
 
 def test_sixth_power_dwarfs_the_sixth_norm_at_table_1():

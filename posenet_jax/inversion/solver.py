@@ -1,0 +1,80 @@
+"""Inversion of one descriptor as a pure function, for somebody else's `jit` and `vmap`.
+
+The same first iterate and the same steps as the engine's, which stays the fast way for many: its
+slots do not wait for the slowest, and on a CPU a convolution inside a loop takes twice as long.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from posenet_jax import numerics
+from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
+from posenet_jax.inversion import descent, encode_checks, recipes
+from posenet_jax.inversion.descent import Encode, State, Status
+from posenet_jax.inversion.engine import Result
+from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.inversion.shapes import Image, Target
+from posenet_jax.inversion.traced_functions import as_argument
+
+Array = jax.Array
+
+
+def solve(
+    phi: Encode,
+    target: Target,
+    *,
+    key: Array,
+    recipe: Recipe = recipes.CALIBRATED,
+    space: Preprocessing | None = None,
+    start: Image | None = None,
+) -> Result:
+    """Returns an image whose descriptor is `target`; `Result` without its leading axis.
+
+    phi, space: as in `engine.run`. target: the descriptor of one image, or what else the recipe's
+    data term compares. key: decides the noise; target i of `invert(key=key)` has
+    `jax.random.fold_in(key, i)`. recipe: numbers, which may be traced. start: [H, W, 3] in network
+    space, where the recipe begins with an image.
+
+    May be called inside `jit` and `vmap`, with any argument traced but `space`. Outside of them it
+    compiles once for each `phi`, as the engine does. One that stops being finite is not started
+    again: its status says so. Raises InputError for arguments whose shapes or dtypes do not fit.
+    """
+    space = space or _space(phi)
+    encode_checks.check_key(key)
+    like = encode_checks.descriptor_like(phi, space)
+    encode_checks.check_numbers(recipe, "the recipe's")
+    target = encode_checks.traced_target(target, like, recipe, space)
+    start = encode_checks.traced_start(start, recipe, space)
+    recipe = jax.tree.map(lambda number: jnp.asarray(number, jnp.float32), recipe)
+    with numerics.not_finite_allowed():  # the best loss so far is infinite
+        return _solve(as_argument(phi), target, key, recipe, start, space=space)
+
+
+def _space(phi: Encode) -> Preprocessing:
+    return getattr(phi, "preprocessing", CUSTOMARY)
+
+
+@functools.partial(jax.jit, static_argnames="space")
+def _solve(
+    encode: Any,
+    target: Target,
+    key: Array,
+    recipe: Recipe,
+    start: Image | None,
+    *,
+    space: Preprocessing,
+) -> Result:
+    def running(state: State) -> Array:
+        return state.status == Status.RUNNING
+
+    def step(state: State) -> State:
+        return descent.step(state, target, recipe, encode=encode)
+
+    end = lax.while_loop(running, step, descent.init(key, recipe, space, start))
+    counts = {"steps": end.steps, "status": end.status, "starts": jnp.ones((), jnp.int32)}
+    fields: dict[str, Any] = vars(end.best) | counts
+    return Result(**fields)
