@@ -138,8 +138,8 @@ def test_parts_of_a_run_are_those_of_the_whole():
     [
         (
             lambda t: t["units"],
-            "targets must be {'rest': (*, *), 'units': *}, as phi's descriptors and the data term ask,"
-            " not *",
+            "targets must be {'rest': (*, *), 'units': *}, as phi's descriptors and the data term"
+            " ask, not *",
         ),
         (
             lambda t: {**t, "rest": t["rest"][:1]},
