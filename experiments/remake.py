@@ -9,8 +9,9 @@ the commands that make them. --encoder names the encoder that they are to be of.
 
 With --run it runs the commands, decoders before what decodes, in a folder of --out that has the
 encoder's fingerprint; what is made there already is not made again, and an interrupted command is
-resumed. It prints which file belongs where, and what a person has to write by hand from what the
-commands printed; --install=all copies the files and records their weights, --install=own copies the
+resumed. Data that a chosen product needs and no flag gives is named before the first command. It
+prints which file belongs where, and what a person has to write by hand from what the commands
+printed; --install=all copies the files and records their weights, --install=own copies the
 decoders alone, for an encoder that the documents are not about. When a product's figures have been
 written, --written=NAME records that.
 

@@ -309,10 +309,12 @@ def table(now: Now, values: Mapping[str, str]) -> list[str]:
         if product.decoder and (path := now.decoder(name))
     }
     for product in now.products.by_name.values():
-        if now.is_stale(product):
+        states = list(now.states(product))
+        current = all(state.is_current for state in states)
+        if not current:
             stale.append(product.name)
-        lines.append(f"{product.name}: {'stale' if now.is_stale(product) else 'current'}")
-        for state in now.states(product):
+        lines.append(f"{product.name}: {'current' if current else 'stale'}")
+        for state in states:
             by_hand = f"; by hand: {state.file.figures}" if state.file.figures else ""
             path = state.path.relative_to(now.root)
             lines.append(f"  {path}: {state.sentence()}{by_hand}")

@@ -79,7 +79,7 @@ def invert(
     numbers or of another shape than the encoder's descriptors, and for starts that are missing or
     not called for.
     """
-    size = space or _space(encode)
+    size = space or space_of(encode)
     like = data_terms.target_like(recipe.data_term, encode_checks.descriptor_like(encode, size))
     targets = encode_checks.checked_targets(targets, like)
     count = len(jax.tree.leaves(targets)[0])
@@ -157,7 +157,7 @@ def run(
     Raises InputError where `encode` returns anything but floating numbers, and for a job whose
     target, start, recipe or index cannot be used, once those before it have been yielded.
     """
-    space = space or _space(encode)
+    space = space or space_of(encode)
     mesh = mesh or _local_mesh()
     devices = mesh.devices.size
     slots = slots or default_slots(devices)
@@ -194,5 +194,6 @@ def _local_mesh() -> Mesh:
     return Mesh(np.asarray(jax.local_devices()), ("slots",))
 
 
-def _space(encode: Encode) -> Preprocessing:
+def space_of(encode: Encode) -> Preprocessing:
+    """Returns the image space that an encoder says it reads, or the customary one."""
     return getattr(encode, "preprocessing", CUSTOMARY)

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from posenet_jax import numerics
-from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
+from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion import descent, encode_checks, recipes
 from posenet_jax.inversion.descent import Encode, State, Status
-from posenet_jax.inversion.engine import Result
+from posenet_jax.inversion.engine import Result, space_of
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.inversion.shapes import Image, Target
 from posenet_jax.inversion.traced_functions import as_argument
@@ -43,7 +43,7 @@ def solve(
     compiles once for each `phi`, as the engine does. One that stops being finite is not started
     again: its status says so. Raises InputError for arguments whose shapes or dtypes do not fit.
     """
-    space = space or _space(phi)
+    space = space or space_of(phi)
     encode_checks.check_key(key)
     like = encode_checks.descriptor_like(phi, space)
     encode_checks.check_numbers(recipe, "the recipe's")
@@ -52,10 +52,6 @@ def solve(
     recipe = jax.tree.map(lambda number: jnp.asarray(number, jnp.float32), recipe)
     with numerics.not_finite_allowed():  # the best loss so far is infinite
         return _solve(as_argument(phi), target, key, recipe, start, space=space)
-
-
-def _space(phi: Encode) -> Preprocessing:
-    return getattr(phi, "preprocessing", CUSTOMARY)
 
 
 @functools.partial(jax.jit, static_argnames="space")
