@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from posenet_jax.io.files import write_png
+from posenet_jax.io.files import write_jpeg, write_png
 
 # In pixels. The resolution is a power of two, so that a size in inches is exact and the page is
 # not a pixel short.
@@ -197,6 +197,10 @@ def image_grid(
     cell_labels: Mapping[str, Sequence[str]] | None = None,
     title: str = "",
 ) -> None:
-    """Writes the `contact_sheet` of the columns, uint8 [N, H, W, 3] each, as PNG."""
+    """Writes the `contact_sheet` of the columns, uint8 [N, H, W, 3] each.
+
+    path: of a PNG; where it ends in .jpg, of a JPEG.
+    """
     page = contact_sheet(columns, row_labels=row_labels, cell_labels=cell_labels, title=title)
-    write_png(path, page)
+    write = write_jpeg if Path(path).suffix == ".jpg" else write_png
+    write(path, page)

@@ -56,12 +56,25 @@ def write_atomically(path: str | Path, writer: Callable[[BinaryIO], object]) -> 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
     """Writes uint8 RGB [H, W, 3] or grey [H, W] as PNG, without metadata."""
+    picture = _picture(image)
+    write_atomically(path, lambda file: picture.save(file, format="PNG"))
+
+
+def write_jpeg(path: str | Path, image: np.ndarray) -> None:
+    """Writes uint8 RGB [H, W, 3] or grey [H, W] as JPEG: for pages too large for PNG."""
+    picture = _picture(image)
+    options = {"format": "JPEG", "quality": 85, "subsampling": 0, "optimize": True}
+    write_atomically(path, lambda file: picture.save(file, **options))
+
+
+def _picture(image: np.ndarray) -> Image.Image:
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.shape[2:] or (3,)) != (3,):
         shape = list(image.shape)
-        raise ValueError(f"a PNG needs uint8 [H, W, 3] or [H, W]; received {image.dtype} {shape}")
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    write_atomically(path, lambda file: picture.save(file, format="PNG"))
+        raise ValueError(
+            f"a picture needs uint8 [H, W, 3] or [H, W]; received {image.dtype} {shape}"
+        )
+    return Image.fromarray(np.ascontiguousarray(image))
 
 
 def write_csv(
