@@ -73,9 +73,7 @@ class ResNet18(Network):
     kept: ClassVar = {"blocks": [range(1, 100)], "width": _COUNT, "classes": range(2**20)}
     flattens = False
     bottleneck: ClassVar[bool] = False
-    signature = frozenset(
-        ["bn1.running_var", *(f"layer{stage}.0.bn2.running_var" for stage in range(1, 5))]
-    )
+    signature = frozenset(f"layer{stage}.0.bn2.running_var" for stage in range(1, 5))
 
     @property
     def taps(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -115,14 +115,15 @@ class ViT(Network):
     @classmethod
     def for_arrays(cls, shapes: Mapping[str, tuple[int, ...]]) -> Self:
         """Returns the network of the arrays' shapes; its heads have 64 numbers each as a rule."""
-        if any(re.search(r"mlp\.w12\.|mlp\.fc1_g\.", name) for name in shapes):
-            raise InputError("its blocks have gated dense layers (SwiGLU), which a ViT here lacks")
-        for name in (*sorted(cls.signature), "blocks.0.mlp.fc1.weight"):
+        dense = [f"blocks.0.mlp.{name}.weight" for name in ("fc1", "fc2")]
+        if "blocks.0.mlp.w12.weight" in shapes or _is_gated(*map(shapes.get, dense)):
+            raise InputError("its blocks have gated dense layers (SwiGLU), which are not read")
+        for name in (*sorted(cls.signature), *dense):
             if name not in shapes:
                 raise InputError(f"{name} is missing")
         width = shapes["patch_embed.proj.weight"][0]
-        heads = _HEADS.get(width, width // _HEAD_SIZE)
-        if not heads or width % heads:
+        heads, rest = _HEADS.get(width, width // _HEAD_SIZE), width % _HEAD_SIZE
+        if rest and width not in _HEADS:
             raise InputError(
                 f"its tokens have {width} numbers, not a multiple of a head's {_HEAD_SIZE}: give "
                 "the network, posenet_jax.encoders.vit.ViT(heads=...)"
@@ -203,6 +204,11 @@ class ViT(Network):
 
 
 _REGISTERS = ("register_tokens", "reg_token")  # DINOv2's name, timm's
+
+
+def _is_gated(first: tuple[int, ...] | None, second: tuple[int, ...] | None) -> bool:
+    """Whether the first dense layer makes twice what the second reads."""
+    return bool(first and second) and first[0] == 2 * second[-1]
 
 
 def _like(x: Array, batch: Array) -> Array:

@@ -6,11 +6,11 @@ numbers, and the numbers. The pickles are not run: `array_pickle` says how they 
 nothing is named in them but what tensors are made of.
 """
 
+import io
 import math
-import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -122,8 +122,9 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     Raises InputError for what is no such file, is cut short, or names anything but tensors.
     """
     try:
-        with open(path, "rb") as file:
-            return _read(file, os.fstat(file.fileno()).st_size)
+        # In memory, where a text takes no more room than the file has, whatever its length says.
+        content = Path(path).read_bytes()
+        return _read(io.BytesIO(content), len(content))
     except Exception as error:  # damaged bytes make each operation fail in its own way
         reason = one_line(error)
         raise InputError(
@@ -131,7 +132,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _read(file: Any, length: int) -> dict[str, np.ndarray]:
+def _read(file: IO[bytes], length: int) -> dict[str, np.ndarray]:
     if (Machine().run(file), Machine().run(file)) != (_MAGIC, _VERSION):
         raise ValueError("it does not begin as one")
     system = Machine().run(file)
@@ -146,7 +147,7 @@ def _read(file: Any, length: int) -> dict[str, np.ndarray]:
     return {str(name): tensor.array() for name, tensor in tensors.items()}
 
 
-def _fill(storage: _Storage, file: Any, length: int) -> None:
+def _fill(storage: _Storage, file: IO[bytes], length: int) -> None:
     (count,) = struct.unpack("<q", file.read(8))
     size = storage.count * storage.dtype.itemsize
     if count != storage.count or size > length - file.tell():
