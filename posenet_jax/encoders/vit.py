@@ -30,6 +30,30 @@ _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.truncated_norma
 _norm = functools.partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
 
 
+class PatchEmbedding(nn.Module):
+    """Tokens [..., h, w, D] of an image's patches; kernel [p, p, 3, D].
+
+    A convolution whose stride is its size, as a product of matrices: on a CPU XLA would find the
+    image's gradient by a convolution with p² times as many products, all but one in p² with zero.
+    """
+
+    patch: int
+    width: int
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        side, channels = self.patch, images.shape[-1]
+        # Images are in grey levels; those of PyTorch's weights are divided by their deviation.
+        init = nn.initializers.variance_scaling(1 / 58.0**2, "fan_in", "normal")
+        kernel = self.param("kernel", init, (side, side, channels, self.width), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
+        *lead, height, width, _ = images.shape
+        rows = images.reshape((-1, height // side, side, width // side, side, channels))
+        patches = rows.transpose((0, 1, 3, 2, 4, 5)).reshape((-1, side * side * channels))
+        x = patches @ kernel.reshape((-1, self.width)) + bias.reshape((1, -1))
+        return x.reshape((*lead, height // side, width // side, self.width))
+
+
 class Block(nn.Module):
     """Attention among tokens [..., T, D], then two dense layers for each token."""
 
@@ -172,15 +196,7 @@ class ViT(Network):
         height, width = (side // self.patch for side in images.shape[-3:-1])
         if (height * self.patch, width * self.patch) != images.shape[-3:-1]:
             raise InputError(f"a side is not a multiple of a patch's {self.patch} pixels")
-        x = nn.Conv(
-            self.width,
-            (self.patch, self.patch),
-            strides=self.patch,
-            padding="VALID",
-            # Images are in grey levels; those of the weights are divided by their deviation.
-            kernel_init=nn.initializers.variance_scaling(1 / 58.0**2, "fan_in", "normal"),
-            name="patch_embed",
-        )(images)
+        x = PatchEmbedding(self.patch, self.width, name="patch_embed")(images)
         small = nn.initializers.truncated_normal(0.02)
         tokens = self.param("tokens", small, (1 + self.registers, self.width), jnp.float32)
         places = self.param("positions", small, (height, width, self.width), jnp.float32)

@@ -152,7 +152,8 @@ def load_encoder(name_or_path: str | Path = bundled_encoders.DEFAULT) -> Encoder
     if not Path(name).is_file():
         known, marker, size = name.rpartition("@")
         if marker and size.isdecimal():
-            return _loaded(known, int(size))
+            encoder = _loaded(known, int(size))
+            return encoder.replace(name=f"{encoder.name}@{size}")
     return _loaded(name, None)
 
 
@@ -162,10 +163,7 @@ def _loaded(name: str, size: int | None) -> Encoder:
     if marker and seed.isdecimal() and known in NETWORKS:
         return at_size(random_encoder(known, seed=int(seed)), size)
     if marker and seed.isdecimal() and Path(known).is_file():
-        trained = _read(Path(known), size)
-        space = trained.preprocessing
-        control = random_encoder(trained.module, seed=int(seed), preprocessing=space)
-        return control.replace(name=f"{trained.name}-random-{seed}")
+        return control_of(_read(Path(known), size), seed=int(seed))
     if name in PACKAGED:
         kind = NETWORKS[name]
         return at_size(_headless(PACKAGED[name](), kind(), kind.image_space, name), size)
@@ -231,16 +229,31 @@ def at_size(encoder: Encoder, size: int | None) -> Encoder:
     return encoder.replace(params=params, preprocessing=dataclasses.replace(space, size=size))
 
 
-def encoder_and_layer(named: str) -> tuple[Encoder, str]:
+def control_of(encoder: Encoder, *, seed: int = 0) -> Encoder:
+    """The same network with untrained weights, for the same images."""
+    space = encoder.preprocessing
+    control = random_encoder(encoder.module, seed=seed, preprocessing=space)
+    name, *size = encoder.name.partition("@")
+    return control.replace(name=f"{name}-random-{seed}{''.join(size)}")
+
+
+def encoder_and_layer(named: str, *, size: int | None = None) -> tuple[Encoder, str]:
     """Encoder and layer that "ENCODER/LAYER" names, the encoder as for `load_encoder`.
 
-    Raises InputError where it is not of that form, or the encoder has no such layer.
+    size: of the images, pixels, that the encoder must read; None: any.
+    Raises InputError where it is not of that form, or the encoder has no such layer or other size.
     """
     name, separator, layer = named.rpartition("/")
     if not separator:
         raise InputError(f"expected ENCODER/LAYER, such as streetnet/fc5; received {named!r}")
     encoder = load_encoder(name)
     encoder.tap(layer)
+    own = encoder.preprocessing.size
+    if size is not None and own != size:
+        raise InputError(
+            f"encoder {encoder.name!r} reads images of {own} pixels a side, and these have {size}: "
+            f"name it {name.removesuffix(f'@{own}')}@{size}/{layer}"
+        )
     return encoder, layer
 
 

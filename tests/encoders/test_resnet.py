@@ -116,7 +116,7 @@ def test_a_file_is_known_its_control_and_its_size_too(drawn, tmp_path):
     assert small.fingerprint == encoder.fingerprint
     control = load_encoder(f"{path}-random-3@{SIZE}")
     assert control.module == encoder.module and control.preprocessing.size == SIZE
-    assert control.fingerprint != encoder.fingerprint and control.name == "mine-random-3"
+    assert control.fingerprint != encoder.fingerprint and control.name == f"mine-random-3@{SIZE}"
 
 
 def test_what_is_saved_is_loaded(drawn, tmp_path):
