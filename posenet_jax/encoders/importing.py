@@ -153,7 +153,7 @@ def from_caffe(
     """
     if order not in ("OIHW", "HWIO"):
         raise InputError(f"order must be OIHW or HWIO; received {order!r}")
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for layer, blobs in layers.items():
         if len(blobs) != 2:
             raise InputError(f"{origin}: {layer} must have weights and a bias")

@@ -70,10 +70,15 @@ class ResNet18(Network):
 
     architecture = "resnet18"
     image_space = IMAGENET.space(224)
-    kept: ClassVar = {"blocks": [range(1, 100)], "width": _COUNT, "classes": range(2**20)}
+    kept: ClassVar = {"blocks": [range(1, 50)], "width": _COUNT, "classes": range(2**20)}
     flattens = False
     bottleneck: ClassVar[bool] = False
     signature = frozenset(f"layer{stage}.0.bn2.running_var" for stage in range(1, 5))
+
+    def __post_init__(self) -> None:
+        if len(self.blocks) != _STAGES:
+            raise InputError(f"a residual network has {_STAGES} stages, not {len(self.blocks)}")
+        super().__post_init__()
 
     @property
     def taps(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -224,7 +224,7 @@ _REGISTERS = ("register_tokens", "reg_token")  # DINOv2's name, timm's
 
 def _is_gated(first: tuple[int, ...] | None, second: tuple[int, ...] | None) -> bool:
     """Whether the first dense layer makes twice what the second reads."""
-    return bool(first and second) and first[0] == 2 * second[-1]
+    return first is not None and second is not None and first[0] == 2 * second[-1]
 
 
 def _like(x: Array, batch: Array) -> Array:

@@ -100,16 +100,17 @@ def _metadata(encoder: Encoder) -> dict[str, str]:
         "architecture": architecture,
         "preprocessing": json.dumps(encoder.preprocessing.to_json(), sort_keys=True),
     }
+    kept = NETWORKS[architecture].kept
     if _has_size(kind):
         metadata["descriptor_size"] = str(module.descriptor_size)
-    if kind.kept:
-        metadata["network"] = json.dumps({field: getattr(module, field) for field in kind.kept})
+    if kept:
+        metadata["network"] = json.dumps({field: getattr(module, field) for field in kept})
     again = _module(metadata)
     if again != module:
         fields = [field.name for field in dataclasses.fields(module)]
         other = [name for name in fields if getattr(again, name) != getattr(module, name)]
         given = ", ".join(f"{name}={brief(getattr(module, name))}" for name in other)
-        written = ", ".join([*(["descriptor_size"] if _has_size(kind) else []), *kind.kept])
+        written = ", ".join([*(["descriptor_size"] if _has_size(kind) else []), *kept])
         raise InputError(
             f"a {kind.__name__} with {given} is not written: a file says its {written} alone"
         )
@@ -153,7 +154,7 @@ def load_encoder(name_or_path: str | Path = bundled_encoders.DEFAULT) -> Encoder
         known, marker, size = name.rpartition("@")
         if marker and size.isdecimal():
             encoder = _loaded(known, int(size))
-            return encoder.replace(name=f"{encoder.name}@{size}")
+            return dataclasses.replace(encoder, name=f"{encoder.name}@{size}")
     return _loaded(name, None)
 
 
@@ -223,18 +224,22 @@ def at_size(encoder: Encoder, size: int | None) -> Encoder:
     if size is None or size == space.size:
         return encoder
     module = encoder.module
-    params = module.at_size(encoder.params, size)
+    params = encoder.params
+    if isinstance(module, Network):
+        params = module.at_size(params, size)
     origin = f"encoder {encoder.name!r} at {size} pixels, not its {space.size}"
     check_tree(origin, params, parameter_shapes(module, size)[0])
-    return encoder.replace(params=params, preprocessing=dataclasses.replace(space, size=size))
+    space = dataclasses.replace(space, size=size)
+    return dataclasses.replace(encoder, params=params, preprocessing=space)
 
 
 def control_of(encoder: Encoder, *, seed: int = 0) -> Encoder:
     """The same network with untrained weights, for the same images."""
     space = encoder.preprocessing
-    control = random_encoder(encoder.module, seed=seed, preprocessing=space)
+    params, _ = init_params(encoder.module, numerics.seed_key(seed), space.size)
     name, *size = encoder.name.partition("@")
-    return control.replace(name=f"{name}-random-{seed}{''.join(size)}")
+    name = f"{name}-random-{seed}{''.join(size)}"
+    return _headless(params, encoder.module, space, name)
 
 
 def encoder_and_layer(named: str, *, size: int | None = None) -> tuple[Encoder, str]:

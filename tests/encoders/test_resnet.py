@@ -127,19 +127,24 @@ def test_what_is_saved_is_loaded(drawn, tmp_path):
     again = load_encoder(path)
     assert again.module == encoder.module and again.preprocessing == encoder.preprocessing
     assert again.fingerprint == encoder.fingerprint
-    for field, value in (("blocks", [1, "2"]), ("width", 10**9), ("classes", None)):
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-            metadata = file.metadata()
-        fields = json.loads(metadata["network"]) | {field: value}
-        damaged = tmp_path / "damaged.safetensors"
-        save_file(arrays, damaged, metadata | {"network": json.dumps(fields)})
-        with pytest.raises(InputError, match=f"unusable metadata: network.{field}"):
+    with safe_open(path, framework="numpy") as file:
+        arrays, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    damaged = tmp_path / "damaged.safetensors"
+    fields = json.loads(metadata["network"])
+    for field, value, said in (
+        ("blocks", [1, "2"], "network.blocks"),
+        ("blocks", [1] * 5, "4 stages, not 5"),
+        ("width", 10**9, "network.width"),
+        ("classes", None, "network.classes"),
+    ):
+        other = {"network": json.dumps(fields | {field: value})}
+        save_file(arrays, damaged, metadata | other)
+        with pytest.raises(InputError, match=f"unusable metadata: .*{said}"):
             load_encoder(damaged)
-        del metadata["network"]
-        save_file(arrays, damaged, metadata)
-        with pytest.raises(InputError, match="lacks the metadata network of an encoder"):
-            load_encoder(damaged)
+    del metadata["network"]
+    save_file(arrays, damaged, metadata)
+    with pytest.raises(InputError, match="lacks the metadata network of an encoder"):
+        load_encoder(damaged)
 
 
 @pytest.mark.parametrize(
