@@ -52,24 +52,24 @@ def from_torch(
     Raises InputError, naming the array, where one is missing, unknown, of another shape or not
     finite.
     """
-    about = _about(module)
+    network = _network(module)
     if size is None:
-        size = about.image_space.size
+        size = network.image_space.size
     flat = traverse_util.flatten_dict(parameter_shapes(module, size)[0], sep="/")
     wanted = {name: array.shape for name, array in flat.items()}
-    names = {name: _foreign_name(name, about.foreign) for name in wanted}
-    known = frozenset(names.values()) | about.signature
+    names = {name: _foreign_name(name, network.foreign) for name in wanted}
+    known = frozenset(names.values()) | network.signature
     bare = unwrapped(tensors, known)
     given = {bare[name]: np.asarray(array, np.float32) for name, array in tensors.items()}
     try:
-        arrays = about.rearranged(_without_counts(given, about), size)
+        arrays = network.rearranged(_without_counts(given, network), size)
     except InputError as error:
         raise InputError(f"{origin}: {error}") from error
-    folded = _fold_norms(origin, arrays, about, names)
-    return _converted(origin, folded, names, wanted, "OIHW", flattens=about.flattens)
+    folded = _fold_norms(origin, arrays, network, names)
+    return _converted(origin, folded, names, wanted, "OIHW", flattens=network.flattens)
 
 
-def _about(module: nn.Module) -> Network:
+def _network(module: nn.Module) -> Network:
     """The module, or of another's, a network that says nothing of itself."""
     return module if isinstance(module, Network) else Network()
 
@@ -82,16 +82,16 @@ def _foreign_name(name: str, foreign: Mapping[str, str]) -> str:
     return f"{foreign.get(layer, layer.replace('/', '.'))}.{_PARTS[kind]}"
 
 
-def _without_counts(arrays: Mapping[str, np.ndarray], about: Network) -> dict[str, np.ndarray]:
+def _without_counts(arrays: Mapping[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
     """The arrays but for the numbers of batches that normalisations have seen."""
-    counts = {f"{norm}.num_batches_tracked" for norm in about.normed.values()}
+    counts = {f"{norm}.num_batches_tracked" for norm in network.normed.values()}
     return {name: array for name, array in arrays.items() if name not in counts}
 
 
 def _fold_norms(
     origin: str | Path,
     arrays: dict[str, np.ndarray],
-    about: Network,
+    network: Network,
     names: Mapping[str, str],
 ) -> dict[str, np.ndarray]:
     """The arrays with each normalisation, (y - mean)·scale + shift, in the convolution before it.
@@ -99,7 +99,7 @@ def _fold_norms(
     scale = weight / √(variance + ε); computed in float64.
     """
     folded = dict(arrays)
-    for layer, norm in about.normed.items():
+    for layer, norm in network.normed.items():
         kernel, bias = names[f"{layer}/kernel"], names[f"{layer}/bias"]
         own = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
         for name in (kernel, *own):
@@ -110,7 +110,7 @@ def _fold_norms(
         weight, shift, mean, variance = (arrays[name].astype(np.float64) for name in own)
         if variance.min(initial=0.0) < 0:
             raise InputError(f"{origin}: {own[-1]} holds negative variances")
-        scale = weight / np.sqrt(variance + about.norm_epsilon)
+        scale = weight / np.sqrt(variance + network.norm_epsilon)
         before = arrays[bias] if bias in arrays else 0.0
         kernels = arrays[kernel] * scale.reshape((-1,) + (1,) * (arrays[kernel].ndim - 1))
         folded[kernel] = kernels.astype(np.float32)
@@ -163,7 +163,7 @@ def from_caffe(
     wanted = {name: array.shape for name, array in flat.items()}
     names = {name: f"{name.removesuffix('/kernel')}/weights" for name in wanted}
     names |= {name: name for name in wanted if name.endswith("/bias")}
-    return _converted(origin, arrays, names, wanted, order, flattens=_about(module).flattens)
+    return _converted(origin, arrays, names, wanted, order, flattens=_network(module).flattens)
 
 
 def _converted(

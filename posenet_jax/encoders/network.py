@@ -32,7 +32,7 @@ class Network(nn.Module):
 
     A network with a tap `fc5`, its descriptor, can have pose heads. To add one: subclass it in a
     file of its own and list it in `encoder_networks.NETWORKS`. Of its fields a weights file keeps
-    `descriptor_size` and those of `kept` alone.
+    `descriptor_size` and those of `saved_fields` alone.
     """
 
     architecture: ClassVar[str]  # its name in flags and weight files
@@ -41,7 +41,7 @@ class Network(nn.Module):
     image_space: ClassVar[Preprocessing] = CUSTOMARY
     can_train: ClassVar[bool] = False  # by `training.pose_training`, for pose
     # {field: schema of its value in a weights file, as in `io.run_files`}; lists become tuples.
-    kept: ClassVar[Mapping[str, Any]] = {}
+    saved_fields: ClassVar[Mapping[str, Any]] = {}
 
     # Weights of PyTorch (`importing.from_torch`), for networks that others have too:
     # {layer, or array of no layer: its name there}.

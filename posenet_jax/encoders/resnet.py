@@ -70,7 +70,7 @@ class ResNet18(Network):
 
     architecture = "resnet18"
     image_space = IMAGENET.space(224)
-    kept: ClassVar = {"blocks": [range(1, 50)], "width": _COUNT, "classes": range(2**20)}
+    saved_fields: ClassVar = {"blocks": [range(1, 50)], "width": _COUNT, "classes": range(2**20)}
     flattens = False
     bottleneck: ClassVar[bool] = False
     signature = frozenset(f"layer{stage}.0.bn2.running_var" for stage in range(1, 5))
@@ -83,10 +83,10 @@ class ResNet18(Network):
     @property
     def taps(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the layers, from the image on."""
-        named = (tap for _, tap, _ in self._places())
+        named = (tap for _, tap, _ in self._named_blocks())
         return ("stem", *named, "features", *(["scores"] if self.classes else []))
 
-    def _places(self) -> Iterator[tuple[str, str, int]]:
+    def _named_blocks(self) -> Iterator[tuple[str, str, int]]:
         """Yields each block's name in weights, its tap, and its stage from 0."""
         for stage, count in enumerate(self.blocks):
             for number in range(count):
@@ -114,7 +114,7 @@ class ResNet18(Network):
 
     def _convolutions(self) -> Iterator[tuple[str, str]]:
         """Yields block and name of every convolution but the first."""
-        for block, _, stage in self._places():
+        for block, _, stage in self._named_blocks():
             for number in range(1, 4 if self.bottleneck else 3):
                 yield block, f"conv{number}"
             if block.endswith(".0") and (stage > 0 or self.bottleneck):
@@ -138,7 +138,7 @@ class ResNet18(Network):
         taps = {}
         x = taps["stem"] = nn.relu(_stem(self.width)(images))
         x = floor_max_pool(jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]))
-        for name, tap, stage in self._places():
+        for name, tap, stage in self._named_blocks():
             stride = 2 if stage and name.endswith(".0") else 1
             channels = self.width * 2**stage
             x = taps[tap] = Block(channels, stride, self.bottleneck, name=name)(x)

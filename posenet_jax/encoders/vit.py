@@ -98,7 +98,7 @@ class ViT(Network):
 
     architecture = "vit"
     image_space = IMAGENET.space(224)
-    kept: ClassVar = {
+    saved_fields: ClassVar = {
         "patch": _COUNT,
         "width": _COUNT,
         "depth": range(1, 200),

@@ -100,17 +100,17 @@ def _metadata(encoder: Encoder) -> dict[str, str]:
         "architecture": architecture,
         "preprocessing": json.dumps(encoder.preprocessing.to_json(), sort_keys=True),
     }
-    kept = NETWORKS[architecture].kept
+    fields_saved = NETWORKS[architecture].saved_fields
     if _has_size(kind):
         metadata["descriptor_size"] = str(module.descriptor_size)
-    if kept:
-        metadata["network"] = json.dumps({field: getattr(module, field) for field in kept})
+    if fields_saved:
+        metadata["network"] = json.dumps({field: getattr(module, field) for field in fields_saved})
     again = _module(metadata)
     if again != module:
         fields = [field.name for field in dataclasses.fields(module)]
         other = [name for name in fields if getattr(again, name) != getattr(module, name)]
         given = ", ".join(f"{name}={brief(getattr(module, name))}" for name in other)
-        written = ", ".join([*(["descriptor_size"] if _has_size(kind) else []), *kept])
+        written = ", ".join([*(["descriptor_size"] if _has_size(kind) else []), *fields_saved])
         raise InputError(
             f"a {kind.__name__} with {given} is not written: a file says its {written} alone"
         )
@@ -126,9 +126,9 @@ def _module(metadata: Mapping[str, str]) -> nn.Module:
     if _has_size(kind):
         size = parsed_json(metadata["descriptor_size"], range(1, 2**31), "descriptor_size")
         fields["descriptor_size"] = size  # of the networks that have one
-    if kind.kept:
-        given = parsed_json(metadata["network"], dict(kind.kept), "network")
-        fields |= {name: _hashable(given[name]) for name in kind.kept}
+    if kind.saved_fields:
+        given = parsed_json(metadata["network"], dict(kind.saved_fields), "network")
+        fields |= {name: _hashable(given[name]) for name in kind.saved_fields}
     return kind(**fields)
 
 
@@ -278,7 +278,7 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
     kind = NETWORKS.get(metadata.get("architecture", ""))
     if kind is None or _has_size(kind):
         needed.add("descriptor_size")
-    if kind is not None and kind.kept:
+    if kind is not None and kind.saved_fields:
         needed.add("network")
     if missing := needed - set(metadata):
         raise InputError(_lacking(path, missing, tensors))

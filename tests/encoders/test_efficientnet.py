@@ -137,10 +137,11 @@ def test_what_is_saved_is_loaded(drawn, tmp_path):
 
 def test_the_control_uses_the_range_of_its_relu6():
     """Else it would be a network of zeros and sixes, through which nothing could be seen."""
-    space = Preprocessing(means=SPACE.means, size=32)
+    space = Preprocessing(means=SPACE.means, size=SIZE)
     encoder = random_encoder("efficientnet_lite0", preprocessing=space)
-    x = space.to_network(torch_compared.images(32))
-    taps = jax.jit(encoder.module.apply)({"params": encoder.params}, x)
+    forward = jax.tree_util.Partial(jax.jit(encoder.module.apply), {"params": encoder.params})
+    x = space.to_network(torch_compared.images(SIZE))
+    taps, _ = jax.vjp(forward, x)  # the program that is compared with PyTorch
     stem, head = np.asarray(taps["stem"]), np.asarray(taps["head"])
     assert np.mean(stem == 6.0) < 0.05 and 0.2 < np.mean(stem > 0.0) < 0.8
     assert np.mean(head == 6.0) < 0.3 and 0.2 < np.mean(head > 0.0) < 0.8
