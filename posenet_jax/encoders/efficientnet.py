@@ -65,6 +65,13 @@ def _conv(features: int, size: int, name: str, *, stride: int = 1, gain: float =
     )
 
 
+def stem() -> nn.Conv:
+    """The first layer. Untrained, it divides images as the trained one does, or ReLU6 would leave
+    nothing of them but zeros and sixes.
+    """
+    return _conv(32, 3, "stem", stride=2, gain=2.0 / 128.0**2)
+
+
 class InvertedBlock(nn.Module):
     """A 1×1 convolution to more channels, a depthwise one, and a 1×1 to few, without ReLU."""
 
@@ -115,9 +122,7 @@ class EfficientNetLite0(Network):
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
         taps = {}
-        # Untrained too, images reach ReLU6 in its range: as the trained weights divide them.
-        gain = 2.0 / 128.0**2
-        x = taps["stem"] = _relu6(_conv(32, 3, "stem", stride=2, gain=gain)(images))
+        x = taps["stem"] = _relu6(stem()(images))
         for name, block in _BLOCKS.items():
             x = taps[name] = InvertedBlock(block, name=name)(x)
         x = taps["head"] = _relu6(_conv(1280, 1, "head")(x))
