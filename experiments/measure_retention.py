@@ -33,8 +33,8 @@ _BESIDE = flags.DEFINE_string(
 )
 _BESIDE_CONTROL = flags.DEFINE_string(
     "beside_control",
-    "squeezenet-random-0",
-    "Encoder to compare --beside with: the same architecture with random weights.",
+    None,
+    "Encoder to compare --beside with; the same network with random weights if not given.",
 )
 _KINDS = options.kinds()
 _PHOTOGRAPHS = options.photographs()
@@ -69,10 +69,11 @@ from posenet_jax.report import analysis_plots
 
 def _networks() -> list[Network]:
     """The network of --encoder and, where it is given, that of --beside."""
-    named = [(f"{_ENCODER.value}/{_LAYER.value}", _CONTROL.value)]
+    networks = [retention.network(f"{_ENCODER.value}/{_LAYER.value}", _CONTROL.value)]
     if _BESIDE.value:
-        named.append((_BESIDE.value, _BESIDE_CONTROL.value))
-    return [retention.network(name, control) for name, control in named]
+        size = networks[0].trained.preprocessing.size
+        networks.append(retention.network(_BESIDE.value, _BESIDE_CONTROL.value, size=size))
+    return networks
 
 
 def _rendered(keys: list[jax.Array], size: int) -> tuple[dict[str, SceneSet], SceneSet, int]:

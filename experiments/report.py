@@ -91,8 +91,8 @@ def main() -> int:
     claims_given = claims.read(_CLAIMS.value) if _CLAIMS.value else []
     named = _ENCODER.value, _CONTROL.value, _JUDGE.value
     *encoders, judge = map(weights.load_encoder, named)
-    beside = [weights.encoder_and_layer(named) for named in _BESIDE.value]
     space = encoders[0].preprocessing
+    beside = [weights.encoder_and_layer(named, size=space.size) for named in _BESIDE.value]
     photographs, left_out = photo_sets.read(
         _PHOTOGRAPHS.value, space, _SCENES.value, NAMES_TAKEN, _OUT.value
     )

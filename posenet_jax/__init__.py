@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from posenet_jax.encoders.encoder_networks import NETWORKS
     from posenet_jax.encoders.importing import from_caffe, from_torch
     from posenet_jax.encoders.network import Network
-    from posenet_jax.encoders.weights import load_encoder, random_encoder, save_encoder
+    from posenet_jax.encoders.weights import (
+        encoder_from_torch,
+        load_encoder,
+        random_encoder,
+        save_encoder,
+    )
     from posenet_jax.errors import ImageError, InputError
     from posenet_jax.images.preprocessing import Preprocessing
     from posenet_jax.inversion import engine, recipes
@@ -60,6 +65,7 @@ __all__ = [
     "Status",
     "Tap",
     "decode",
+    "encoder_from_torch",
     "engine",
     "extract",
     "from_caffe",
@@ -92,7 +98,12 @@ __getattr__, __dir__ = imported_later(
         "posenet_jax.encoders.encoder_networks": ("NETWORKS",),
         "posenet_jax.encoders.importing": ("from_caffe", "from_torch"),
         "posenet_jax.encoders.network": ("Network",),
-        "posenet_jax.encoders.weights": ("load_encoder", "random_encoder", "save_encoder"),
+        "posenet_jax.encoders.weights": (
+            "encoder_from_torch",
+            "load_encoder",
+            "random_encoder",
+            "save_encoder",
+        ),
         "posenet_jax.errors": ("ImageError", "InputError"),
         "posenet_jax.images.preprocessing": ("Preprocessing",),
         "posenet_jax.inversion.descent": ("Status",),

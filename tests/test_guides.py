@@ -6,12 +6,15 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from flax import traverse_util
 
 import posenet_jax
+from posenet_jax.encoders.resnet import ResNet18
+from posenet_jax.encoders.vit import ViT
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import list_images
 
-GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "jax.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 
 
 def blocks(text):
@@ -26,8 +29,13 @@ def test_the_guide_to_jax_runs_to_its_end(monkeypatch):
     space = small.preprocessing
     paths = list_images(str(files(posenet_jax) / "demo_images"))
     names = {"images": np.stack(image_files.read_images(paths, space).images)[:2]}
-    code = blocks(GUIDE.read_text(encoding="utf-8"))
+    code = blocks((GUIDE / "jax.md").read_text(encoding="utf-8"))
     assert len(code) > 5
+    run(code, names)
+
+
+def run(code, names):
+    """Runs blocks of code one after another, and looks at every result."""
     for block in code:
         if "import equinox" in block and not importlib.util.find_spec("equinox"):
             continue
@@ -36,3 +44,41 @@ def test_the_guide_to_jax_runs_to_its_end(monkeypatch):
             result = names.pop("result")
             assert np.isfinite(result.image).all() and np.isfinite(result.loss).all()
             assert np.all(result.steps == 2)
+
+
+def theirs(network):
+    """A `state_dict` of random weights, by the names that PyTorch has for the network's."""
+    encoder = posenet_jax.random_encoder(network)
+    found = {}
+    for name, value in traverse_util.flatten_dict(encoder.params, sep="/").items():
+        layer, _, part = name.rpartition("/")
+        array = np.asarray(value)
+        if part == "kernel":
+            array = array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0))
+        layer = network.foreign.get(layer or part, layer.replace("/", "."))
+        suffix = {"kernel": ".weight", "scale": ".weight", "bias": ".bias"}.get(part, "")
+        found[layer + suffix] = array
+    for layer, norm in network.normed.items():
+        shift = found.pop(f"{network.foreign[layer]}.bias")
+        ones = np.ones_like(shift)
+        found |= {f"{norm}.weight": ones, f"{norm}.bias": shift}
+        found |= {f"{norm}.running_mean": 0 * ones, f"{norm}.running_var": ones}
+    return found
+
+
+def test_the_guide_to_ones_own_network_runs_to_its_end(monkeypatch):
+    """Of small networks at 224 pixels."""
+    few = posenet_jax.recipes.CALIBRATED.replace(steps=2)
+    monkeypatch.setattr(posenet_jax.recipes, "CALIBRATED", few)
+    vit = theirs(ViT(width=64, depth=1, heads=1, hidden=64))
+    vit["pos_embed"] = vit["pos_embed"].reshape((1, 256, 64))
+    vit["cls_token"] = vit["cls_token"][None]
+    paths = list_images(str(files(posenet_jax) / "demo_images"))
+    space = posenet_jax.Preprocessing(means=(0.0, 0.0, 0.0), size=90)
+    names = {
+        "resnet": theirs(ResNet18(blocks=(1, 1, 1, 1), width=8)),
+        "vit": vit,
+        "photos": image_files.read_images(paths, space).images[:2],
+    }
+    run(blocks((GUIDE / "encoders.md").read_text(encoding="utf-8")), names)
+    assert names["control"].preprocessing == names["encoder"].preprocessing

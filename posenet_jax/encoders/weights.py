@@ -2,8 +2,8 @@
 
 A weights file holds one array a parameter (`conv1/kernel`, `heads/pose/bias`, …) and, in its
 metadata, the architecture, the preprocessing and, where heads are present, the z-score of the poses
-they predict. Files are read without pickle; every shape is checked. A `state_dict` of torchvision's
-AlexNet or SqueezeNet 1.1, saved as safetensors, is known by its names.
+they predict. Files are read without pickle; every shape is checked. A `state_dict` of PyTorch,
+saved as safetensors, is known by its names (`Network.signature`).
 """
 
 import dataclasses
@@ -18,12 +18,13 @@ import numpy as np
 from flax import linen as nn
 
 from posenet_jax import numerics
-from posenet_jax.encoders import bundled_encoders, imagenet, importing
+from posenet_jax.encoders import bundled_encoders, importing
 from posenet_jax.encoders.bundled_encoders import PRETRAINED
 from posenet_jax.encoders.encoder import Encoder, init_params, parameter_shapes
 from posenet_jax.encoders.encoder_networks import NETWORKS
 from posenet_jax.encoders.heads import PoseScale
-from posenet_jax.encoders.network import Network
+from posenet_jax.encoders.network import Network, Normalisation
+from posenet_jax.encoders.packaged import PACKAGED
 from posenet_jax.errors import InputError, one_line, shown
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.run_files import brief, parsed_json
@@ -33,20 +34,24 @@ Array = jax.Array
 
 
 def random_encoder(
-    architecture: str = "streetnet",
+    architecture: str | Network = "streetnet",
     *,
     seed: int = 0,
     preprocessing: Preprocessing | None = None,
 ) -> Encoder:
-    """The control: the architecture with untrained weights.
+    """The control: an architecture, or a network of given sizes, with untrained weights.
 
     It reads the image space of the trained encoder of its architecture, where there is one.
     """
-    module = _architecture(architecture)()
-    space = preprocessing or _image_space(architecture)
+    if isinstance(architecture, str):
+        module, name = _architecture(architecture)(), architecture
+        space = preprocessing or _image_space(architecture)
+    else:
+        module, name = architecture, architecture.architecture
+        space = preprocessing or module.image_space
     parameter_shapes(module, space.size)  # refuses images that are too small for it
     params, _ = init_params(module, numerics.seed_key(seed), space.size)
-    return _headless(params, module, space, f"{architecture}-random-{seed}")
+    return _headless(params, module, space, f"{name}-random-{seed}")
 
 
 def _image_space(architecture: str) -> Preprocessing:
@@ -95,15 +100,19 @@ def _metadata(encoder: Encoder) -> dict[str, str]:
         "architecture": architecture,
         "preprocessing": json.dumps(encoder.preprocessing.to_json(), sort_keys=True),
     }
+    fields_saved = NETWORKS[architecture].saved_fields
     if _has_size(kind):
         metadata["descriptor_size"] = str(module.descriptor_size)
+    if fields_saved:
+        metadata["network"] = json.dumps({field: getattr(module, field) for field in fields_saved})
     again = _module(metadata)
     if again != module:
         fields = [field.name for field in dataclasses.fields(module)]
         other = [name for name in fields if getattr(again, name) != getattr(module, name)]
         given = ", ".join(f"{name}={brief(getattr(module, name))}" for name in other)
+        written = ", ".join([*(["descriptor_size"] if _has_size(kind) else []), *fields_saved])
         raise InputError(
-            f"a {kind.__name__} with {given} is not written: a file says its descriptor_size alone"
+            f"a {kind.__name__} with {given} is not written: a file says its {written} alone"
         )
     if encoder.pose_scale is not None:
         scale = {k: np.asarray(v).tolist() for k, v in vars(encoder.pose_scale).items()}
@@ -113,10 +122,18 @@ def _metadata(encoder: Encoder) -> dict[str, str]:
 
 def _module(metadata: Mapping[str, str]) -> nn.Module:
     kind = _architecture(metadata["architecture"])
-    if not _has_size(kind):
-        return kind()
-    size = parsed_json(metadata["descriptor_size"], range(1, 2**31), "descriptor_size")
-    return kind(**{"descriptor_size": size})  # a field of the networks that have one
+    fields = {}
+    if _has_size(kind):
+        size = parsed_json(metadata["descriptor_size"], range(1, 2**31), "descriptor_size")
+        fields["descriptor_size"] = size  # of the networks that have one
+    if kind.saved_fields:
+        given = parsed_json(metadata["network"], dict(kind.saved_fields), "network")
+        fields |= {name: _hashable(given[name]) for name in kind.saved_fields}
+    return kind(**fields)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def _wanted(module: nn.Module, size: int, has_heads: bool) -> dict[str, Any]:
@@ -126,44 +143,122 @@ def _wanted(module: nn.Module, size: int, has_heads: bool) -> dict[str, Any]:
 
 
 def load_encoder(name_or_path: str | Path = bundled_encoders.DEFAULT) -> Encoder:
-    """A bundled encoder by name, `<architecture>-random-<seed>`, or a .safetensors file by path.
+    """A bundled encoder by name, or a .safetensors file by path.
 
-    `squeezenet` is SqueezeNet 1.1 trained on ImageNet, where the extra `compare` is installed.
+    ENCODER-random-SEED is its control, untrained: of an architecture by name, or of a file's
+    network. ENCODER@SIZE is the same for images of SIZE pixels a side (`at_size`). `squeezenet` and
+    `efficientnet_lite0`, trained on ImageNet, are there where the extra `compare` is installed.
     """
     name = str(name_or_path)
-    architecture, marker, seed = name.partition("-random-")
-    if marker and architecture in NETWORKS and seed.isdigit():
-        return random_encoder(architecture, seed=int(seed))
-    if name in importing.PACKAGED:
+    if not Path(name).is_file():
+        known, marker, size = name.rpartition("@")
+        if marker and size.isdecimal():
+            encoder = _loaded(known, int(size))
+            return dataclasses.replace(encoder, name=f"{encoder.name}@{size}")
+    return _loaded(name, None)
+
+
+def _loaded(name: str, size: int | None) -> Encoder:
+    """The encoder of that name, for images of `size` pixels or its own."""
+    known, marker, seed = name.rpartition("-random-")
+    if marker and seed.isdecimal() and known in NETWORKS:
+        return at_size(random_encoder(known, seed=int(seed)), size)
+    if marker and seed.isdecimal() and Path(known).is_file():
+        return control_of(_read(Path(known), size), seed=int(seed))
+    if name in PACKAGED:
         kind = NETWORKS[name]
-        return _headless(importing.PACKAGED[name](), kind(), kind.image_space, name)
+        return at_size(_headless(PACKAGED[name](), kind(), kind.image_space, name), size)
     path = PRETRAINED / f"{name}.safetensors"
     if not path.is_file():
-        path = Path(name_or_path)
+        path = Path(name)
     if not path.is_file():
         bundled = ", ".join(bundled_encoders.names(PRETRAINED))
         raise InputError(
-            f"no weights {name!r}: give a .safetensors file or one of {bundled}, or squeezenet"
+            f"no weights {name!r}: give a .safetensors file or one of {bundled}, or "
+            f"{' or '.join(PACKAGED)}"
         )
+    return _read(path, size)
+
+
+def _read(path: Path, size: int | None) -> Encoder:
     tensors, metadata = read_tensors(path)
-    found = importing.recognise(tensors)
-    if found and "architecture" not in metadata:
-        params = importing.from_torch(found(), tensors, origin=f"{path}, read as {found.__name__}")
-        folded = importing.fold_torchvision(params)
-        return _headless(folded, found(), imagenet.TORCHVISION, path.stem)
-    return _assemble(path, tensors, metadata)
+    if "architecture" not in metadata and importing.recognise(tensors):
+        return encoder_from_torch(tensors, size=size, name=path.stem, origin=str(path))
+    return at_size(_assemble(path, tensors, metadata), size)
 
 
-def encoder_and_layer(named: str) -> tuple[Encoder, str]:
+def encoder_from_torch(
+    tensors: Mapping[str, Any],
+    *,
+    network: Network | None = None,
+    size: int | None = None,
+    normalisation: Normalisation | None = None,
+    name: str = "state_dict",
+    origin: str = "state_dict",
+) -> Encoder:
+    """The encoder of a PyTorch `state_dict`: of a network that both have (`importing.recognise`).
+
+    network: None: as the arrays' names and shapes say. size: of the images, pixels; None: the
+    network's own. normalisation: of the images that the weights were trained on; None: the
+    network's. origin: what messages begin with.
+    Raises InputError for another network's arrays, and as `importing.from_torch` does.
+    """
+    network = network or importing.network_of(tensors, origin)
+    if network is None:
+        known = ", ".join(name for name, kind in NETWORKS.items() if importing.signature(kind))
+        raise InputError(f"{origin} is of none of the networks that are known by names: {known}")
+    normalisation = normalisation or network.normalisation
+    space = normalisation.space(size or network.image_space.size)
+    origin = f"{origin}, read as {type(network).__name__}"
+    params = importing.from_torch(network, tensors, size=space.size, origin=origin)
+    folded = importing.folded(params, network.first, normalisation)
+    return _headless(folded, network, space, name)
+
+
+def at_size(encoder: Encoder, size: int | None) -> Encoder:
+    """The encoder for images of `size` pixels a side; None: the encoder as it is.
+
+    Raises InputError where its weights fit no other size.
+    """
+    space = encoder.preprocessing
+    if size is None or size == space.size:
+        return encoder
+    module = encoder.module
+    params = encoder.params
+    if isinstance(module, Network):
+        params = module.at_size(params, size)
+    origin = f"encoder {encoder.name!r} at {size} pixels, not its {space.size}"
+    check_tree(origin, params, parameter_shapes(module, size)[0])
+    space = dataclasses.replace(space, size=size)
+    return dataclasses.replace(encoder, params=params, preprocessing=space)
+
+
+def control_of(encoder: Encoder, *, seed: int = 0) -> Encoder:
+    """The same network with untrained weights, for the same images."""
+    space = encoder.preprocessing
+    params, _ = init_params(encoder.module, numerics.seed_key(seed), space.size)
+    name, *size = encoder.name.partition("@")
+    name = f"{name}-random-{seed}{''.join(size)}"
+    return _headless(params, encoder.module, space, name)
+
+
+def encoder_and_layer(named: str, *, size: int | None = None) -> tuple[Encoder, str]:
     """Encoder and layer that "ENCODER/LAYER" names, the encoder as for `load_encoder`.
 
-    Raises InputError where it is not of that form, or the encoder has no such layer.
+    size: of the images, pixels, that the encoder must read; None: any.
+    Raises InputError where it is not of that form, or the encoder has no such layer or other size.
     """
     name, separator, layer = named.rpartition("/")
     if not separator:
         raise InputError(f"expected ENCODER/LAYER, such as streetnet/fc5; received {named!r}")
     encoder = load_encoder(name)
     encoder.tap(layer)
+    own = encoder.preprocessing.size
+    if size is not None and own != size:
+        raise InputError(
+            f"encoder {encoder.name!r} reads images of {own} pixels a side, and these have {size}: "
+            f"name it {name.removesuffix(f'@{own}')}@{size}/{layer}"
+        )
     return encoder, layer
 
 
@@ -183,6 +278,8 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
     kind = NETWORKS.get(metadata.get("architecture", ""))
     if kind is None or _has_size(kind):
         needed.add("descriptor_size")
+    if kind is not None and kind.saved_fields:
+        needed.add("network")
     if missing := needed - set(metadata):
         raise InputError(_lacking(path, missing, tensors))
     has_heads = any(name.startswith("heads/") for name in tensors)
@@ -210,7 +307,7 @@ def _lacking(path: Path, missing: set[str], tensors: Iterable[str]) -> str:
     holds = f"it holds {names}, ..." if names else "it holds no arrays"
     return (
         f"{shown(path)} lacks the metadata {', '.join(sorted(missing))} of an encoder that "
-        f"save_encoder wrote, and is no state_dict of torchvision's AlexNet or SqueezeNet ({holds})"
+        f"save_encoder wrote, and is no state_dict of a network that is known by names ({holds})"
     )
 
 

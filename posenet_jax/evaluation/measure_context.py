@@ -54,10 +54,14 @@ class Context:
         return other
 
     def described(self, tap: Tap, images: Literal["pictures", "originals"]) -> np.ndarray:
-        """Returns the descriptors [N, …] of the pictures or of the originals at a layer."""
+        """Returns the descriptors [N, …] of the pictures or of the originals at a layer.
+
+        An encoder that reads images of another size has them resized, both alike.
+        """
         key = (id(tap.params), id(tap.module), tap.layer, images)
         if key not in self._described:
-            self._described[key] = tap.describe(getattr(self, images))
+            resized = map(tap.preprocessing.resize, getattr(self, images))
+            self._described[key] = tap.describe(np.stack(list(resized)))
         return self._described[key]
 
     @functools.cached_property

@@ -9,11 +9,12 @@ No operation takes more memory or time than the bytes it came with. Python's own
 the place in which a value is to be remembered, the length of a bytearray, a key of nested tuples.
 """
 
+import io
 import math
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def read_arrays(path: str | Path) -> Any:
     """
     content = Path(path).read_bytes()
     try:
-        return _plain(_Machine().run(content), {})
+        return _plain(Machine().run(io.BytesIO(content)), {})
     except Exception as error:  # damaged bytes make each operation fail in its own way
         reason = one_line(error)
         raise InputError(f"{shown(path)} is not a pickle of arrays: {reason}") from error
@@ -92,7 +93,7 @@ def read_arrays(path: str | Path) -> Any:
 # The machine ------------------------------------------------------------------------------------
 
 
-class _Machine:
+class Machine:
     """A stack of values, the stacks set aside at marks, and the values remembered by number."""
 
     def __init__(self) -> None:
@@ -100,8 +101,8 @@ class _Machine:
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, content: bytes) -> Any:
-        """Value that the operations leave behind."""
+    def run(self, content: IO[bytes]) -> Any:
+        """Value that the operations leave behind, in a file that is read to their end."""
         for operation, argument, _ in pickletools.genops(content):
             name = operation.name
             if name == "STOP":
@@ -113,6 +114,14 @@ class _Machine:
             elif name not in ("PROTO", "FRAME"):
                 raise ValueError(f"its operation {name} is not one of arrays")
         raise ValueError("it has no end")
+
+    def named(self, module: Any, name: Any) -> Any:
+        """Stand-in for what the pickle names. Raises ValueError where there is none."""
+        return _named(module, name)
+
+    def persistent(self) -> None:
+        """Puts what the value on top of the stack describes in its place."""
+        raise ValueError("it holds what is kept outside of it")
 
     def since_mark(self) -> list[Any]:
         """The values on the stack above the last mark, which go with it."""
@@ -183,7 +192,7 @@ _CONSTANTS: dict[str, Any] = {
     **{"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()},
 }
 
-_OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
+_OPERATIONS: dict[str, Callable[[Machine, Any], object]] = {
     "MARK": lambda machine, _: machine.mark(),
     "POP": lambda machine, _: machine.last(1),
     "POP_MARK": lambda machine, _: machine.since_mark(),
@@ -201,10 +210,11 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "SETITEM": lambda machine, _: machine.update(machine.last(2)),
     "SETITEMS": lambda machine, _: machine.update(machine.since_mark()),
     "MEMOIZE": lambda machine, _: machine.remember(len(machine.memo)),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.remember),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall),
-    "GLOBAL": lambda machine, names: machine.push(_named(*names.split(" ", 1))),
-    "STACK_GLOBAL": lambda machine, _: machine.push(_named(*machine.last(2))),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine.remember),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine.recall),
+    "GLOBAL": lambda machine, names: machine.push(machine.named(*names.split(" ", 1))),
+    "STACK_GLOBAL": lambda machine, _: machine.push(machine.named(*machine.last(2))),
+    "BINPERSID": lambda machine, _: machine.persistent(),
     "REDUCE": lambda machine, _: machine.reduce(),
     "BUILD": lambda machine, _: machine.build(),
 }

@@ -346,6 +346,8 @@ def test_a_bundled_encoder_is_found_by_its_name(tmp_path, monkeypatch):
         load_encoder("theirs")
     encoder, layer = weights.encoder_and_layer("mine/conv2")
     assert (encoder.name, layer) == ("mine", "conv2")
+    with pytest.raises(InputError, match="101 pixels a side, and these have 50: .*@50/conv2"):
+        weights.encoder_and_layer("mine/conv2", size=50)
     for wrong, words in (("mine", "expected ENCODER/LAYER"), ("mine/conv9", "no layer 'conv9'")):
         with pytest.raises(InputError, match=words):
             weights.encoder_and_layer(wrong)

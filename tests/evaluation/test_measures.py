@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from measure_child import BRIGHTNESS
+from PIL import Image
 from scipy import stats
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
@@ -46,6 +47,15 @@ def found(encoder, images):
     tap = encoder.tap("conv4")
     targets = tap.describe(originals)
     return measures.measured(Context(tap, targets, pictures, originals, encoder=encoder))
+
+
+def test_a_judge_of_another_size_sees_them_resized(encoder, images):
+    originals, pictures = (x[:2].repeat(2, axis=1).repeat(2, axis=2) for x in images)
+    tap = encoder.tap("conv4")  # stands for a layer that reads 200 pixels, which measures leave out
+    context = Context(tap, np.zeros((2, 1)), pictures, originals, encoder.tap("fc5"))
+    small = [Image.fromarray(x).resize((100, 100), Image.Resampling.BICUBIC) for x in pictures]
+    oracle = encoder.tap("fc5").describe(np.stack([np.asarray(x) for x in small]))
+    np.testing.assert_array_equal(context.described(encoder.tap("fc5"), "pictures"), oracle)
 
 
 def _flat(encoder, layer, images):

@@ -36,8 +36,9 @@ def test_taps_of_their_own_names_are_inverted(folder, tmp_path, encoder, layers)
 
 
 def test_bulk_inversion_with_a_pose_network_for_judge(folder, tmp_path):
+    """Of 100 pixels, of pictures that have 64."""
     out = tmp_path / "out"
-    flags = ("--encoder=squeezenet-random-0", "--layer=fire9", "--judge=streetnet-random-1")
+    flags = ("--encoder=squeezenet-random-0@64", "--layer=fire9", "--judge=streetnet-random-1")
     run = script_process.run(
         "bulk_invert", f"--images={folder}", *flags, "--steps=5", f"--out={out}"
     )
