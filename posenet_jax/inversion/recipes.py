@@ -15,14 +15,17 @@ import numpy as np
 from flax import struct
 
 from posenet_jax.errors import InputError
+from posenet_jax.inversion import transforms
 from posenet_jax.inversion.data_terms import DATA_TERMS
 from posenet_jax.inversion.parameterisations import PARAMETERISATIONS, Parameterisation
 from posenet_jax.inversion.priors import PRIORS, Weights, shown
+from posenet_jax.inversion.transforms import Amounts
 
 Array = jax.Array
 
 SCHEDULES = ("constant", "cosine")
 STARTS = ("noise", "image")
+TRANSFORMED_SHARE = 0.5
 
 
 def _static(default: Any) -> Any:
@@ -59,6 +62,13 @@ class Recipe:
     parameterisation: what the descent moves, a name of `parameterisations.PARAMETERISATIONS` or a
     `Parameterisation`. Rates and deviations stay in grey levels. Clipping is of pixels alone.
 
+    transforms: how far, at most, the image is moved, enlarged or turned before the encoder, anew in
+    every step: amounts by the names of `transforms.TRANSFORMS`, or by functions of (image, key,
+    amount) to an image, in the order in which they are applied. Priors see the image itself.
+    transformed_share: share of the steps that do so; None: `TRANSFORMED_SHARE`. The rest, the last
+    step at least, does not, and results are the best of its iterates: losses are always those of
+    the image as it is, and no image converges or stalls before.
+
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
     its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
     at a full first step all pixels move alike, and units of a steep encoder may fall silent for
@@ -84,6 +94,10 @@ class Recipe:
     steps: int = 200
     patience: int = 0
     leaf_weights: Any = None
+    transforms: Mapping[str | Callable[..., Any], float | Array] = dataclasses.field(
+        default_factory=Amounts
+    )
+    transformed_share: float | Array | None = None
 
     name: str = _static("custom")
     data_term: str | Callable[..., Any] = _static("norm")
@@ -125,6 +139,7 @@ class Recipe:
                 "leaf_weights are for data terms by name: weigh in the function itself"
             )
         object.__setattr__(self, "priors", Weights(self.priors))
+        object.__setattr__(self, "transforms", transforms.checked(self.transforms))
 
 
 PAPER = Recipe(name="paper")
@@ -218,22 +233,23 @@ def record(recipe: Recipe) -> dict[str, Any]:
             "the recipe's own parameterisation has no name that a file could hold: give it one in "
             "parameterisations.PARAMETERISATIONS"
         )
-    for function in filter(callable, (recipe.data_term, *recipe.priors)):
+    for function in filter(callable, (recipe.data_term, *recipe.priors, *recipe.transforms)):
         raise InputError(
             f"{shown(function)} has no name that a file could hold: give it one in "
-            "data_terms.DATA_TERMS or priors.PRIORS"
+            "data_terms.DATA_TERMS, priors.PRIORS or transforms.TRANSFORMS"
         )
     values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     if recipe.parameterisation == "pixels":  # as records were before there were others
         del values["parameterisation"]
-    weights, of_leaves = values.pop("leaf_weights"), {}
+    weights, further = values.pop("leaf_weights"), _of_transforms(recipe)
+    del values["transforms"], values["transformed_share"]
     if weights is not None:
-        of_leaves["leaf_weights"] = {
+        further["leaf_weights"] = {
             jax.tree_util.keystr(path): _recorded(weight)
             for path, weight in jax.tree_util.tree_leaves_with_path(weights)
         }
     priors = {name: _recorded(weight) for name, weight in values.pop("priors").items()}
-    options = {name: _recorded(value) for name, value in values.items()} | of_leaves
+    options = {name: _recorded(value) for name, value in values.items()} | further
     variations, sixths = priors.keys() & _VARIATIONS.keys(), priors.keys() & _SIXTHS.keys()
     if len(priors) != 2 or not variations or not sixths:
         return options | {"priors": priors}
@@ -244,6 +260,15 @@ def record(recipe: Recipe) -> dict[str, Any]:
         "l6_weight": priors[sixth],
         "l6_form": _SIXTHS[sixth],
     }
+
+
+def _of_transforms(recipe: Recipe) -> dict[str, Any]:
+    """Returns what a record says of transforms, as pairs, for their order counts; none: nothing."""
+    if not recipe.transforms:
+        return {}
+    share = TRANSFORMED_SHARE if recipe.transformed_share is None else recipe.transformed_share
+    amounts = [[name, _recorded(amount)] for name, amount in recipe.transforms.items()]
+    return {"transforms": amounts, "transformed_share": _recorded(share)}
 
 
 def _recorded(value: Any) -> Any:
