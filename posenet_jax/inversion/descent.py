@@ -70,7 +70,7 @@ class Best:
 def init(key: jax.Array, recipe: Recipe, space: Preprocessing, start: Image | None = None) -> State:
     """Returns the first iterate: noise about `start`, or about the mean colour.
 
-    key: decides the noise; the engine's is `slot_programs.start_key`.
+    key: decides the noise; the engine's is `groups.restart_key`.
     """
     noise = jax.random.normal(key, (space.size, space.size, 3), jnp.float32)
     image = jnp.asarray(recipe.start_deviation, jnp.float32) * noise
@@ -132,22 +132,32 @@ def _move(state: State, gradient: Any, recipe: Recipe) -> tuple[Any, optax.Scale
     return parameters, moments
 
 
-def step(state: State, target: Target, recipe: Recipe, *, encode: Encode) -> State:
+def step(
+    state: State,
+    target: Target,
+    recipe: Recipe,
+    *,
+    encode: Encode,
+    repulsion: Callable[[Image], Scalar] | None = None,
+) -> State:
     """Evaluates the iterate, records it if it is the best so far, and makes the next one.
 
-    An image whose status is not RUNNING stays as it is.
+    An image whose status is not RUNNING stays as it is. repulsion: of an image, which moves it away
+    from others (`groups`) and has no part in the objective that is recorded.
     """
 
     image_of = parameterisations.of(recipe.parameterisation).image
 
-    def evaluate(parameters: Any) -> tuple[Scalar, tuple[Image, Descriptor]]:
+    def evaluate(parameters: Any) -> tuple[Scalar, tuple[Scalar, Image, Descriptor]]:
         image = image_of(parameters, state.best.image.shape[0])
         seen = encode(_transformed(image, state, recipe) if recipe.transforms else image)
         descriptor = jax.tree.map(lambda layer: layer.astype(jnp.float32), seen)
-        return objective.loss(image, descriptor, target, recipe), (image, descriptor)
+        loss = objective.loss(image, descriptor, target, recipe)
+        moved_by = loss if repulsion is None else loss - repulsion(image)
+        return moved_by, (loss, image, descriptor)
 
     found, gradient = jax.value_and_grad(evaluate, has_aux=True)(state.parameters)
-    value, (image, descriptor) = found
+    value, image, descriptor = found[1]
     # Not by their maximum: that of YNNPACK, which XLA's CPU backend calls, passes over a NaN.
     finite = jnp.isfinite(value) & jnp.isfinite(_size(gradient))
     relative_loss, descriptor_error = data_terms.errors(
