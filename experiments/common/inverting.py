@@ -1,4 +1,4 @@
-"""What `experiments.invert` shows of its layers and restarts: tables, pictures, columns of a page.
+"""Tables, pictures and columns of a page that `experiments.invert` makes of layers and restarts.
 
 L layers, R restarts of each image: {layer: R reconstructions}.
 """

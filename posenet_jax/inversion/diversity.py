@@ -1,4 +1,4 @@
-"""What pictures of a group are to differ in, by name, and how their distance counts. Unbatched.
+"""Features that pictures of a group are to differ in, by name, and their distance. Unbatched.
 
 Images are [H, W, 3] in network space. Adding one takes a line of `FEATURES`; `Recipe.diverse_in`
 takes a name, or a function of an image to an array, such as a second encoder.
