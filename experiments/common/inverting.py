@@ -3,6 +3,7 @@
 L layers, R restarts of each image: {layer: R reconstructions}.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ def recipes(recipe: Recipe, restarts: int) -> list[Recipe]:
     """
     if restarts == 1:
         return [recipe]
-    independent = recipe.replace(group=restarts, diverse=0.0)
+    independent = dataclasses.replace(recipe, group=restarts, diverse=0.0)
     return [independent] if recipe.diverse is None else [recipe, independent]
 
 

@@ -3,9 +3,10 @@
 Names and defaults of the library are repeated here, as in `options`, and tested.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -100,15 +101,16 @@ def chosen() -> "Recipe":
     from posenet_jax.inversion.recipes import RECIPES, with_steps
 
     recipe = with_steps(RECIPES[RECIPE.value], STEPS.value)
-    given = {
+    given: dict[str, Any] = {
         "data_term": DATA_TERM.value,
-        "priors": {**recipe.priors, **_numbers(PRIOR.value)} if PRIOR.value else None,
+        "priors": dict(recipe.priors) | _numbers(PRIOR.value) if PRIOR.value else None,
         "parameterisation": PARAMETERISATION.value,
         "transforms": _numbers(TRANSFORM.value) or None,
     }
     if DIVERSE.value is not None:
         given |= {"group": RESTARTS.value, "diverse": DIVERSE.value}
+    given = {name: value for name, value in given.items() if value is not None}
     try:
-        return recipe.replace(**{name: value for name, value in given.items() if value is not None})
+        return dataclasses.replace(recipe, **given)
     except ValueError as error:
         raise InputError(f"recipe {recipe.name}: {error}") from None

@@ -54,6 +54,7 @@ def step(states: State, target: Target, recipe: Recipe, *, encode: Encode) -> St
     """Makes a step of all members, as `descent.step` does of each."""
     if recipe.group == 1:
         return descent.step(states, target, recipe, encode=encode)
+    weight = jnp.asarray(recipe.diverse, jnp.float32)
     image_of = parameterisations.of(recipe.parameterisation).image
     features_of, side = diversity.of(recipe.diverse_in), states.best.image.shape[1]
     all_features = jax.vmap(lambda own: features_of(image_of(own, side)))(states.parameters)
@@ -63,7 +64,7 @@ def step(states: State, target: Target, recipe: Recipe, *, encode: Encode) -> St
 
         def repulsion(image: Image) -> Scalar:
             to = functools.partial(diversity.distance, features_of(image))
-            return recipe.diverse * jnp.sum(others * jax.vmap(to)(all_features))
+            return weight * jnp.sum(others * jax.vmap(to)(all_features))
 
         return descent.step(state, target, recipe, encode=encode, repulsion=repulsion)
 
