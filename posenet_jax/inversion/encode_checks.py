@@ -145,6 +145,8 @@ def check_objective(recipe: Recipe, descriptor: Any, target: Any, space: Preproc
         _check_number(prior, "prior", image)
     for transform in filter(callable, recipe.transforms):
         _check_transform(transform, image)
+    if callable(recipe.diverse_in):
+        _check_features(recipe.diverse_in, image)
 
 
 def _check_number(function: Callable[..., Any], kind: str, *arguments: Any) -> None:
@@ -166,6 +168,16 @@ def _check_transform(transform: Callable[..., Any], image: jax.ShapeDtypeStruct)
     if getattr(made, "shape", None) != image.shape or not jnp.issubdtype(made.dtype, jnp.floating):
         expected = list(image.shape)
         raise InputError(f"{name} must return an image {expected}, not {_described(made)}")
+
+
+def _check_features(features: Callable[..., Any], image: jax.ShapeDtypeStruct) -> None:
+    name = f"diverse_in {shown(features)}"
+    try:
+        made = jax.eval_shape(features, image)
+    except Exception as error:  # a caller's function raises what it likes
+        raise InputError(f"{name} fails: {type(error).__name__}: {one_line(error)}") from error
+    if not (hasattr(made, "dtype") and jnp.issubdtype(made.dtype, jnp.floating)):
+        raise InputError(f"{name} must return an array of floating numbers, not {_described(made)}")
 
 
 def checked_starts(

@@ -71,7 +71,7 @@ class Recipe:
     the image as it is, and no image converges or stalls before.
 
     group: inversions of each target, from as many starts, which repel each other: see `groups`.
-    diverse: how much they do, of a group alone: never more than this is lost of the objective.
+    diverse: how much they do, of a group alone: the most that its optimum loses of the objective.
     diverse_in: what they are to differ in, a name of `diversity.FEATURES` or a function of an image
     to any array, a second encoder; where two differ by 1 in the root mean square, half is reached.
 

@@ -164,6 +164,9 @@ def test_what_cannot_be_is_refused():
         GROUP.replace(start_deviation=0.0)
     with pytest.raises(ValueError, match="diverse_in must be one of light_and_dark, received 'x'"):
         GROUP.replace(diverse_in="x")
+    for function, words in ((lambda x: {"a": x}, "not a dict"), (jnp.linalg.inv, "fails: ")):
+        with pytest.raises(InputError, match=f"diverse_in .* {words}"):
+            invert(GROUP.replace(diverse_in=function))
     with pytest.raises(InputError, match="8 slots do not divide over 2 devices in groups of 3"):
         invert(GROUP, slots=8)
 
