@@ -17,21 +17,16 @@ import time
 
 from absl import flags
 
-from experiments.common import inputs, options, processes, runtime
+from experiments.common import inputs, options, processes, recipe_options, runtime
 
 _DESCRIPTORS = flags.DEFINE_string(
     "descriptors", None, "Folder of extract_descriptors to invert, instead of images."
 )
 _OUT = options.out()
 _LAYER = options.layer()
-_RECIPE = options.recipe()
-_STEPS = options.inversion_steps()
 _ENCODER = options.encoder()
 _DECODER = options.start_decoder()
 _JUDGE = options.judge()
-_RESTARTS = flags.DEFINE_integer(
-    "restarts", 1, "Inversions of each image, from as many starts.", lower_bound=1
-)
 _SEED = options.seed()
 _SLOTS = options.slots()
 _SHARD = options.shard_size()
@@ -50,7 +45,6 @@ from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import results_table
-from posenet_jax.inversion.recipes import RECIPES, with_steps
 from posenet_jax.io import files
 from posenet_jax.shards.descriptor_shards import Descriptors
 
@@ -72,9 +66,9 @@ def main() -> int:
         source = extraction.read_descriptors(described)
     else:
         source = inputs.source(_OUT.value)
-    recipe = with_steps(RECIPES[_RECIPE.value], _STEPS.value)
+    recipe = recipe_options.chosen()
     config = bulk_inversion.BulkConfig(
-        restarts=_RESTARTS.value,
+        restarts=recipe_options.RESTARTS.value,
         seed=_SEED.value,
         slots=_SLOTS.value,
         batch_size=_BATCH.value,

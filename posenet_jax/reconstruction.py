@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import struct
 
+from posenet_jax import metrics
 from posenet_jax.decoders.decoding import Decoder, decode, decoder_for, draws
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import results_table
@@ -64,10 +65,38 @@ def reconstruct(
 ) -> Reconstruction:
     """Encodes uint8 images [N, H, W, 3] at `layer` and inverts their descriptors.
 
+    recipe: without groups, for which there is `reconstruct_group`.
     positions: of the images in the list that they were read from; None: none was left out.
     decoder: of this layer, where the recipe begins with a decoder's images. Raises InputError
     where one is wanted and not given, or given and not wanted.
     """
+    (made,) = reconstruct_group(
+        encoder,
+        layer,
+        originals,
+        key=key,
+        recipe=recipe,
+        decoder=decoder,
+        positions=positions,
+        slots=slots,
+        progress=progress,
+    )
+    return made
+
+
+def reconstruct_group(
+    encoder: Encoder,
+    layer: str,
+    originals: np.ndarray,
+    *,
+    key: Array,
+    recipe: Recipe,
+    decoder: Decoder | None = None,
+    positions: Sequence[int] | None = None,
+    slots: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Reconstruction]:
+    """Returns the reconstructions by each member of the recipe's groups, as `reconstruct` does."""
     tap, space = encoder.tap(layer), encoder.preprocessing
     targets = tap.describe(originals)
     result = engine.invert(
@@ -81,8 +110,54 @@ def reconstruct(
         progress=progress,
     )
     pictures = np.asarray(space.to_image(result.image))
-    context = Context(tap, targets, pictures, originals, encoder=encoder)
-    return Reconstruction(image=pictures, result=result, measures=measured(context))
+    if recipe.group == 1:
+        result, pictures = jax.tree.map(lambda x: x[:, None], (result, pictures))
+    context = Context(tap, targets, pictures[:, 0], originals, encoder=encoder)
+    return [
+        Reconstruction(
+            image=pictures[:, member],
+            result=jax.tree.map(lambda x, member=member: x[:, member], result),
+            measures=measured(context.with_pictures(pictures[:, member]) if member else context),
+        )
+        for member in range(recipe.group)
+    ]
+
+
+def together(members: Sequence[Reconstruction]) -> Reconstruction:
+    """Returns the reconstructions of all members, those of the first one first: R · N entries."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *members)
+
+
+def group_table(
+    members: Sequence[Reconstruction],
+    independent: Sequence[Reconstruction],
+    names: Sequence[str],
+    *,
+    layer: str,
+) -> list[dict[str, Any]]:
+    """Returns a line for each image: mean distance and fidelity of its members.
+
+    independent: as many restarts that do not repel each other, to compare with.
+    """
+    columns: dict[str, Any] = {"image": names, "layer": [layer] * len(names)}
+    for before, group in (("", members), ("independent_", independent)):
+        pictures = np.stack([member.image for member in group], axis=1)
+        losses = np.stack([member.result.relative_loss for member in group], axis=1)
+        columns[f"{before}distance"] = [float(metrics.spread(own)) for own in pictures]
+        columns[f"{before}relative_loss"] = losses.mean(axis=1).tolist()
+        columns[f"{before}worst_relative_loss"] = losses.max(axis=1).tolist()
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def group_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the means of a `group_table` in words."""
+    means = {name: np.mean([row[name] for row in rows]) for name in rows[0] if "_loss" in name}
+    apart, other = (np.mean([row[f"{of}distance"] for row in rows]) for of in ("", "independent_"))
+    return (
+        f"restarts of an image are {apart:.1f} grey levels apart at a relative loss of "
+        f"{means['relative_loss']:.4f}; independent ones {other:.1f} at "
+        f"{means['independent_relative_loss']:.4f}"
+    )
 
 
 def figures(reconstruction: Reconstruction) -> list[dict[str, Any]]:
@@ -157,6 +232,7 @@ def table(
     *,
     layer: str,
     positions: Sequence[int] | None = None,
+    restart: int = 0,
 ) -> list[dict[str, Any]]:
     """Returns a line of results.csv for each image.
 
@@ -164,6 +240,6 @@ def table(
     """
     numbers = range(len(names)) if positions is None else positions
     return [
-        results_table.line(position=position, image=name, layer=layer, figures=own)
+        results_table.line(position=position, image=name, layer=layer, figures=own, restart=restart)
         for position, name, own in zip(numbers, names, figures(reconstruction), strict=True)
     ]

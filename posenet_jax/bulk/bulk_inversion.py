@@ -120,17 +120,18 @@ def invert_all(
     tap = encoder.tap(layer)
     if decoder:
         decoder.check_fits(encoder, layer)
-    _check_recipe(recipe, decoder)
+    _check_recipe(recipe, decoder, config)
     judge_tap = judge.tap("fc5") if judge else None
     if isinstance(source, Descriptors):
         inversion_batches.check_origin(source, encoder, layer)
-    if config.slots % mesh.size:  # before the folder says that it has so many
-        raise InputError(f"{config.slots} slots do not divide over {mesh.size} devices")
+    engine.groups_in(config.slots, mesh.size, recipe.group)  # before the folder says it has so many
     process = f"{config.process_index}-of-{config.process_count}"
     shards = ShardFolder(Path(folder).expanduser(), "inversion", process)
     with shards.locked():
         wanted = _identity(encoder, tap, source, recipe, config, judge, decoder)
-        identity, plan = shards.agreed(wanted, _default_sizes(config, mesh.size), mesh)
+        identity, plan = shards.agreed(
+            wanted, _default_sizes(config, mesh.size, recipe.group), mesh
+        )
         own = range(config.process_index, plan.shards, config.process_count)
         pending, done = inversion_shards.pending(shards, plan, own)
         traced = None if isinstance(source, Descriptors) else TracedSource(source)
@@ -164,11 +165,13 @@ def invert_all(
         return _finish(shards, identity, plan, new)
 
 
-def _check_recipe(recipe: Recipe, decoder: Decoder | None) -> None:
+def _check_recipe(recipe: Recipe, decoder: Decoder | None, config: BulkConfig) -> None:
     if (recipe.start == "image") != (decoder is not None):
         start = "a decoder's images" if decoder is None else "noise alone"
         raise InputError(f"recipe {recipe.name!r} begins with {start}")
     recipes.record(recipe)  # a function has no record
+    if config.restarts % recipe.group:
+        raise InputError(f"{config.restarts} restarts are no whole groups of {recipe.group}")
     if recipe.data_term == "masked":
         raise InputError("data term 'masked' needs targets with a mask: use engine.run")
 
@@ -202,6 +205,7 @@ class _Work:
     ) -> Iterator[_InvertedShard]:
         """Yields the shards in order, each when the last of its images is done."""
         restarts = self.config.restarts
+        jobs_of_each = restarts // self.recipe.group
         awaited: collections.deque[Entry] = collections.deque()
         # Shards whose last image was read: (images submitted up to there, number, images left out).
         ends: collections.deque[tuple[int, int, list[Failure]]] = collections.deque()
@@ -216,9 +220,9 @@ class _Work:
                 for entry, start in zip(batch.entries, self.starts(batch), strict=True):
                     awaited.append(entry)
                     own = self.own_recipe(entry.position)
-                    for restart in range(restarts):
+                    for restart in range(jobs_of_each):
                         # Counted over all images, not over those that this run inverts.
-                        number = entry.position * restarts + restart
+                        number = entry.position * jobs_of_each + restart
                         yield Job(entry.position, entry.target, restart, own, start, number)
                 if batch.last:
                     ends.append((submitted, batch.shard, left_out))
@@ -319,9 +323,9 @@ def _identity(
     }
 
 
-def _default_sizes(config: BulkConfig, devices: int) -> dict[str, int]:
+def _default_sizes(config: BulkConfig, devices: int, group: int) -> dict[str, int]:
     """Returns slots that suit the devices, and shards of a few times as many inversions."""
-    slots = config.slots or engine.default_slots(devices)
+    slots = config.slots or engine.default_slots(devices, group)
     batch = config.batch_size or devices * (16 if jax.default_backend() == "cpu" else 256)
     fitting = min(_LARGEST_SHARD, 4 * slots // config.restarts) // batch * batch
     return {"slots": slots, "batch_size": batch, "shard_size": max(batch, fitting)}

@@ -16,9 +16,9 @@ import optax
 from flax import struct
 
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import data_terms, objective, parameterisations
+from posenet_jax.inversion import data_terms, objective, parameterisations, transforms
 from posenet_jax.inversion.clipping import clip_small_contributions, contributions
-from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.inversion.recipes import TRANSFORMED_SHARE, Recipe
 from posenet_jax.inversion.shapes import Count, Descriptor, Flag, Image, Scalar, Target
 
 Encode = Callable[[Image], Descriptor]
@@ -54,6 +54,7 @@ class State:
     best: "Best"
     reference_loss: Scalar  # loss of the last improvement, by more than _IMPROVEMENT of it
     stalled: Count  # steps since then
+    seed: jax.Array | None = None  # [2] uint32 of the transforms' keys, where there are any
 
 
 @struct.dataclass
@@ -69,7 +70,7 @@ class Best:
 def init(key: jax.Array, recipe: Recipe, space: Preprocessing, start: Image | None = None) -> State:
     """Returns the first iterate: noise about `start`, or about the mean colour.
 
-    key: decides the noise; the engine's is `slot_programs.start_key`.
+    key: decides the noise; the engine's is `groups.restart_key`.
     """
     noise = jax.random.normal(key, (space.size, space.size, 3), jnp.float32)
     image = jnp.asarray(recipe.start_deviation, jnp.float32) * noise
@@ -91,7 +92,13 @@ def init(key: jax.Array, recipe: Recipe, space: Preprocessing, start: Image | No
         best=best,
         reference_loss=jnp.full((), jnp.inf, jnp.float32),
         stalled=jnp.zeros((), jnp.int32),
+        seed=_seed(key) if recipe.transforms else None,
     )
+
+
+def _seed(key: jax.Array) -> jax.Array:
+    """Returns numbers in place of a key, of which a state on the host cannot have an array."""
+    return jax.random.bits(jax.random.fold_in(key, 2**31), (2,), jnp.uint32)
 
 
 def _adam(recipe: Recipe) -> optax.GradientTransformation:
@@ -125,21 +132,32 @@ def _move(state: State, gradient: Any, recipe: Recipe) -> tuple[Any, optax.Scale
     return parameters, moments
 
 
-def step(state: State, target: Target, recipe: Recipe, *, encode: Encode) -> State:
+def step(
+    state: State,
+    target: Target,
+    recipe: Recipe,
+    *,
+    encode: Encode,
+    repulsion: Callable[[Image], Scalar] | None = None,
+) -> State:
     """Evaluates the iterate, records it if it is the best so far, and makes the next one.
 
-    An image whose status is not RUNNING stays as it is.
+    An image whose status is not RUNNING stays as it is. repulsion: of an image, which moves it away
+    from others (`groups`) and has no part in the objective that is recorded.
     """
 
     image_of = parameterisations.of(recipe.parameterisation).image
 
-    def evaluate(parameters: Any) -> tuple[Scalar, tuple[Image, Descriptor]]:
+    def evaluate(parameters: Any) -> tuple[Scalar, tuple[Scalar, Image, Descriptor]]:
         image = image_of(parameters, state.best.image.shape[0])
-        descriptor = jax.tree.map(lambda layer: layer.astype(jnp.float32), encode(image))
-        return objective.loss(image, descriptor, target, recipe), (image, descriptor)
+        seen = encode(_transformed(image, state, recipe) if recipe.transforms else image)
+        descriptor = jax.tree.map(lambda layer: layer.astype(jnp.float32), seen)
+        loss = objective.loss(image, descriptor, target, recipe)
+        moved_by = loss if repulsion is None else loss - repulsion(image)
+        return moved_by, (loss, image, descriptor)
 
     found, gradient = jax.value_and_grad(evaluate, has_aux=True)(state.parameters)
-    value, (image, descriptor) = found
+    value, image, descriptor = found[1]
     # Not by their maximum: that of YNNPACK, which XLA's CPU backend calls, passes over a NaN.
     finite = jnp.isfinite(value) & jnp.isfinite(_size(gradient))
     relative_loss, descriptor_error = data_terms.errors(
@@ -148,10 +166,16 @@ def step(state: State, target: Target, recipe: Recipe, *, encode: Encode) -> Sta
     candidate = Best(image, value, relative_loss, descriptor_error)
     running = state.status == Status.RUNNING
     better = running & finite & (value < state.best.loss)
+    if recipe.transforms:  # a transformed image's losses are not its own
+        hidden = _transforming(state.steps, recipe)
+        candidate = _select(hidden, Best(image, *(jnp.float32(jnp.inf),) * 3), candidate)
+        better = running & finite & (hidden | (value < state.best.loss))
     best = _select(better, candidate, state.best)
     steps = state.steps + running.astype(jnp.int32)
     improved = value < _to_improve(state.reference_loss, recipe)
     stalled = jnp.where(improved, 0, state.stalled + 1)
+    if recipe.transforms:
+        improved, stalled = improved & ~hidden, jnp.where(hidden, 0, stalled)
     parameters, moments = _move(state, gradient, recipe)
     moves = running & finite
     return State(
@@ -162,7 +186,23 @@ def step(state: State, target: Target, recipe: Recipe, *, encode: Encode) -> Sta
         best=best,
         reference_loss=jnp.where(moves & improved, value, state.reference_loss),
         stalled=jnp.where(moves, stalled, state.stalled),
+        seed=state.seed,
     )
+
+
+def _transforming(steps: Count, recipe: Recipe) -> Flag:
+    """Returns whether the step after `steps` of them transforms its image."""
+    share = TRANSFORMED_SHARE if recipe.transformed_share is None else recipe.transformed_share
+    done = steps.astype(jnp.float32)
+    return (done < share * recipe.steps) & (done + 1 < recipe.steps)
+
+
+def _transformed(image: Image, state: State, recipe: Recipe) -> Image:
+    """Returns the image that the encoder sees in this step, by the step's own key."""
+    assert state.seed is not None  # `init` sees to it
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.seed, impl="threefry2x32"), state.steps)
+    transformed = transforms.transformed(recipe.transforms, image, key)
+    return jnp.where(_transforming(state.steps, recipe), transformed, image)
 
 
 def _size(gradient: Any) -> Scalar:

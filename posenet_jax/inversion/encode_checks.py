@@ -143,6 +143,10 @@ def check_objective(recipe: Recipe, descriptor: Any, target: Any, space: Preproc
     image = jax.ShapeDtypeStruct((space.size, space.size, 3), jnp.float32)
     for prior in filter(callable, recipe.priors):
         _check_number(prior, "prior", image)
+    for transform in filter(callable, recipe.transforms):
+        _check_transform(transform, image)
+    if callable(recipe.diverse_in):
+        _check_features(recipe.diverse_in, image)
 
 
 def _check_number(function: Callable[..., Any], kind: str, *arguments: Any) -> None:
@@ -153,6 +157,27 @@ def _check_number(function: Callable[..., Any], kind: str, *arguments: Any) -> N
         raise InputError(f"{name} fails: {type(error).__name__}: {one_line(error)}") from error
     if getattr(number, "shape", None) != () or not jnp.issubdtype(number.dtype, jnp.floating):
         raise InputError(f"{name} must return one floating number, not {_described(number)}")
+
+
+def _check_transform(transform: Callable[..., Any], image: jax.ShapeDtypeStruct) -> None:
+    name, amount = f"transform {shown(transform)}", jax.ShapeDtypeStruct((), jnp.float32)
+    try:
+        made = jax.eval_shape(transform, image, jax.random.key(0, impl="threefry2x32"), amount)
+    except Exception as error:  # a caller's function raises what it likes
+        raise InputError(f"{name} fails: {type(error).__name__}: {one_line(error)}") from error
+    if getattr(made, "shape", None) != image.shape or not jnp.issubdtype(made.dtype, jnp.floating):
+        expected = list(image.shape)
+        raise InputError(f"{name} must return an image {expected}, not {_described(made)}")
+
+
+def _check_features(features: Callable[..., Any], image: jax.ShapeDtypeStruct) -> None:
+    name = f"diverse_in {shown(features)}"
+    try:
+        made = jax.eval_shape(features, image)
+    except Exception as error:  # a caller's function raises what it likes
+        raise InputError(f"{name} fails: {type(error).__name__}: {one_line(error)}") from error
+    if not (hasattr(made, "dtype") and jnp.issubdtype(made.dtype, jnp.floating)):
+        raise InputError(f"{name} must return an array of floating numbers, not {_described(made)}")
 
 
 def checked_starts(

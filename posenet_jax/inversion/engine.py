@@ -49,9 +49,12 @@ def default_chunk() -> int:
     return 1 if jax.default_backend() == "cpu" else 25
 
 
-def default_slots(devices: int) -> int:
-    """Returns the slots in all: on CPU few, for the cache; elsewhere enough to fill the devices."""
-    return devices * (8 if jax.default_backend() == "cpu" else 256)
+def default_slots(devices: int, group: int = 1) -> int:
+    """Returns the slots in all: on CPU few, for the cache; elsewhere enough to fill the devices.
+
+    As many whole groups of `Recipe.group` as they have room for, at least one a device.
+    """
+    return devices * group * max(1, (8 if jax.default_backend() == "cpu" else 256) // group)
 
 
 def invert(
@@ -70,6 +73,7 @@ def invert(
 ) -> Result:
     """Images whose descriptors are `targets` [N, …]; the recipe's numbers may be arrays [N].
 
+    Of a recipe with groups, a result's arrays are [N, R, …], R members of each target's group.
     targets: a pytree like the descriptor, each array [N, …]; with `masked` or a function as data
     term, what that takes.
     start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's.
@@ -98,7 +102,8 @@ def invert(
     mesh = mesh or _local_mesh()
     devices = mesh.devices.size
     if slots is None:
-        slots = min(default_slots(devices), -(-count // devices) * devices)
+        every = -(-count // devices) * devices * recipe.group
+        slots = min(default_slots(devices, recipe.group), every)
     done = run(
         encode,
         jobs,
@@ -113,6 +118,8 @@ def invert(
     finished = list(done)
     names = [field.name for field in dataclasses.fields(Result)]
     fields = {name: np.stack([getattr(one, name) for one in finished]) for name in names}
+    if recipe.group > 1:
+        fields = {name: x.reshape(count, recipe.group, *x.shape[1:]) for name, x in fields.items()}
     whole = {name: fields[name].astype(np.int32) for name in ("steps", "status", "starts")}
     return Result(**fields | whole)
 
@@ -143,7 +150,9 @@ def run(
     own.
     space: the images' size and colours; a `Tap` carries its own; by default
     `preprocessing.CUSTOMARY`.
-    slots: images inverted at once, a multiple of the mesh's devices.
+    slots: images inverted at once, a multiple of the mesh's devices; of their number times that of
+    a group's members, where the recipe has groups: then each job has as many results, in turn, and
+    the slots of a group advance together.
     progress: called with the image·steps done since its last call.
 
     A job's result depends, to the byte, on `key`, its index, restart, target and hyper-parameters,
@@ -160,20 +169,18 @@ def run(
     space = space or space_of(encode)
     mesh = mesh or _local_mesh()
     devices = mesh.devices.size
-    slots = slots or default_slots(devices)
-    if slots % devices:
-        raise InputError(f"{slots} slots do not divide over {devices} devices")
+    groups = groups_in(slots or default_slots(devices, recipe.group), devices, recipe.group)
     encode_checks.check_key(key)
     like = encode_checks.descriptor_like(encode, space)
     checked = job_checks.CheckedJobs(jobs, like, space, recipe)
-    pool = Slots(encode, recipe, key, space, slots, chunk or default_chunk(), mesh)
-    queues = JobQueues(checked, slots)
-    waiting: dict[int, Finished] = {}
+    pool = Slots(encode, recipe, key, space, groups, chunk or default_chunk(), mesh)
+    queues = JobQueues(checked, groups)
+    waiting: dict[int, list[Finished]] = {}
     yielded = 0
     while True:
-        capacity = max(_MOST_WAITING, 4 * slots) - (queues.taken - yielded)
+        capacity = max(_MOST_WAITING // recipe.group, 4 * groups) - (queues.taken - yielded)
         pool.fill(queues.next_jobs(pool.free, capacity))
-        if len(pool.free) == slots:
+        if len(pool.free) == groups:
             checked.refuse()
             return
         ended, steps = pool.advance()
@@ -181,8 +188,16 @@ def run(
             progress(steps)
         waiting.update(ended)
         while yielded in waiting:
-            yield waiting.pop(yielded)
+            yield from waiting.pop(yielded)
             yielded += 1
+
+
+def groups_in(slots: int, devices: int, group: int) -> int:
+    """Returns the number of groups that slots hold; InputError where they do not divide."""
+    if slots % (devices * group):
+        of_members = f" in groups of {group}" if group > 1 else ""
+        raise InputError(f"{slots} slots do not divide over {devices} devices{of_members}")
+    return slots // group
 
 
 def _rows(columns: Any, count: int) -> list[Any]:

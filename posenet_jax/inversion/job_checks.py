@@ -81,7 +81,9 @@ class CheckedJobs:
             other = [name for name, value in choices.items() if value != self._choices[name]]
             raise InputError(f"its recipe differs from the run's in {', '.join(other)}")
         if self._structure != jax.tree.structure(recipe):
-            raise InputError("its recipe has other priors or leaf_weights than the run's")
+            raise InputError(
+                "its recipe has other priors or leaf_weights, or other transforms, than the run's"
+            )
         encode_checks.check_numbers(recipe, "its recipe's")
 
 

@@ -15,14 +15,18 @@ import numpy as np
 from flax import struct
 
 from posenet_jax.errors import InputError
+from posenet_jax.inversion import transforms
 from posenet_jax.inversion.data_terms import DATA_TERMS
+from posenet_jax.inversion.diversity import FEATURES
 from posenet_jax.inversion.parameterisations import PARAMETERISATIONS, Parameterisation
 from posenet_jax.inversion.priors import PRIORS, Weights, shown
+from posenet_jax.inversion.transforms import Amounts
 
 Array = jax.Array
 
 SCHEDULES = ("constant", "cosine")
 STARTS = ("noise", "image")
+TRANSFORMED_SHARE = 0.5
 
 
 def _static(default: Any) -> Any:
@@ -59,6 +63,18 @@ class Recipe:
     parameterisation: what the descent moves, a name of `parameterisations.PARAMETERISATIONS` or a
     `Parameterisation`. Rates and deviations stay in grey levels. Clipping is of pixels alone.
 
+    transforms: how far, at most, the image is moved, enlarged or turned before the encoder, anew in
+    every step: amounts by the names of `transforms.TRANSFORMS`, or by functions of (image, key,
+    amount) to an image, in the order in which they are applied. Priors see the image itself.
+    transformed_share: share of the steps that do so; None: `TRANSFORMED_SHARE`. The rest, the last
+    step at least, does not, and results are the best of its iterates: losses are always those of
+    the image as it is, and no image converges or stalls before.
+
+    group: inversions of each target, from as many starts, which repel each other: see `groups`.
+    diverse: how much they do, of a group alone: the most that its optimum loses of the objective.
+    diverse_in: what they are to differ in, a name of `diversity.FEATURES` or a function of an image
+    to any array, a second encoder; where two differ by 1 in the root mean square, half is reached.
+
     tolerance: the relative loss (eq. 3) at which an image counts as converged; with `stop_early`
     its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
     at a full first step all pixels move alike, and units of a steep encoder may fall silent for
@@ -84,6 +100,11 @@ class Recipe:
     steps: int = 200
     patience: int = 0
     leaf_weights: Any = None
+    transforms: Mapping[str | Callable[..., Any], float | Array] = dataclasses.field(
+        default_factory=Amounts
+    )
+    transformed_share: float | Array | None = None
+    diverse: float | Array | None = None
 
     name: str = _static("custom")
     data_term: str | Callable[..., Any] = _static("norm")
@@ -92,6 +113,8 @@ class Recipe:
     clipping: bool = _static(True)
     stop_early: bool = _static(False)
     parameterisation: str | Parameterisation = _static("pixels")
+    group: int = _static(1)
+    diverse_in: str | Callable[..., Any] = _static("light_and_dark")
 
     def __new__(cls, **fields: Any) -> Self:
         for name in fields.keys() & _NOW_PRIORS.keys():
@@ -104,8 +127,10 @@ class Recipe:
             ("schedule", SCHEDULES),
             ("start", STARTS),
             ("parameterisation", tuple(PARAMETERISATIONS)),
+            ("diverse_in", tuple(FEATURES)),
         ):
-            own = callable(self.data_term) if field == "data_term" else False
+            functions = field in ("data_term", "diverse_in")
+            own = callable(getattr(self, field)) if functions else False
             own = own or isinstance(getattr(self, field), Parameterisation)
             if not own and getattr(self, field) not in choices:
                 raise ValueError(
@@ -120,11 +145,23 @@ class Recipe:
         if unknown := named - PRIORS.keys():
             names = f"{', '.join(PRIORS)}; received {', '.join(map(repr, sorted(unknown)))}"
             raise ValueError(f"priors must be among {names}")
+        self._check_group()
         if self.leaf_weights is not None and callable(self.data_term):
             raise ValueError(
                 "leaf_weights are for data terms by name: weigh in the function itself"
             )
         object.__setattr__(self, "priors", Weights(self.priors))
+        object.__setattr__(self, "transforms", transforms.checked(self.transforms))
+
+    def _check_group(self) -> None:
+        if self.group < 1 or (self.group == 1) != (self.diverse is None):
+            raise ValueError(
+                "diverse is for a group of at least 2, and a group needs it; received diverse "
+                f"{self.diverse!r}, group {self.group!r}"
+            )
+        alike = isinstance(self.start_deviation, int | float) and self.start_deviation == 0
+        if self.group > 1 and alike:
+            raise ValueError("members of a group differ by noise: start_deviation must be above 0")
 
 
 PAPER = Recipe(name="paper")
@@ -218,22 +255,26 @@ def record(recipe: Recipe) -> dict[str, Any]:
             "the recipe's own parameterisation has no name that a file could hold: give it one in "
             "parameterisations.PARAMETERISATIONS"
         )
-    for function in filter(callable, (recipe.data_term, *recipe.priors)):
+    chosen = recipe.data_term, recipe.diverse_in, *recipe.priors, *recipe.transforms
+    for function in filter(callable, chosen):
         raise InputError(
             f"{shown(function)} has no name that a file could hold: give it one in "
-            "data_terms.DATA_TERMS or priors.PRIORS"
+            "data_terms.DATA_TERMS, priors.PRIORS, transforms.TRANSFORMS or diversity.FEATURES"
         )
     values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     if recipe.parameterisation == "pixels":  # as records were before there were others
         del values["parameterisation"]
-    weights, of_leaves = values.pop("leaf_weights"), {}
+    weights, further = values.pop("leaf_weights"), _of_transforms(recipe)
+    del values["transforms"], values["transformed_share"]
+    if recipe.group == 1:
+        del values["group"], values["diverse"], values["diverse_in"]
     if weights is not None:
-        of_leaves["leaf_weights"] = {
+        further["leaf_weights"] = {
             jax.tree_util.keystr(path): _recorded(weight)
             for path, weight in jax.tree_util.tree_leaves_with_path(weights)
         }
     priors = {name: _recorded(weight) for name, weight in values.pop("priors").items()}
-    options = {name: _recorded(value) for name, value in values.items()} | of_leaves
+    options = {name: _recorded(value) for name, value in values.items()} | further
     variations, sixths = priors.keys() & _VARIATIONS.keys(), priors.keys() & _SIXTHS.keys()
     if len(priors) != 2 or not variations or not sixths:
         return options | {"priors": priors}
@@ -244,6 +285,15 @@ def record(recipe: Recipe) -> dict[str, Any]:
         "l6_weight": priors[sixth],
         "l6_form": _SIXTHS[sixth],
     }
+
+
+def _of_transforms(recipe: Recipe) -> dict[str, Any]:
+    """Returns what a record says of transforms, as pairs, for their order counts; none: nothing."""
+    if not recipe.transforms:
+        return {}
+    share = TRANSFORMED_SHARE if recipe.transformed_share is None else recipe.transformed_share
+    amounts = [[name, _recorded(amount)] for name, amount in recipe.transforms.items()]
+    return {"transforms": amounts, "transformed_share": _recorded(share)}
 
 
 def _recorded(value: Any) -> Any:

@@ -1,34 +1,24 @@
 """Device programs of the engine, two: to begin inversions in slots, and to advance all of them.
 
 S slots, laid over the devices of a mesh; arrays are [S, ...], images [S, H, W, 3] in network space.
+A slot holds one inversion, or a group of them: its state's arrays are [S, R, ...] then.
 """
 
 import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import descent
+from posenet_jax.inversion import groups
 from posenet_jax.inversion.descent import State, Status
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.inversion.shapes import Target
 
 Array = jax.Array
-
-
-def start_key(key: Array, index: Array, restart: Array, starts: Array) -> Array:
-    """Key of a job's initial noise, which `descent.init` draws.
-
-    Restart 0, start 1 folds in the index only, so that `invert` and `run` agree.
-    """
-    key = jax.random.fold_in(key, index)
-    other = jax.random.fold_in(jax.random.fold_in(key, restart), starts)
-    return jnp.where((restart == 0) & (starts == 1), key, other)
 
 
 def empty(recipe: Recipe, space: Preprocessing, mesh: Mesh, slots: int) -> State:
@@ -37,9 +27,9 @@ def empty(recipe: Recipe, space: Preprocessing, mesh: Mesh, slots: int) -> State
     The first are filled by the program that fills others later: two might round the noise each in
     its own way, and a job's result would depend on when it was started.
     """
-    one = jax.eval_shape(lambda key: descent.init(key, recipe, space), jax.random.key(0))
+    one = jax.eval_shape(lambda key: groups.init(key, recipe, space), jax.random.key(0))
     state = jax.tree.map(lambda leaf: np.zeros((slots, *leaf.shape), leaf.dtype), one)
-    state = state.replace(status=np.full(slots, Status.OUT_OF_STEPS, np.int32))
+    state = state.replace(status=np.full_like(state.status, Status.OUT_OF_STEPS))
     return jax.device_put(state, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
 
 
@@ -70,7 +60,9 @@ def begin(
     split = PartitionSpec(mesh.axis_names)
 
     def one(key: Array, numbers: Array, recipe: Recipe, image: Array | None) -> State:
-        return descent.init(start_key(key, *numbers), recipe, space, image)
+        index, restart, starts = numbers
+        key = jax.random.fold_in(key, index)
+        return groups.init(key, recipe, space, image, restart, starts)
 
     def on_device(
         state: State, key: Array, numbers: Array, recipe: Recipe, images: Array | None
@@ -101,7 +93,7 @@ def advance(
     split = PartitionSpec(mesh.axis_names)
 
     def one_step(state: State, encode: Any, targets: Target, recipe: Recipe) -> State:
-        one = functools.partial(descent.step, encode=encode)
+        one = functools.partial(groups.step, encode=encode)
         return jax.vmap(one)(state, targets, recipe)
 
     def chunk_of_steps(state: State, *rest: Any) -> State:

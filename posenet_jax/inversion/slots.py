@@ -43,7 +43,7 @@ class Slots:
         self._begin = functools.partial(slot_programs.begin, space=space, mesh=mesh)
         self._advance = functools.partial(slot_programs.advance, mesh=mesh, chunk=chunk)
         self._jobs: list[tuple[int, Job, int] | None] = [None] * slots  # (order, job, starts)
-        self._steps = np.zeros(slots, np.int64)
+        self._steps = np.zeros((slots, recipe.group), np.int64)
         self._rows = jax.tree.map(np.array, recipes.broadcast(recipe, slots))
         self._targets: Any = None  # a pytree of arrays [S, ...]
         self._size = space.size
@@ -114,49 +114,62 @@ class Slots:
                 images[row] = job.start
         return jax.device_put((numbers, images), self._split)
 
-    def advance(self) -> tuple[dict[int, Finished], int]:
-        """Makes a chunk of steps: ({order: result of an ended job}, number of image·steps)."""
+    def advance(self) -> tuple[dict[int, list[Finished]], int]:
+        """Makes a chunk of steps: ({order: results of an ended job}, number of image·steps).
+
+        A group ends when its last member does, and is started again as a whole.
+        """
         with numerics.not_finite_allowed():  # such an image ends with a status
             self._state = self._advance(self._state, self._encode, *self._on_device)
-        status, steps = (np.asarray(x) for x in (self._state.status, self._state.steps))
-        running = np.array([job is not None for job in self._jobs])
+        status, steps = (self._by_member(x) for x in (self._state.status, self._state.steps))
+        running = np.array([[job is not None] for job in self._jobs])
         done = int(np.sum(steps - self._steps, where=running))
         self._steps = steps.astype(np.int64)
         stopped = [
             slot
             for slot, job in enumerate(self._jobs)
-            if job is not None and status[slot] != Status.RUNNING
+            if job is not None and not np.any(status[slot] == Status.RUNNING)
         ]
         if not stopped:
             return {}, done
-        best = jax.tree.map(np.asarray, self._state.best)
+        best = jax.tree.map(self._by_member, self._state.best)
         ended, restarted = {}, {}
         for slot in stopped:
             order, job, starts = self._jobs[slot]  # type: ignore[misc]
-            if status[slot] == Status.NOT_FINITE and starts == 1:
+            if np.any(status[slot] == Status.NOT_FINITE) and starts == 1:
                 restarted[slot] = order, job, 2
                 continue
             self._jobs[slot] = None
-            ended[order] = _finished(job, slot, best, steps, status, starts)
+            ended[order] = [
+                _finished(job, (slot, member), best, steps, status, starts)
+                for member in range(steps.shape[1])
+            ]
         self._start(restarted)
         return ended, done
 
+    def _by_member(self, rows: Array) -> np.ndarray:
+        """Returns rows of the state, [S, R, ...] on the host; R is 1 where slots hold no groups."""
+        array = np.asarray(rows)
+        return array if self._recipe.group > 1 else array[:, None]
+
 
 def _set(rows: Any, slot: int, values: Any) -> None:
-    jax.tree.map(lambda array, value: array.__setitem__(slot, value), rows, values)
+    for array, value in zip(jax.tree.leaves(rows), jax.tree.leaves(values), strict=True):
+        array[slot] = value
 
 
 def _finished(
-    job: Job, slot: int, best: Best, steps: np.ndarray, status: np.ndarray, starts: int
+    job: Job, place: tuple[int, int], best: Best, steps: np.ndarray, status: np.ndarray, starts: int
 ) -> Finished:
+    _, member = place
     return Finished(
         job.index,
-        job.restart,
-        np.array(best.image[slot]),
-        float(best.loss[slot]),
-        float(best.relative_loss[slot]),
-        float(best.descriptor_error[slot]),
-        int(steps[slot]),
-        Status(int(status[slot])),
+        job.restart * steps.shape[1] + member,
+        np.array(best.image[place]),
+        float(best.loss[place]),
+        float(best.relative_loss[place]),
+        float(best.descriptor_error[place]),
+        int(steps[place]),
+        Status(int(status[place])),
         starts,
     )

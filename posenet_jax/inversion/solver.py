@@ -13,7 +13,7 @@ from jax import lax
 
 from posenet_jax import numerics
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import descent, encode_checks, recipes
+from posenet_jax.inversion import encode_checks, groups, recipes
 from posenet_jax.inversion.descent import Encode, State, Status
 from posenet_jax.inversion.engine import Result, space_of
 from posenet_jax.inversion.recipes import Recipe
@@ -32,7 +32,7 @@ def solve(
     space: Preprocessing | None = None,
     start: Image | None = None,
 ) -> Result:
-    """Returns an image whose descriptor is `target`; `Result` without its leading axis.
+    """Returns an image whose descriptor is `target`: `Result` without its leading axis.
 
     phi, space: as in `engine.run`. target: the descriptor of one image, or what else the recipe's
     data term compares. key: decides the noise; target i of `invert(key=key)` has
@@ -65,12 +65,12 @@ def _solve(
     space: Preprocessing,
 ) -> Result:
     def running(state: State) -> Array:
-        return state.status == Status.RUNNING
+        return jnp.any(state.status == Status.RUNNING)
 
     def step(state: State) -> State:
-        return descent.step(state, target, recipe, encode=encode)
+        return groups.step(state, target, recipe, encode=encode)
 
-    end = lax.while_loop(running, step, descent.init(key, recipe, space, start))
-    counts = {"steps": end.steps, "status": end.status, "starts": jnp.ones((), jnp.int32)}
+    end = lax.while_loop(running, step, groups.init(key, recipe, space, start))
+    counts = {"steps": end.steps, "status": end.status, "starts": jnp.ones_like(end.steps)}
     fields: dict[str, Any] = vars(end.best) | counts
     return Result(**fields)

@@ -22,6 +22,7 @@ from posenet_jax.metrics.pixels import (
     mean_squared_error,
     psnr,
     spectral_deviation,
+    spread,
     ssim,
 )
 from posenet_jax.metrics.poses import (
@@ -59,5 +60,6 @@ __all__ = [
     "roc",
     "rotation_errors",
     "spectral_deviation",
+    "spread",
     "ssim",
 ]

@@ -70,6 +70,19 @@ def luminance_pattern(image: Picture, sigma: float = 4.0) -> PixelMap:
     return jnp.where(flat, 0.0, deviation / jnp.where(flat, 1.0, norm))
 
 
+def spread(pictures: Pictures, sigma: float = 4.0) -> Scalar:
+    """Mean distance of the pairs of pictures of one image, uint8 [R, H, W, 3], in grey levels.
+
+    Root mean square difference of blurred grey values, each less its mean: of light and dark, not
+    of brightness or texture.
+    """
+    blurred = jax.lax.map(lambda image: gaussian_blur(luminance(image), sigma), pictures)
+    patterns = blurred - jnp.mean(blurred, axis=(1, 2), keepdims=True)
+    first, second = np.triu_indices(len(pictures), 1)
+    squares = jnp.mean(jnp.square(patterns[first] - patterns[second]), axis=(1, 2))
+    return jnp.mean(jnp.sqrt(squares))
+
+
 def luminance_correlation(image: Picture, original: Picture, sigma: float = 4.0) -> Scalar:
     """Pearson correlation of two images' blurred grey values; uint8 RGB [H, W, 3] each.
 

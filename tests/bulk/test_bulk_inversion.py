@@ -282,17 +282,33 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(encoder, folder, whol
         assert sum(counted) == STEPS * 2 * COUNT
 
 
-@pytest.mark.parametrize("name", ["compact-random-0", "streetnet"])
+ALL_AT_ONCE = {
+    "parameterisation": "fourier",
+    "transforms": {"scale": 0.1, "jitter": 2},
+    "group": 2,
+    "diverse": 0.1,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("compact-random-0", {}), ("streetnet", {}), ("compact-random-0", ALL_AT_ONCE)],
+    ids=["compact", "streetnet", "groups-fourier-transforms"],
+)
 @pytest.mark.bytes
-def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(name, folder, whole, tmp_path):
+def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(
+    name, changes, folder, whole, tmp_path
+):
     """None missing, none twice, every byte; what one process writes another writes too."""
-    if name != "compact-random-0":
-        whole = tmp_path / "whole"
-        _invert(weights.load_encoder(name), folder, whole, pictures=True)
+    if name != "compact-random-0" or changes:
+        whole, recipe = tmp_path / "whole", dataclasses.replace(RECIPE, **changes)
+        _invert(weights.load_encoder(name), folder, whole, pictures=True, recipe=recipe)
     out, moments = tmp_path / "killed", random.Random(5)
 
     def start():
-        return script_process.start("bulk_child", name, folder, out, STEPS, quick=False)
+        return script_process.start(
+            "bulk_child", name, folder, out, STEPS, json.dumps(changes), quick=False
+        )
 
     unfinished = 0
     for kill in range(KILLS):
@@ -385,6 +401,7 @@ def test_another_objective_is_resumed_to_the_byte(encoder, folder, tmp_path):
         ({"data_term": lambda found, target: found.sum()}, "<lambda> has no name that a file"),
         ({"priors": {jnp.sum: 1.0}}, "has no name that a file could hold"),
         ({"data_term": "masked"}, "data term 'masked' needs targets with a mask"),
+        ({"group": 3, "diverse": 0.1}, "2 restarts are no whole groups of 3"),
     ],
 )
 def test_what_a_folder_cannot_record_is_refused_before_it_is_made(

@@ -18,7 +18,11 @@ from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.encoders import bundled_encoders
 from posenet_jax.encoders.weights import load_encoder
 from posenet_jax.images import image_files
+from posenet_jax.inversion.data_terms import DATA_TERMS
+from posenet_jax.inversion.parameterisations import PARAMETERISATIONS
+from posenet_jax.inversion.priors import PRIORS
 from posenet_jax.inversion.recipes import CALIBRATED, RECIPES
+from posenet_jax.inversion.transforms import TRANSFORMS
 from posenet_jax.scenes import DevelopmentConfig, SceneConfig
 from posenet_jax.shards.descriptor_shards import DTYPES, FORMATS
 from posenet_jax.training.adversarial import AdversarialConfig
@@ -176,9 +180,10 @@ def test_help_answers_before_jax_is_imported():
         }
         assert not roots & {"jax", "numpy", "posenet_jax", "tqdm", "tensorflow_datasets"}, script
     light = ("options", "inputs", "processes", "runtime", "decoder_options", "decoder_run_options")
-    code = f"import sys; from experiments.common import {', '.join(light)}; print(*sys.modules)"
     heavy = {"jax", "numpy", "flax", "orbax", "tensorflow_datasets", "scipy", "PIL"}
-    assert not set(printed(code).split()) & heavy
+    for modules in (light, ("recipe_options",)):
+        code = f"import sys; from experiments.common import {', '.join(modules)}"
+        assert not set(printed(f"{code}; print(*sys.modules)").split()) & heavy
 
 
 def printed(code):
@@ -224,6 +229,11 @@ def test_defaults_and_choices_are_the_librarys(helps):
 
     assert int(default("invert", "max_pixels")) == image_files.MAX_PIXELS
     assert set(choices("invert", "recipe")) == set(RECIPES)
+    assert choices("invert", "data_term") == [name for name in DATA_TERMS if name != "masked"]
+    assert choices("invert", "parameterisation") == list(PARAMETERISATIONS)
+    for flag, registry in (("prior", PRIORS), ("transform", TRANSFORMS)):
+        assert f"NAME one of {', '.join(registry)}" in helps["invert"][flag]["meaning"]
+        assert set(helps["bulk_invert"]) >= {flag, "data_term", "parameterisation", "diverse"}
     assert f"calibrated: {CALIBRATED.steps}" in helps["invert"]["steps"]["meaning"]
     assert set(NETWORKS) <= set(re.findall(r"\w+", helps["train_decoder"]["network"]["meaning"]))
     assert {default(script, "network") for script in ("train_decoder", "train_adversarial")} <= set(
@@ -251,6 +261,36 @@ def test_defaults_and_choices_are_the_librarys(helps):
     assert default("train_posenet", "architecture") == train.architecture
     assert float(default("train_posenet", "noise")) == DevelopmentConfig().noise
     assert float(default("train_posenet", "centre_jitter")) == SceneConfig().centre_jitter
+
+
+def test_the_recipes_flags_are_checked_before_jax_and_say_a_recipe():
+    for given, words in (
+        (["--prior=tv"], "write NAME:NUMBER, with commas between"),
+        (["--prior=x:1"], "'x' is none of tv, l6"),
+        (["--prior=tv:-1"], "tv must be a number, at least 0"),
+        (["--prior=tv:1,tv:2"], "every name once"),
+        (["--transform=scale:1"], "scale must be a number, at least 0 and below 1.0"),
+        (["--transform=jitter:nan"], "jitter must be a number, at least 0"),
+        (["--diverse=0.1"], "--diverse is for --restarts=2 and more"),
+    ):
+        done = run("bulk_invert", "--images=a", "--out=b", *given)
+        assert done.returncode == 2 and words in done.stderr
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    code = (
+        "from absl import flags; from experiments.common import recipe_options;"
+        "flags.FLAGS(['x', '--steps=7', '--prior=tv:0.5', '--transform=scale:0.1,jitter:2',"
+        " '--parameterisation=fourier', '--data_term=cosine', '--restarts=3', '--diverse=0.25']);"
+        "made = recipe_options.chosen();"
+        "print([made.steps, dict(made.priors), list(made.transforms.items()), made.data_term,"
+        " made.parameterisation, made.group, made.diverse]);"
+        "flags.FLAGS(['x', '--recipe=paper']); recipe_options.chosen()"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    priors, transforms = {"l6": 0.03, "tv": 0.5}, [("scale", 0.1), ("jitter", 2.0)]
+    expected = [7, priors, transforms, "cosine", "fourier", 3, 0.25]
+    assert ast.literal_eval(done.stdout) == expected
+    assert "InputError: recipe paper: clipping sets pixels to zero" in done.stderr
 
 
 def test_kinds_have_two_words_each():

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from posenet_jax import metrics
 from posenet_jax.encoders import weights
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +86,33 @@ def test_the_same_seed_writes_the_same_bytes(finished):
     for name in ("results.csv", "grid.png", "images/a.fc5.png", "images/b.conv4.png"):
         first, second = ((out / name).read_bytes() for out in outs)
         assert first == second, name
+
+
+def test_restarts_that_repel_each_other_are_all_shown(folder, tmp_path):
+    run = _invert(
+        f"--images={folder}/*.jpg",
+        "--steps=2",
+        "--restarts=2",
+        "--diverse=0.1",
+        "--transform=jitter:2",
+        f"--out={tmp_path}",
+        encoder="compact-random-0",
+    )
+    assert run.returncode == 1, run.stderr  # one is cut short
+    assert "grey levels apart at a relative loss of" in run.stdout
+    names = {path.name for path in (tmp_path / "images").iterdir()}
+    assert names == {"a.0.png", "a.1.png"}
+    pictures = [np.asarray(Image.open(tmp_path / "images" / name)) for name in sorted(names)]
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["restart"] for row in rows] == ["0", "1"]
+    with (tmp_path / "groups.csv").open(newline="") as file:
+        (group,) = csv.DictReader(file)
+    assert float(group["distance"]) == pytest.approx(float(metrics.spread(np.stack(pictures))))
+    losses = [float(row["relative_loss"]) for row in rows]
+    assert float(group["relative_loss"]) == pytest.approx(np.mean(losses))
+    assert float(group["independent_relative_loss"]) == pytest.approx(np.mean(losses), rel=0.1)
+    assert json.loads((tmp_path / "run.json").read_text())["flags"]["transform"] == ["jitter:2"]
 
 
 def _refused(run, *words):

@@ -20,6 +20,17 @@ def test_relative_loss_is_equation_3():
     assert float(metrics.relative_loss(jnp.zeros(2), jnp.zeros(2))) == 0.0
 
 
+def test_the_spread_is_the_mean_distance_of_scipys_blurred_pictures():
+    pictures = np.stack([_picture(seed, (40, 50, 3)) for seed in range(3)])
+    pictures[1] //= 2
+    grey = np.float64(pictures) @ [0.299, 0.587, 0.114]
+    blurred = [ndimage.gaussian_filter(one, 4.0, mode="reflect", truncate=4.0) for one in grey]
+    patterns = np.stack([(one - one.mean()).ravel() for one in blurred])
+    expected = spatial.distance.pdist(patterns).mean() / np.sqrt(patterns.shape[1])
+    assert float(metrics.spread(pictures)) == pytest.approx(expected, rel=1e-3)
+    assert float(metrics.spread(np.stack([pictures[0]] * 2))) == 0
+
+
 def test_relative_loss_is_about_half_the_descriptor_error():
     rng = np.random.default_rng(0)
     target = rng.normal(size=512)

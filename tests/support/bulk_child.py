@@ -2,11 +2,14 @@
 
 Prints a line whenever the slots have been looked at.
 
-python -m bulk_child ENCODER IMAGES OUT STEPS
+python -m bulk_child ENCODER IMAGES OUT STEPS CHANGES
+
+CHANGES: fields of the recipe, as JSON.
 """
 
 import dataclasses
 import functools
+import json
 import sys
 
 import jax
@@ -19,8 +22,8 @@ from posenet_jax.encoders import weights  # noqa: E402
 from posenet_jax.inversion import recipes  # noqa: E402
 
 
-def main(name: str, images: str, out: str, steps: str) -> None:
-    recipe = dataclasses.replace(recipes.CALIBRATED, steps=int(steps))
+def main(name: str, images: str, out: str, steps: str, changes: str) -> None:
+    recipe = dataclasses.replace(recipes.CALIBRATED, steps=int(steps), **json.loads(changes))
     config = bulk_inversion.BulkConfig(
         restarts=2, slots=4, batch_size=2, shard_size=4, pictures=True
     )
