@@ -13,7 +13,7 @@ import math
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def read_arrays(path: str | Path) -> Any:
     """
     content = Path(path).read_bytes()
     try:
-        return _plain(_Machine().run(content), {})
+        return _plain(Machine().run(content), {})
     except Exception as error:  # damaged bytes make each operation fail in its own way
         reason = one_line(error)
         raise InputError(f"{shown(path)} is not a pickle of arrays: {reason}") from error
@@ -92,16 +92,20 @@ def read_arrays(path: str | Path) -> Any:
 # The machine ------------------------------------------------------------------------------------
 
 
-class _Machine:
-    """A stack of values, the stacks set aside at marks, and the values remembered by number."""
+class Machine:
+    """A stack of values, the stacks set aside at marks, and the values remembered by number.
+
+    A subclass says which other names there may be (`named`, `reduce`, `build`), and what values
+    outside of the pickle are (`persistent`).
+    """
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, content: bytes) -> Any:
-        """Value that the operations leave behind."""
+    def run(self, content: bytes | BinaryIO) -> Any:
+        """Value that the operations leave behind; of a file, those from its position on."""
         for operation, argument, _ in pickletools.genops(content):
             name = operation.name
             if name == "STOP":
@@ -113,6 +117,14 @@ class _Machine:
             elif name not in ("PROTO", "FRAME"):
                 raise ValueError(f"its operation {name} is not one of arrays")
         raise ValueError("it has no end")
+
+    def named(self, module: Any, name: Any) -> Any:
+        """Returns what stands in for a name; ValueError where it may not be named."""
+        return _named(module, name)
+
+    def persistent(self) -> None:
+        """Puts a value from outside in the place of its key, on top of the stack."""
+        raise ValueError("its operation BINPERSID is not one of arrays")
 
     def since_mark(self) -> list[Any]:
         """The values on the stack above the last mark, which go with it."""
@@ -183,7 +195,7 @@ _CONSTANTS: dict[str, Any] = {
     **{"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()},
 }
 
-_OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
+_OPERATIONS: dict[str, Callable[[Machine, Any], object]] = {
     "MARK": lambda machine, _: machine.mark(),
     "POP": lambda machine, _: machine.last(1),
     "POP_MARK": lambda machine, _: machine.since_mark(),
@@ -201,10 +213,11 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "SETITEM": lambda machine, _: machine.update(machine.last(2)),
     "SETITEMS": lambda machine, _: machine.update(machine.since_mark()),
     "MEMOIZE": lambda machine, _: machine.remember(len(machine.memo)),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.remember),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.recall),
-    "GLOBAL": lambda machine, names: machine.push(_named(*names.split(" ", 1))),
-    "STACK_GLOBAL": lambda machine, _: machine.push(_named(*machine.last(2))),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine.remember),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine.recall),
+    "GLOBAL": lambda machine, names: machine.push(machine.named(*names.split(" ", 1))),
+    "STACK_GLOBAL": lambda machine, _: machine.push(machine.named(*machine.last(2))),
+    "BINPERSID": lambda machine, _: machine.persistent(),
     "REDUCE": lambda machine, _: machine.reduce(),
     "BUILD": lambda machine, _: machine.build(),
 }
