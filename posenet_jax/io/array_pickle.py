@@ -9,11 +9,12 @@ No operation takes more memory or time than the bytes it came with. Python's own
 the place in which a value is to be remembered, the length of a bytearray, a key of nested tuples.
 """
 
+import io
 import math
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def read_arrays(path: str | Path) -> Any:
     """
     content = Path(path).read_bytes()
     try:
-        return _plain(Machine().run(content), {})
+        return _plain(Machine().run(io.BytesIO(content)), {})
     except Exception as error:  # damaged bytes make each operation fail in its own way
         reason = one_line(error)
         raise InputError(f"{shown(path)} is not a pickle of arrays: {reason}") from error
@@ -93,19 +94,15 @@ def read_arrays(path: str | Path) -> Any:
 
 
 class Machine:
-    """A stack of values, the stacks set aside at marks, and the values remembered by number.
-
-    A subclass says which other names there may be (`named`, `reduce`, `build`), and what values
-    outside of the pickle are (`persistent`).
-    """
+    """A stack of values, the stacks set aside at marks, and the values remembered by number."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, content: bytes | BinaryIO) -> Any:
-        """Value that the operations leave behind; of a file, those from its position on."""
+    def run(self, content: IO[bytes]) -> Any:
+        """Value that the operations leave behind, in a file that is read to their end."""
         for operation, argument, _ in pickletools.genops(content):
             name = operation.name
             if name == "STOP":
@@ -119,12 +116,12 @@ class Machine:
         raise ValueError("it has no end")
 
     def named(self, module: Any, name: Any) -> Any:
-        """Returns what stands in for a name; ValueError where it may not be named."""
+        """Stand-in for what the pickle names. Raises ValueError where there is none."""
         return _named(module, name)
 
     def persistent(self) -> None:
-        """Puts a value from outside in the place of its key, on top of the stack."""
-        raise ValueError("its operation BINPERSID is not one of arrays")
+        """Puts what the value on top of the stack describes in its place."""
+        raise ValueError("it holds what is kept outside of it")
 
     def since_mark(self) -> list[Any]:
         """The values on the stack above the last mark, which go with it."""
