@@ -83,6 +83,18 @@ def halves_frechet_distance(made: np.ndarray, real: np.ndarray) -> float:
     return float(np.mean([metrics.frechet_distance(*pair) for pair in pairs]))
 
 
+def lines(values: Mapping[str, float]) -> list[str]:
+    """Returns lines for a person: measures of a set, each beside the control of halves."""
+    names = [name for name in values if not name.endswith(OF_HALVES) and name != "images"]
+    width = max(27, *map(len, names))
+    told = [f"{'':{width + 2}}{'set':>10}{'halves':>21}"]
+    for name in names:
+        control = values.get(f"{name}{OF_HALVES}")
+        other = "" if control is None else f"{control:21.4f}"
+        told.append(f"  {name:{width}}{values[name]:10.4f}{other}")
+    return told
+
+
 def _named(measure: str, features_of: str) -> str:
     return f"{measure}_{features_of}" if features_of else measure
 
