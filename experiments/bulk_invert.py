@@ -5,10 +5,10 @@
     python -m experiments.bulk_invert --render=streets --scenes=1000 --out=runs/bulk
 
 Writes results.csv, and ArrayRecord shards of the reconstructions that
-`tfds.builder_from_directory(OUT)` reads; with --pictures, PNG files in images/; and, of the pictures
-as a set (1,024 of them at most), metrics.json: gradient energy, diversity, grid index, kernel and
-Fréchet distances (see `decode`), each beside that of the originals' halves. A run that was killed
-is finished by the same command. Several processes share the work with --process_count=N and
+`tfds.builder_from_directory(OUT)` reads; with --pictures, PNG files in images/; and metrics.json,
+of the pictures as a set (1,024 at most): gradient energy, diversity, grid index, kernel and Fréchet
+distances (see `decode`), each beside that of the originals' halves. A run that was killed is
+finished by the same command. Several processes share the work with --process_count=N and
 --process_index=0 to N-1, one command each, into one folder; on a cluster --distributed finds both.
 Exit code: 0; 1 if some images could not be read (they are named, and listed in manifest.json); 2 if
 the run could not be made.
