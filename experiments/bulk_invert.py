@@ -5,8 +5,10 @@
     python -m experiments.bulk_invert --render=streets --scenes=1000 --out=runs/bulk
 
 Writes results.csv, and ArrayRecord shards of the reconstructions that
-`tfds.builder_from_directory(OUT)` reads; with --pictures, PNG files in images/. A run that was
-killed is finished by the same command. Several processes share the work with --process_count=N and
+`tfds.builder_from_directory(OUT)` reads; with --pictures, PNG files in images/; and metrics.json,
+of the pictures as a set (1,024 at most): gradient energy, diversity, grid index, kernel and Fréchet
+distances (see `decode`), each beside that of the originals' halves. A run that was killed is
+finished by the same command. Several processes share the work with --process_count=N and
 --process_index=0 to N-1, one command each, into one folder; on a cluster --distributed finds both.
 Exit code: 0; 1 if some images could not be read (they are named, and listed in manifest.json); 2 if
 the run could not be made.
@@ -27,6 +29,7 @@ _LAYER = options.layer()
 _ENCODER = options.encoder()
 _DECODER = options.start_decoder()
 _JUDGE = options.judge()
+_NETWORKS = options.feature_networks()
 _SEED = options.seed()
 _SLOTS = options.slots()
 _SHARD = options.shard_size()
@@ -39,12 +42,12 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from experiments.common import progress
 from posenet_jax import reconstruction
-from posenet_jax.bulk import bulk_inversion, extraction
+from posenet_jax.bulk import bulk_inversion, extraction, inversion_sets
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
-from posenet_jax.evaluation import results_table
+from posenet_jax.evaluation import feature_networks, image_sets, results_table
 from posenet_jax.io import files
 from posenet_jax.shards.descriptor_shards import Descriptors
 
@@ -82,6 +85,7 @@ def main() -> int:
     encoder.tap(_LAYER.value)
     decoder = reconstruction.start_decoder(encoder, _LAYER.value, recipe, _DECODER.value)
     judge = None if described else _judge()
+    networks = feature_networks.load([] if described else _NETWORKS.value)
     out = files.prepare_output(_OUT.value)
     images = len(source.names if isinstance(source, Descriptors) else source)
     start = time.perf_counter()
@@ -95,6 +99,7 @@ def main() -> int:
             recipe,
             config,
             judge=judge,
+            lpips=networks.lpips,
             decoder=decoder,
             progress=bar.update,
             report=lambda reason: bar.write(f"left out: {reason}", file=sys.stderr),
@@ -109,6 +114,11 @@ def main() -> int:
     if summary.finished:
         remedy = "remove it and run the same command again"
         print(*results_table.summary_of(out / "results.csv", remedy=remedy), sep="\n")
+        if judge and not isinstance(source, Descriptors):
+            taps = {"": judge.tap("conv4"), **networks.taps}
+            metrics = inversion_sets.set_measures(out, source, encoder.preprocessing, taps)
+            files.write_json(out / "metrics.json", metrics)
+            print(*image_sets.lines(metrics), *networks.absent, sep="\n")
     return 1 if summary.left_out else 0
 
 

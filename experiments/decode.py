@@ -10,11 +10,13 @@ metrics.json, images/METHOD/ with the pictures, grid.png and run.json.
 Of each picture: mean squared error (1 = from black to white), PSNR, SSIM; relative loss of the
 picture encoded anew (eq. 3), its pairwise-normalised error, the rank of its original among all;
 agreement of the pose heads; luminance correlation; spectral deviation; relative loss in a judge
-network. In metrics.json their means, medians and intervals of 95 % over images, and of the whole
-set: energy_ratio, gradient energy over the originals' (1: as sharp); kernel_distance to the
-originals in the judge's conv4 (KID; the originals' own halves beside it); diversity_ratio. A
-decoder that reads noise is measured on one draw; draws.png, draw_variance (of a pixel over draws)
-and mean_error (of their mean) show what the descriptor leaves open.
+network; LPIPS. In metrics.json their means, medians and intervals of 95 % over images, and of the
+whole set: energy_ratio, gradient energy over the originals' (1: as sharp); diversity_ratio;
+grid_index (1: no grid, 3: it can be seen); kernel_distance (as in KID) and frechet_distance (as in
+FID) to the originals in the judge's conv4 and, by their names, in the --feature_networks, each with
+the originals' own halves beside it. A decoder that reads noise is measured on one draw; draws.png,
+draw_variance (of a pixel over draws) and mean_error (of their mean) show what the descriptor leaves
+open.
 
 Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if some images could not
 be read or written (they are named, the others are done); 2 if the run could not be made.
@@ -40,6 +42,7 @@ _COMPARE = flags.DEFINE_bool(
     "Set all bundled decoders of the layer and inversion by optimisation side by side.",
 )
 _JUDGE = options.judge()
+_NETWORKS = options.feature_networks()
 _GRID = options.shown(32)
 _DRAWS = flags.DEFINE_integer(
     "draws", 8, "Images made of each descriptor, by decoders that read noise.", lower_bound=2
@@ -54,7 +57,7 @@ from experiments.common import progress, results
 from posenet_jax import numerics, reconstruction
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
-from posenet_jax.evaluation import method_comparison
+from posenet_jax.evaluation import feature_networks, method_comparison
 from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import comparison_sheets
@@ -72,6 +75,7 @@ def main() -> int:
     tap = encoder.tap(layer)
     targets = tap.describe(originals.pixels)
     judge = weights.load_encoder(_JUDGE.value) if _JUDGE.value else None
+    networks = feature_networks.load(_NETWORKS.value)
     recipe = recipes.with_steps(recipes.CALIBRATED, _STEPS.value) if _COMPARE.value else None
     with progress.bar(len(originals.pixels) * recipe.steps if recipe else 0, "image·step") as bar:
         methods = reconstruction.by_methods(
@@ -86,12 +90,19 @@ def main() -> int:
             progress=bar.update,
         )
     compared = method_comparison.compare(
-        methods, originals, targets, encoder=encoder, tap=tap, judge=judge
+        methods,
+        originals,
+        targets,
+        encoder=encoder,
+        tap=tap,
+        judge=judge,
+        networks=networks,
     )
     record = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
         "decoders": {decoder.name: decoder.fingerprint for decoder in decoders},
+        "feature_networks": networks.fingerprints,
         "images_left_out": len(originals.failures),
     }
     metrics = {"images": len(originals.pixels), "methods": compared.summary}
@@ -113,7 +124,7 @@ def main() -> int:
         ),
     )
     print(f"{len(originals.pixels)} images; medians, and figures of the set:")
-    print(*method_comparison.lines(compared, list(methods)), sep="\n")
+    print(*method_comparison.lines(compared, list(methods)), *networks.absent, sep="\n")
     print(f"wrote {out.path}/grid.png, results.csv, metrics.json, run.json and images/{missing}")
     return 1 if originals.failures or out.failures else 0
 

@@ -56,6 +56,7 @@ _BATCH = options.render_batch()
 _ENCODER = options.encoder()
 _CONTROL = options.control()
 _JUDGE = options.judge()
+_NETWORKS = options.feature_networks()
 _SEED = options.seed(options.MEASURING_SEED)
 
 if __name__ == "__main__":  # before the imports that take seconds
@@ -65,6 +66,7 @@ from experiments.common import photo_sets, progress, rendered
 from posenet_jax import sharding
 from posenet_jax.analysis import claims
 from posenet_jax.encoders import weights
+from posenet_jax.evaluation import feature_networks
 from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import contents
@@ -91,6 +93,7 @@ def main() -> int:
     claims_given = claims.read(_CLAIMS.value) if _CLAIMS.value else []
     named = _ENCODER.value, _CONTROL.value, _JUDGE.value
     *encoders, judge = map(weights.load_encoder, named)
+    networks = feature_networks.load(_NETWORKS.value)
     space = encoders[0].preprocessing
     beside = [weights.encoder_and_layer(named, size=space.size) for named in _BESIDE.value]
     photographs, left_out = photo_sets.read(
@@ -108,6 +111,7 @@ def main() -> int:
             out=Path(folder),
             encoders=encoders,
             judge=judge,
+            networks=networks,
             beside=beside,
             photographs=photographs,
             claims_given=claims_given,
@@ -118,6 +122,8 @@ def main() -> int:
         contents.write(out, material, contents.html(contents.SECTIONS, material))
         missing = out.finish(runtime.tell)
     print(f"wrote {out.path}/report.html, plots as PNG, tables as CSV, and run.json{missing}")
+    for sentence in networks.absent:
+        print(sentence)
     return 1 if left_out or out.failures else 0
 
 

@@ -193,6 +193,17 @@ def judge() -> flags.FlagHolder:
     )
 
 
+def feature_networks() -> flags.FlagHolder:
+    """Defines `--feature_networks`."""
+    return flags.DEFINE_list(
+        "feature_networks",
+        None,
+        "ImageNet networks in whose features pictures are compared with originals, NETWORK or "
+        "NETWORK/LAYER with commas between: kernel and Fréchet distance, in a SqueezeNet LPIPS; if "
+        "not given those of installed packages (extra compare); empty: none.",
+    )
+
+
 def layer() -> flags.FlagHolder:
     """Defines `--layer`: any tap."""
     return flags.DEFINE_string(

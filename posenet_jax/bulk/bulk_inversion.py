@@ -29,6 +29,7 @@ from posenet_jax.data.traces import TracedSource
 from posenet_jax.decoders.decoding import Decoder, decode
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
+from posenet_jax.evaluation.feature_networks import Lpips
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.job_queues import Finished, Job
 from posenet_jax.inversion.recipes import Recipe
@@ -98,6 +99,7 @@ def invert_all(
     config: BulkConfig,
     *,
     judge: Encoder | None = None,
+    lpips: Lpips | None = None,
     decoder: Decoder | None = None,
     mesh: Mesh | None = None,
     progress: Callable[[int], None] | None = None,
@@ -107,7 +109,7 @@ def invert_all(
 
     source: images, or descriptors alone, which must be this encoder's at this layer. recipe: its
     numbers may be arrays, one number an image of the source; `steps` may not. judge: another
-    encoder, in whose fc5 each picture is compared with its original.
+    encoder, in whose fc5 each picture is compared with its original. lpips: the network of LPIPS.
     decoder: of this layer, where the recipe begins with a decoder's images.
     mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
     first; report: of each image left out, earlier runs' too.
@@ -128,7 +130,7 @@ def invert_all(
     process = f"{config.process_index}-of-{config.process_count}"
     shards = ShardFolder(Path(folder).expanduser(), "inversion", process)
     with shards.locked():
-        wanted = _identity(encoder, tap, source, recipe, config, judge, decoder)
+        wanted = _identity(encoder, tap, source, recipe, config, judge, lpips, decoder)
         identity, plan = shards.agreed(
             wanted, _default_sizes(config, mesh.size, recipe.group), mesh
         )
@@ -148,7 +150,7 @@ def invert_all(
             described = cast(Descriptors, source)
             batches = inversion_batches.extracted(described, plan, pending)
         write = functools.partial(
-            _write_shard, shards, plan, encoder, tap, judge_tap, config, traced
+            _write_shard, shards, plan, encoder, tap, judge_tap, lpips, config, traced
         )
         new = 0
         with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
@@ -265,6 +267,7 @@ def _write_shard(
     encoder: Encoder,
     tap: Tap,
     judge: Tap | None,
+    lpips: Lpips | None,
     config: BulkConfig,
     source: TracedSource | None,
     shard: _InvertedShard,
@@ -273,7 +276,7 @@ def _write_shard(
     number, left_out, positions = shard.number, shard.left_out, plan.positions(shard.number)
     images: list[InvertedImage] = []
     if shard.entries:
-        images = measured_images(encoder, tap, judge, shard.entries, shard.inversions)
+        images = measured_images(encoder, tap, judge, lpips, shard.entries, shard.inversions)
     if config.pictures:
         inversion_shards.write_pictures(folder, positions, images, left_out, config.restarts)
     traces = source.take(positions) if source else None
@@ -300,6 +303,7 @@ def _identity(
     recipe: Recipe,
     config: BulkConfig,
     judge: Encoder | None,
+    lpips: Lpips | None,
     decoder: Decoder | None,
 ) -> dict[str, Any]:
     """Returns the facts that are equal in all runs into one folder; sizes not chosen are 0."""
@@ -309,6 +313,7 @@ def _identity(
         "weights": encoder.fingerprint,
         "preprocessing": tap.preprocessing.to_json(),
         "judge": judge.fingerprint if judge else None,
+        "lpips": lpips.encoder.fingerprint if lpips else None,
         "decoder": decoder.fingerprint if decoder else None,
         "source": source.fingerprint,
         "facades": getattr(source, "facades", None),

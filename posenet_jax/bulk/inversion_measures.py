@@ -6,6 +6,7 @@ import numpy as np
 
 from posenet_jax.bulk.inversion_batches import Entry
 from posenet_jax.encoders.encoder import Encoder, Tap
+from posenet_jax.evaluation.feature_networks import Lpips
 from posenet_jax.evaluation.measures import Context, measured
 from posenet_jax.inversion.job_queues import Finished
 from posenet_jax.shards.reconstruction_shards import InvertedImage
@@ -15,6 +16,7 @@ def measured_images(
     encoder: Encoder,
     tap: Tap,
     judge: Tap | None,
+    lpips: Lpips | None,
     entries: list[Entry],
     inversions: list[list[Finished]],
 ) -> list[InvertedImage]:
@@ -28,7 +30,7 @@ def measured_images(
     known = [entry.original for entry in entries if entry.original is not None]
     originals = np.stack(known) if known else None
     # Restart by restart, so that the others with which a picture is compared are other images.
-    context = Context(tap, targets, pictures[:, 0], originals, judge, encoder)
+    context = Context(tap, targets, pictures[:, 0], originals, judge, encoder, lpips)
     measures = [measured(context)]
     measures += [measured(context.with_pictures(pictures[:, r])) for r in range(1, restarts)]
     return [

@@ -105,7 +105,7 @@ def perceptual_measures(
     return {
         "relative_loss": float(found["picture_relative_loss"].mean()),
         "judge_relative_loss": float(found["judge_relative_loss"].mean()),
-        **image_sets.set_measures(draws[0], images.images, judge.tap("conv4")),
+        **image_sets.set_measures(draws[0], images.images, {"": judge.tap("conv4")}),
         **image_sets.draw_measures(draws, images.images),
     }
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from posenet_jax import metrics
 from posenet_jax.encoders.encoder import Encoder, Tap
+from posenet_jax.evaluation.feature_networks import Lpips
 
 Array = jax.Array
-Need = Literal["originals", "judge", "heads"]
+Need = Literal["originals", "judge", "heads", "lpips"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class Context:
     """Pictures to measure. Values that several measures need are computed once, at the first use.
 
     tap: the inverted layer. targets: its descriptors of the originals. judge: a layer of an encoder
-    that no inversion saw. encoder: the one whose pose heads are used, if it has any.
+    that no inversion saw. encoder: the one whose pose heads are used, if it has any. lpips: the
+    network of LPIPS.
     """
 
     tap: Tap
@@ -32,6 +34,7 @@ class Context:
     originals: np.ndarray | None = None
     judge: Tap | None = None
     encoder: Encoder | None = None
+    lpips: Lpips | None = None
     _described: dict[tuple[int, int, str, str], np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
@@ -43,6 +46,7 @@ class Context:
             "originals": self.originals is not None,
             "judge": self.judge is not None,
             "heads": self.encoder is not None and self.encoder.predicts_poses,
+            "lpips": self.lpips is not None,
         }
         return frozenset(need for need, is_met in met.items() if is_met)
 
@@ -60,8 +64,7 @@ class Context:
         """
         key = (id(tap.params), id(tap.module), tap.layer, images)
         if key not in self._described:
-            resized = map(tap.preprocessing.resize, getattr(self, images))
-            self._described[key] = tap.describe(np.stack(list(resized)))
+            self._described[key] = tap.describe(tap.preprocessing.resize_all(getattr(self, images)))
         return self._described[key]
 
     @functools.cached_property

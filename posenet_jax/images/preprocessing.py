@@ -91,6 +91,10 @@ class Preprocessing:
         source = Image.fromarray(np.ascontiguousarray(image))
         return np.array(source.resize((self.size, self.size), _FILTERS[self.resize_filter]))
 
+    def resize_all(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Images uint8 [N, size, size, 3] of N images, each of any size."""
+        return np.stack([self.resize(image) for image in images])
+
     def to_json(self) -> dict[str, Any]:
         """The record as plain values, for `json.dumps`."""
         return dataclasses.asdict(self) | {"means": list(self.means)}

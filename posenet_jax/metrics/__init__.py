@@ -11,7 +11,8 @@ from posenet_jax.metrics.descriptors import (
     relative_loss,
     relative_losses,
 )
-from posenet_jax.metrics.distributions import diversity, kernel_distance
+from posenet_jax.metrics.distributions import diversity, frechet_distance, kernel_distance
+from posenet_jax.metrics.perceptual import lpips
 from posenet_jax.metrics.pixels import (
     gaussian_blur,
     gradient_energies,
@@ -34,6 +35,7 @@ from posenet_jax.metrics.poses import (
     rotation_errors,
 )
 from posenet_jax.metrics.ranks import own_ranks
+from posenet_jax.metrics.spectra import grid_index, line_spectrum
 
 __all__ = [
     "PairErrors",
@@ -42,9 +44,13 @@ __all__ = [
     "descriptor_error",
     "diversity",
     "false_positive_rate",
+    "frechet_distance",
     "gaussian_blur",
     "gradient_energies",
+    "grid_index",
     "kernel_distance",
+    "line_spectrum",
+    "lpips",
     "luminance",
     "luminance_correlation",
     "luminance_correlations",

@@ -98,7 +98,8 @@ def _learned_by_heart(material: Material) -> list[Section]:
 
 def _decoders(material: Material) -> list[Section]:
     streets, key = material.originals["streets"], material.key_of("decoders")
-    return [decoder_sections.decoders(material.out, material.encoders[0], streets, key)]
+    taps = {"": material.judge.tap("conv4"), **material.networks.taps}
+    return [decoder_sections.decoders(material.out, material.encoders[0], streets, key, taps)]
 
 
 def _fidelity(material: Material) -> list[Section]:
@@ -156,7 +157,7 @@ SECTIONS = (
         _learned_by_heart,
         ("figure_6_overfit.png", "figure_8_training.png", "figure_8_training.csv"),
     ),
-    SectionMaker("decoders", _decoders, ("figure_7_decoders.png",)),
+    SectionMaker("decoders", _decoders, ("figure_7_decoders.png", "figure_7_decoders.csv")),
     SectionMaker("cars and rooms", _cars_and_rooms, _files_of_cars_and_rooms),
     SectionMaker("fidelity", _fidelity, ("fidelity.csv",)),
     SectionMaker("sensitivity", _sensitivity, ("sensitivity.png", "sensitivity.csv")),

@@ -6,7 +6,7 @@ Images are uint8 RGB [N, H, W, 3].
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from posenet_jax import metrics
 from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder
-from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.evaluation import decoder_evaluation
+from posenet_jax.encoders.encoder import Encoder, Tap
+from posenet_jax.evaluation import decoder_evaluation, image_sets
 from posenet_jax.evaluation.decoder_evaluation import ImageSet
 from posenet_jax.images import contact_sheet
 from posenet_jax.io import files
 from posenet_jax.report import decoder_plots
 from posenet_jax.report.inversion_sections import LAYERS, SHOWN
-from posenet_jax.report.page import Section, Text, picture
+from posenet_jax.report.page import Section, Table, Text, picture
 from posenet_jax.training import decoder_training
 from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
 
@@ -128,18 +128,25 @@ def learning(
     return Section("Figs. 6 and 8: learning by heart", pictures)
 
 
-def decoders(out: Path, encoder: Encoder, originals: np.ndarray, key: Array) -> Section:
-    """Fig. 7: images made in one pass by all decoders that are bundled for the encoder."""
-    shown = originals[:SHOWN]
-    columns, labels = {"original": shown}, {}
+def decoders(
+    out: Path, encoder: Encoder, originals: np.ndarray, key: Array, taps: Mapping[str, Tap]
+) -> Section:
+    """Fig. 7: images made in one pass by all decoders that are bundled for the encoder.
+
+    taps: of `image_sets.set_measures`, which are of all originals.
+    """
+    columns, labels = {"original": originals[:SHOWN]}, {}
+    rows: list[dict[str, Any]] = []
     space = encoder.preprocessing
     for layer in LAYERS:
-        targets = encoder.tap(layer).describe(shown)
+        targets = encoder.tap(layer).describe(originals)
         for name in decoding.bundled(encoder, layer):
             decoder = decoding.decoder_for(encoder, layer, name)
             heading = name.removeprefix(f"{encoder.name}-").replace("-adversarial", " adv.")
-            columns[heading] = np.asarray(space.to_image(decoding.decode(decoder, targets, key)))
-            labels[heading] = _decibels(columns[heading], shown)
+            made = np.asarray(space.to_image(decoding.decode(decoder, targets, key)))
+            columns[heading] = made[:SHOWN]
+            labels[heading] = _decibels(made[:SHOWN], originals[:SHOWN])
+            rows.append({"decoder": heading, **image_sets.set_measures(made, originals, taps)})
     title = "Fig. 7: decoders"
     if len(columns) == 1:
         return Section(title, [Text(f"No decoders are bundled for encoder {encoder.name}.")])
@@ -149,7 +156,29 @@ def decoders(out: Path, encoder: Encoder, originals: np.ndarray, key: Array) -> 
         "Streets decoded from their descriptors in one pass; PSNR under each. An adversarial "
         "decoder (adv.) reads noise beside the descriptor: one draw is shown."
     )
-    return Section(title, [picture(path, caption)])
+    return Section(title, [picture(path, caption), _sets_table(out, rows, originals, taps)])
+
+
+def _sets_table(
+    out: Path,
+    rows: Sequence[Mapping[str, Any]],
+    originals: np.ndarray,
+    taps: Mapping[str, Tap],
+) -> Table:
+    """The decoders' pictures as sets; halves of the originals beside them, last."""
+    halves = image_sets.half_measures(originals, taps)
+    control = {name.removesuffix(image_sets.OF_HALVES): x for name, x in halves.items()}
+    last = dict.fromkeys(rows[0]) | {"decoder": "originals' halves"} | control
+    table = [{name.replace("_", " "): x for name, x in row.items()} for row in (*rows, last)]
+    files.write_csv(out / "figure_7_decoders.csv", [*rows, last])
+    caption = (
+        f"All {len(originals)} streets as sets. Energy and diversity ratio: of the originals' (1: "
+        "as sharp, as diverse). Grid index: 1 without a grid, 3 can be seen. Kernel distance (as "
+        "in KID) and Fréchet distance (as in FID): to the originals in features of the judge's "
+        "conv4 and of the ImageNet networks that are named; 0 is alike. Of so few images Fréchet "
+        "distances are too large, all by about as much: compare them with that of the halves."
+    )
+    return Table(table, caption)
 
 
 def _decibels(pictures: np.ndarray, originals: np.ndarray) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from posenet_jax import metrics
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import decoder_evaluation, measures
+from posenet_jax.evaluation.feature_networks import Lpips
 from posenet_jax.images import contact_sheet
 from posenet_jax.inversion import recipes
 from posenet_jax.inversion.priors import PRIORS
@@ -68,11 +69,12 @@ def invert(
     key: Array,
     recipe: Recipe,
     judge: Encoder,
+    lpips: Lpips | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Inverted:
     """Inverts and measures. progress: called with the number of steps done, of one image each."""
     made = reconstruct(encoder, layer, originals, key=key, recipe=recipe, progress=progress)
-    found = _measures(encoder, layer, originals, made.image, judge)
+    found = _measures(encoder, layer, originals, made.image, judge, lpips)
     found["relative_loss"] = np.asarray(made.result.relative_loss)
     return Inverted(images, encoder.name, layer, originals, made.image, found)
 
@@ -85,6 +87,7 @@ def baselines(
     known: np.ndarray,
     *,
     judge: Encoder,
+    lpips: Lpips | None = None,
 ) -> list[Inverted]:
     """Baselines without inversion: the mean of other images [M, H, W, 3], and the nearest of them
     by descriptor.
@@ -101,18 +104,25 @@ def baselines(
     }
     return [
         Inverted(
-            images, name, layer, originals, made, _measures(encoder, layer, originals, made, judge)
+            *(images, name, layer, originals, made),
+            _measures(encoder, layer, originals, made, judge, lpips),
         )
         for name, made in pictures.items()
     ]
 
 
 def _measures(
-    encoder: Encoder, layer: str, originals: np.ndarray, pictures: np.ndarray, judge: Encoder
+    encoder: Encoder,
+    layer: str,
+    originals: np.ndarray,
+    pictures: np.ndarray,
+    judge: Encoder,
+    lpips: Lpips | None,
 ) -> dict[str, np.ndarray]:
     tap = encoder.tap(layer)
     targets = tap.describe(originals)
-    context = measures.Context(tap, targets, pictures, originals, judge.tap("fc5"), encoder)
+    near = judge.tap("fc5")
+    context = measures.Context(tap, targets, pictures, originals, near, encoder, lpips)
     found = measures.measured(context)
     found["relative_loss"] = found["picture_relative_loss"]
     return found
@@ -254,8 +264,8 @@ def fidelity_table(out: Path, inverted: Sequence[Inverted]) -> Section:
         "photographs, of rendered streets), and that of them whose descriptor is nearest. The "
         "judge is a network that no inversion saw. PSNR in dB; pose disagreement in degrees, "
         "between what the heads make of picture and original; match probability, of the matching "
-        "head, that both show one place. Losses, ranks and disagreement: low is near; the others: "
-        "high is."
+        "head, that both show one place. Losses, LPIPS, ranks and disagreement: low is near; the "
+        "others: high is."
     )
     return Section("Fidelity", [Table(list(lines.values()), caption + _further())])
 

@@ -22,6 +22,7 @@ from posenet_jax.analysis import findings
 from posenet_jax.data import training_pairs
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
+from posenet_jax.evaluation.feature_networks import FeatureNetworks
 from posenet_jax.inversion import recipes
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.io import files
@@ -124,6 +125,7 @@ class Material:
     """The inputs of a page and, as properties computed once, what several sections share.
 
     out: folder of the sections' files. encoders: the trained one and its untrained control.
+    networks: of ImageNet, in whose features pictures are compared with originals.
     beside: further (encoder, layer) to invert. photographs: group → photographs, and `claims`:
     rows of claims; where there are none they are measured. record: of `provenance.run_record`,
     with `weights` and `command`.
@@ -133,6 +135,7 @@ class Material:
     out: Path
     encoders: Sequence[Encoder]
     judge: Encoder
+    networks: FeatureNetworks = dataclasses.field(default_factory=FeatureNetworks)
     beside: Sequence[tuple[Encoder, str]] = ()
     photographs: Mapping[str, Photographs] = dataclasses.field(default_factory=dict)
     claims_given: Sequence[Mapping[str, Any]] = ()
@@ -235,7 +238,8 @@ class Material:
                 group: [
                     inversion_sections.invert(
                         group, encoder, layer, images,
-                        key=key, recipe=recipe, judge=self.judge, progress=done,
+                        key=key, recipe=recipe, judge=self.judge, lpips=self.networks.lpips,
+                        progress=done,
                     )
                     for encoder, layer in runs
                 ]
@@ -253,6 +257,7 @@ class Material:
             for baseline in inversion_sections.baselines(
                 group, self.encoders[0], layer, images,
                 known.get(group, known["streets"]).images, judge=self.judge,
+                lpips=self.networks.lpips,
             )
         ]  # fmt: skip
 

@@ -50,9 +50,10 @@ _OF_OTHERS = (*_OF_FINISHED, "results.csv", "run.json", "unfinished.json")
 _EXPLAINED = {
     "source": " (images of other names or sizes)",
     "facades": " (the contents of --facades)",
+    "lpips": " (the SqueezeNet of --feature_networks)",
 }
 # Facts that the first versions did not write.
-_ADDED_LATER = ("facades",)
+_ADDED_LATER = ("facades", "lpips")
 _GOES_ON = "what is done stays, and the same command goes on from there"
 
 

@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import script_process
+import tensorflow_datasets as tfds
 from bulk_images import COUNT
 
+from posenet_jax.encoders import weights
+from posenet_jax.evaluation import image_sets
+from posenet_jax.images.image_files import read_image
 from posenet_jax.shards.reconstruction_shards import InvertedImage, picture_files, picture_names
 
 pytestmark = pytest.mark.optimised
@@ -38,6 +42,7 @@ def test_two_processes_joined_by_jax_and_a_third_that_finds_all_done(damaged, tm
         f"--out={tmp_path}",
         "--encoder=compact-random-0",
         "--judge=compact-random-1",
+        "--feature_networks=",
         f"--steps={STEPS}",
         "--cpu_devices=1",
         "--slots=4",
@@ -57,6 +62,23 @@ def test_two_processes_joined_by_jax_and_a_third_that_finds_all_done(damaged, tm
     assert third.returncode == 1 and "0 of them in" in third.stdout, third.stderr
     assert "median  worst 1 %   control" in third.stdout and "Traceback" not in third.stderr
     assert sum("left out: " in line for line in third.stderr.splitlines()) == len(bad)
+    _check_set_measures(folder, bad, tmp_path, third.stdout)
+
+
+def _check_set_measures(folder: Path, bad, out: Path, told: str) -> None:
+    """metrics.json says of all pictures what the library says of them."""
+    space = weights.random_encoder("compact").preprocessing
+    whole = [i for i in range(COUNT) if f"{i:02d}.png" not in bad]
+    originals = np.stack([space.resize(read_image(folder / f"{i:02d}.png")) for i in whole])
+    examples = tfds.builder_from_directory(out).as_data_source("images")
+    pictures = np.stack([example["image"][0] for example in examples])
+    taps = {"": weights.load_encoder("compact-random-1").tap("conv4")}
+    found = json.loads((out / "metrics.json").read_text())
+    assert found.pop("images") == len(whole)
+    expected = image_sets.set_measures(pictures, originals, taps)
+    expected |= image_sets.half_measures(originals, taps)
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert f"grid_index{expected['grid_index']:27.4f}" in told
 
 
 def test_the_script_wants_one_source(tmp_path):

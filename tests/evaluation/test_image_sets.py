@@ -42,6 +42,40 @@ def test_the_kernel_distance_is_without_bias():
     assert min(found) < 0 < max(found)
 
 
+def test_sets_are_compared_in_every_network_beside_halves_of_the_originals(monkeypatch):
+    """No picture meets its own original: with originals for pictures the control comes out."""
+    rng = np.random.default_rng(0)
+    originals, pictures = rng.integers(0, 256, (2, 10, 100, 100, 3), dtype=np.uint8)
+
+    def looked_at(tap, images):
+        return images[:, :tap, 0, 0].astype(np.float32)
+
+    monkeypatch.setattr(image_sets, "features", looked_at)
+    taps = {"": 3, "net_conv1": 4}
+    found = image_sets.set_measures(pictures, originals, taps)
+    halves = image_sets.half_measures(originals, taps)
+    for name, size in (("", 3), ("_net_conv1", 4)):
+        made, real = (looked_at(size, x).astype(float) for x in (pictures, originals))
+        scale = np.sqrt(np.mean(np.square(real)))
+        assert found[f"kernel_distance{name}"] == metrics.kernel_distance(made, real)
+        both = [
+            metrics.frechet_distance(made[i::2] / scale, real[1 - i :: 2] / scale) for i in (0, 1)
+        ]
+        assert found[f"frechet_distance{name}"] == pytest.approx(np.mean(both))
+        control = metrics.kernel_distance(real[::2], real[1::2])
+        assert halves[f"kernel_distance{name}_of_halves"] == pytest.approx(control)
+    assert found["grid_index"] == metrics.grid_index(pictures, originals)
+    themselves = image_sets.set_measures(originals, originals, taps)
+    assert themselves["grid_index"] == themselves["energy_ratio"] == 1.0
+    for name, value in halves.items():
+        if name.startswith("frechet"):
+            assert value == pytest.approx(themselves[name.removesuffix(image_sets.OF_HALVES)])
+    assert {name.removesuffix(image_sets.OF_HALVES) for name in halves} < set(found)
+    few = image_sets.set_measures(pictures[:3], originals[:3], taps)
+    assert set(found) - set(few) == {"frechet_distance", "frechet_distance_net_conv1"}
+    assert image_sets.half_measures(originals[:3], taps) == {}
+
+
 def test_diversity_is_the_deviation_of_pixels():
     pictures = np.zeros((4, 5, 5, 3), np.uint8)
     assert metrics.diversity(pictures) == 0.0

@@ -145,7 +145,7 @@ def test_images_are_encoded_once_for_all_measures(encoder, images, monkeypatch):
     context = Context(tap, targets, pictures, originals, encoder=encoder)
     found = measures.measured(context)
     assert asked == ["fc5", "fc5"] and list(found) == [
-        name for name in measures.columns() if "judge" not in name
+        name for name in measures.columns() if "judge" not in name and "lpips" not in name
     ]
     asked.clear()
     others = pictures[::-1]
@@ -191,7 +191,7 @@ def test_the_page_of_columns_is_the_registrys():
 def test_bundled_tables_keep_their_measures_and_their_order():
     fidelity = [measure.name for measure in measures.shown_in("fidelity")]
     assert fidelity == [
-        *("luminance_correlation", "luminance_rank", "psnr", "judge_relative_loss"),
+        *("luminance_correlation", "luminance_rank", "psnr", "lpips", "judge_relative_loss"),
         *("descriptor_rank", "pose_disagreement", "match_probability"),
     ]
     assert search.measure_names() == [
