@@ -12,7 +12,7 @@ from absl import flags
 from posenet_jax.encoders import bundled_encoders
 from posenet_jax.scenes.kinds import KINDS
 
-_RECIPES = ["calibrated", "paper", "paper_no_prior", "warm"]
+_RECIPES = ["calibrated", "paper", "paper_no_prior", "warm", "quick"]
 MEASURING_SEED = 1_000_003  # not one of training's
 
 MAX_PIXELS = flags.DEFINE_integer(

@@ -211,7 +211,23 @@ As low a relative loss in less than half the steps. What it shows is no longer t
 alone: the decoder adds what it learnt of street photographs.
 """
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED, WARM)}
+QUICK = dataclasses.replace(
+    CALIBRATED,
+    name="quick",
+    parameterisation="fourier",
+    learning_rate=13.0,
+    beta1=0.7,
+    beta2=0.9,
+    warmup=1,
+    steps=200,
+)
+"""Calibrated, in waves with the amplitudes of photographs: large shapes come in the first steps.
+
+Half the steps to a relative loss of 0.05, and a picture there that is nearer to the original in a
+judge; after its 200 steps the same as `calibrated` after 300.
+"""
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED, WARM, QUICK)}
 
 
 def with_steps(recipe: Recipe, steps: int | None) -> Recipe:
