@@ -103,8 +103,8 @@ def test_the_bytes_tell_when_slots_are_dealt_otherwise(monkeypatch):
 
 
 @pytest.mark.parametrize("per_device", PER_DEVICE)
-@pytest.mark.parametrize("name", sorted(file.stem for file in weights.PRETRAINED.glob("*.s*")))
-def test_parts_of_a_run_are_those_of_the_whole_with_every_bundled_encoder(name, per_device):
+@pytest.mark.parametrize("name", ["compact", "streetnet"])
+def test_parts_of_a_run_are_those_of_the_whole_with_every_bundled_architecture(name, per_device):
     tap = weights.load_encoder(name).tap("fc5")
     slots = per_device * jax.local_device_count()
     job = dataclasses.replace(_jobs(1, tap, 100)[0], number=0)
