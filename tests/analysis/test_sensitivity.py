@@ -1,7 +1,6 @@
 """Displacements against NumPy on the pictures themselves; intervals against known distributions."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -44,21 +43,16 @@ def encoders():
     return made
 
 
-@functools.cache
-def atlas():
-    return scenes.procedural_atlas(jax.random.key(1), 4, size=16)
-
-
-def measure(encoders, **options):
+def measure(encoders, atlas, **options):
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     defaults = {"key": jax.random.key(3), "count": COUNT, "batch": BATCH, "shown": BATCH}
-    return sensitivity.measure(encoders, atlas(), QUIET, mesh=mesh, **defaults | options)
+    return sensitivity.measure(encoders, atlas, QUIET, mesh=mesh, **defaults | options)
 
 
 @pytest.fixture(scope="module")
-def measured(encoders):
+def measured(encoders, small_atlas):
     done = []
-    found = measure(encoders, progress=done.append)
+    found = measure(encoders, small_atlas, progress=done.append)
     assert done == [BATCH, COUNT - BATCH]
     return found
 
@@ -109,11 +103,11 @@ def test_heads_are_asked_for_the_rotation(encoders, measured):
     assert rows["yaw"]["low"] <= rows["yaw"]["mean"] <= rows["yaw"]["high"]
 
 
-def test_a_scene_does_not_depend_on_its_batch(encoders, measured):
+def test_a_scene_does_not_depend_on_its_batch(encoders, measured, small_atlas):
     """Scenes 3 and 4, of two batches, are the same in one that begins with the third."""
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     everywhere = on_every_device(mesh)
-    encoder, placed = jax.device_put((encoders[0], atlas()), everywhere)
+    encoder, placed = jax.device_put((encoders[0], small_atlas), everywhere)
     keys = interventions.numbered_keys(jax.random.key(3), 3, BATCH)
     drawn = interventions.draw(jax.device_put(keys, over_devices(mesh)), QUIET)
     images = {
@@ -126,10 +120,10 @@ def test_a_scene_does_not_depend_on_its_batch(encoders, measured):
             np.testing.assert_allclose(one[3:5], two[:2], rtol=1e-3, atol=1e-6)
 
 
-def test_encoders_of_another_size_are_refused(encoders):
+def test_encoders_of_another_size_are_refused(encoders, small_atlas):
     other = random_encoder("compact", preprocessing=Preprocessing(means=SPACE.means, size=70))
     with pytest.raises(InputError, match="'compact-random-0' reads 70×70 pixels.* 64×64"):
-        measure([*encoders, other])
+        measure([*encoders, other], small_atlas)
 
 
 def displacements(name, values):

@@ -22,6 +22,7 @@ def folder(tmp_path_factory):
 def test_taps_of_their_own_names_are_inverted(folder, tmp_path):
     out, encoder, layers = tmp_path / "out", "squeezenet-random-0", "fire3,fire5"
     flags = (f"--images={folder}", f"--encoder={encoder}", f"--layer={layers}", "--steps=10")
+    flags = *flags, "--cpu_devices=1"
     run = script_process.run("invert", *flags, f"--out={out}")
     assert run.returncode == 0, run.stderr
     with (out / "results.csv").open(newline="") as file:
@@ -34,9 +35,8 @@ def test_taps_of_their_own_names_are_inverted(folder, tmp_path):
 def test_bulk_inversion_with_a_pose_network_for_judge(folder, tmp_path):
     out = tmp_path / "out"
     flags = ("--encoder=squeezenet-random-0", "--layer=fire9", "--judge=compact")
-    run = script_process.run(
-        "bulk_invert", f"--images={folder}", *flags, "--steps=5", f"--out={out}"
-    )
+    few = "--steps=5", "--slots=2", "--batch_size=2", "--cpu_devices=1"
+    run = script_process.run("bulk_invert", f"--images={folder}", *flags, *few, f"--out={out}")
     assert run.returncode == 0, run.stderr
     with (out / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
