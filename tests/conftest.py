@@ -61,15 +61,21 @@ def compiling(request):
 
 # What takes longest begins, or one worker would idle while the other ends it.
 _LONG = (
-    "test_decoder_scripts.py",
-    "test_adversarial.py",
-    "test_scene_kinds.py",
     "test_bulk_inversion.py",
     "test_bulk_script.py",
+    "test_decoder_scripts.py",
     "test_report.py",
+    "test_adversarial.py",
+    "test_scene_kinds.py",
+    "test_configuration.py",
+    "test_tour.py",
+    "test_train_script.py",
     "test_scenes.py",
-    "test_networks.py",
     "test_decoder_training.py",
+    "test_pose_training.py",
+    "test_sensitivity.py",
+    "test_slots.py",
+    "test_networks.py",
     "test_upconvolution.py",
 )
 
