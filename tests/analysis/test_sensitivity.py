@@ -1,6 +1,7 @@
 """Displacements against NumPy on the pictures themselves; intervals against known distributions."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,10 @@ SPACE = Preprocessing(means=(104.0, 117.0, 123.0), size=SIZE)
 QUIET = scenes.SceneConfig(
     height=SIZE, width=SIZE, rays=1, development=scenes.DevelopmentConfig(noise=0.0)
 )
+
+
+# As one program: operation by operation, a network is some hundred.
+compiled = jax.jit(lambda tap, images: tap(images))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +72,7 @@ def test_displacements_are_those_of_the_pictures(encoders, measured):
         }
         inside[sensitivity.OTHER] = np.roll(inside["original"], 1, axis=0)
         for layer in ("pixels", "conv3", "fc5"):
-            phi = encoder.tap(layer) if layer != "pixels" else np.asarray
+            phi = np.asarray if layer == "pixels" else partial(compiled, encoder.tap(layer))
             before = np.asarray(phi(inside["original"]), np.float64).reshape(BATCH, -1)
             assert list(found.values[layer]) == list(sensitivity.AMOUNTS)
             for name, values in found.values[layer].items():
@@ -86,7 +91,7 @@ def test_the_same_picture_moves_nothing(measured):
 
 def test_heads_are_asked_for_the_rotation(encoders, measured):
     encoder, found = encoders[0], measured.displacements[0]
-    tap = encoder.tap("fc5")
+    tap = partial(compiled, encoder.tap("fc5"))
     seen = {name: tap(SPACE.to_network(made)) for name, made in measured.pictures.items()}
     for name in ("colour", "yaw", "noise"):
         said = np.asarray(encoder.heads(seen["original"], seen[name]).pose, np.float64)
