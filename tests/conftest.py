@@ -31,6 +31,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import pytest
 
+from posenet_jax import scenes
 from posenet_jax.nn import layers, upconvolution, winograd
 
 gc.freeze()
@@ -43,6 +44,7 @@ _COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "xla"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_COMPILED))
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # for all they start
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,15 +61,21 @@ def compiling(request):
 
 # What takes longest begins, or one worker would idle while the other ends it.
 _LONG = (
-    "test_decoder_scripts.py",
-    "test_adversarial.py",
-    "test_scene_kinds.py",
     "test_bulk_inversion.py",
     "test_bulk_script.py",
+    "test_decoder_scripts.py",
     "test_report.py",
+    "test_adversarial.py",
+    "test_scene_kinds.py",
+    "test_configuration.py",
+    "test_tour.py",
+    "test_train_script.py",
     "test_scenes.py",
-    "test_networks.py",
     "test_decoder_training.py",
+    "test_pose_training.py",
+    "test_sensitivity.py",
+    "test_slots.py",
+    "test_networks.py",
     "test_upconvolution.py",
 )
 
@@ -100,6 +108,12 @@ def pytest_collection_modifyitems(items):
             _LONG.index(item.path.name) if item.path.name in _LONG else 99,
         )
     )
+
+
+@pytest.fixture(scope="session")
+def small_atlas():
+    """Four invented facades of 16 pixels, drawn once: compiling what draws them takes seconds."""
+    return scenes.procedural_atlas(jax.random.key(1), 4, size=16)
 
 
 _PHOTOS = Path(__file__).parents[1] / "../shared/data/street_photos/val/street"

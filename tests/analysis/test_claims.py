@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -160,11 +161,14 @@ def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
     for number in range(2):
         coarse = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
         Image.fromarray(coarse).resize((120, 110)).save(photos / f"{number}.png")
+    facades = shutil.copytree(photos, tmp_path / "facades")
     (photos / "bad.png").write_text("not a picture")
     # The numbers of the report's test, so that what that has compiled serves here.
-    beside = "--beside=streetnet/conv4", "--beside_control=streetnet-random-1"
+    networks = "--encoder=compact", "--control=compact-random-0"
+    beside = "--beside=compact/conv4", "--beside_control=compact-random-1"
     few = "--kinds=cities", "--steps=2", "--scenes=3", "--probe_scenes=30", "--render_batch=4"
-    done = run(*few, *beside, f"--photographs=own={photos}")
+    given = f"--facades={facades}", f"--photographs=own={photos}"
+    done = run(*few, *networks, *beside, *given)
     assert done.returncode == 1 and "left out: " in done.stderr, done.stderr
     assert "bad.png" in done.stderr and "Traceback" not in done.stderr
     with (tmp_path / "claims.csv").open(newline="") as file:
@@ -175,7 +179,7 @@ def test_the_script_writes_claims_and_refuses_in_one_sentence(tmp_path):
         shown = [
             (row["images"], row["picture"]) for row in csv.DictReader(file) if row["layer"] == "fc5"
         ]
-    names = "streetnet", "streetnet, wrong image", "streetnet-random-0"
+    names = "compact", "compact, wrong image", "compact-random-0"
     assert shown == [
         (group, name) for group, count in (("cities", 3), ("own", 2)) for name in names
         for _ in range(count)

@@ -18,7 +18,7 @@ from posenet_jax.shards.reconstruction_shards import InvertedImage, picture_file
 
 pytestmark = pytest.mark.optimised
 
-STEPS = 12
+STEPS = 4
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:

@@ -62,8 +62,8 @@ def test_it_gives_back_more_than_the_mean_image_or_a_wrong_one(name):
 def test_the_script_begins_with_the_bundled_decoders_picture(tmp_path):
     def rows(recipe):
         out = tmp_path / recipe
-        flags = f"--images={DEMO}", "--layer=fc5", f"--recipe={recipe}", "--steps=20"
-        run = script_process.run("invert", *flags, f"--out={out}", quick=False)
+        flags = f"--images={DEMO}", "--limit=4", "--layer=fc5", f"--recipe={recipe}", "--steps=10"
+        run = script_process.run("invert", "--cpu_devices=1", *flags, f"--out={out}")
         assert run.returncode == 0, run.stderr
         with (out / "results.csv").open(newline="") as file:
             return list(csv.DictReader(file))

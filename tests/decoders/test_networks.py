@@ -1,5 +1,7 @@
 """The decoders against the same networks in PyTorch."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,9 +21,10 @@ CASES = [
 ]
 
 
-def _variables(module, shape):
+@functools.cache
+def _variables(network, shape):
     """Random everywhere: zeros and ones would hide a mistaken order."""
-    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros(shape))
+    variables = jax.jit(NETWORKS[network]().init)(jax.random.key(0), jnp.zeros(shape))
     rng = np.random.default_rng(0)
 
     def disturb(path, value):
@@ -43,7 +46,7 @@ def case(torch, request):
 
     network, shape = request.param
     module = NETWORKS[network]()
-    variables = _variables(module, shape)
+    variables = _variables(network, shape)
     peer = Decoder(shape, module.extra, getattr(module, "fine", 0)).load_flax(variables)
     descriptors = np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32)
     return module, variables, peer, descriptors

@@ -57,7 +57,8 @@ def _rows(out, name):
 def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
     out = tmp_path / "out"
     sets = f"--strecha={scene}", f"--cameras=courtyard={scene}"
-    run = _evaluate(f"--encoder={encoder_file}", *sets, f"--out={out}")
+    facades = f"--facades={scene / 'wall' / '[01].png'}"
+    run = _evaluate(f"--encoder={encoder_file}", *sets, facades, f"--out={out}")
     assert run.returncode == 1, run.stderr  # one photograph is damaged
     assert "3.png" in run.stderr
     metrics = json.loads((out / "metrics.json").read_text())

@@ -41,7 +41,8 @@ def _files(folder: Path) -> set[str]:
 
 def test_inversions_with_too_little_room_and_into_a_folder_that_is_not_empty(images, tmp_path):
     """A long name is cut: with the layer it would be too long for any file system."""
-    few = f"--images={images}", f"--out={tmp_path}", "--encoder=streetnet-random-0", "--steps=3"
+    few = f"--images={images}", f"--out={tmp_path}", "--encoder=compact", "--steps=3"
+    few = *few, "--cpu_devices=1"
     both = *few, "--layer=fc5,conv4"  # as test_invert_script compiles it
     run = _limited(60_000, "experiments.invert", *both)
     assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 COLUMNS = "position,image,layer,restart,steps,starts,status,loss,relative_loss,descriptor_error"
 
 
-def _invert(*flags, encoder="streetnet-random-0"):
-    return script_process.run("invert", f"--encoder={encoder}", *flags)
+def _invert(*flags, encoder="compact"):
+    return script_process.run("invert", f"--encoder={encoder}", "--cpu_devices=1", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_pictures_grid_and_record_are_there(finished):
         assert picture.size == (100, 100) and grid.size[0] > 300
     record = json.loads((out / "run.json").read_text())
     assert record["flags"]["seed"] == 5 and record["images_left_out"] == 2
-    assert record["weights"] == weights.load_encoder("streetnet-random-0").fingerprint
+    assert record["weights"] == weights.load_encoder("compact").fingerprint
     assert record["versions"]["jax"] == jax.__version__
 
 
@@ -146,14 +146,14 @@ def test_a_wrong_layer(folder, tmp_path):
 
 def test_weights_of_another_shape(folder, tmp_path):
     path = tmp_path / "other.safetensors"
-    weights.save_encoder(path, weights.load_encoder("streetnet-random-0"))
+    weights.save_encoder(path, weights.load_encoder("compact"))
     with safe_open(path, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         metadata = file.metadata()
-    tensors["conv3/kernel"] = np.zeros((3, 3, 128, 250), np.float32)
+    tensors["conv3/kernel"] = np.zeros((4, 4, 40, 79), np.float32)
     save_file(tensors, path, metadata)
     run = _invert(f"--images={folder}", f"--out={tmp_path}/out", encoder=path)
-    _refused(run, "conv3/kernel", "250", "other.safetensors")
+    _refused(run, "conv3/kernel", "79", "other.safetensors")
     _refused(_invert(f"--images={folder}", f"--out={tmp_path}/out", encoder="nothing"), "'nothing'")
 
 

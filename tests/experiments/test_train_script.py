@@ -14,7 +14,7 @@ from posenet_jax.encoders import weights
 
 def _train(workdir, *flags):
     few = "--architecture=compact", "--steps=2", "--rendered_pairs=4", "--photo_pairs=4"
-    few = *few, "--held_out_pairs=4"
+    few = *few, "--held_out_pairs=4", "--cpu_devices=1"
     return script_process.run("train_posenet", f"--workdir={workdir}", *few, *flags)
 
 
@@ -29,6 +29,7 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     (photos / "bad.jpg").write_text("not a picture")
     workdir = tmp_path / "run"
     varied = "--vary=views,development,courts", "--room_pairs=4", f"--held_out_photos={held_out}"
+    varied = *varied, f"--facades={held_out}"
     run = _train(workdir, f"--photos={photos}", *varied)
     assert run.returncode == 0, run.stderr
     assert "bad.jpg" in run.stderr + run.stdout

@@ -24,10 +24,9 @@ def drawn():
 
 
 @pytest.fixture(scope="module")
-def seen(drawn):
-    atlas = scenes.procedural_atlas(jax.random.key(1), 4, size=16)
+def seen(drawn, small_atlas):
     return {
-        name: jax.device_get(scenes.render_scenes(scene, atlas, CONFIG, geometry=True))
+        name: jax.device_get(scenes.render_scenes(scene, small_atlas, CONFIG, geometry=True))
         for name, scene in drawn.items()
     }
 

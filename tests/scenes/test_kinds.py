@@ -50,10 +50,9 @@ def test_figures_of_the_page_keep_their_names():
 
 
 @pytest.mark.parametrize("name, written", [("streets", "cities"), ("cities", "cities")])
-def test_data_sets_have_the_name_of_before(name, written):
-    atlas = scenes.procedural_atlas(jax.random.key(1), 4, size=16)
+def test_data_sets_have_the_name_of_before(name, written, small_atlas):
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
-    examples = RenderedExamples(kind=name, count=3, seed=7, atlas=atlas, mesh=mesh)
+    examples = RenderedExamples(kind=name, count=3, seed=7, atlas=small_atlas, mesh=mesh)
     assert examples.recipe["kind"] == written and examples.name(2) == f"{written}/7/2"
 
 
@@ -66,11 +65,10 @@ def test_a_kind_from_outside_is_known_everywhere(alleys):
     assert "clutter" in interventions.available(scenes.SceneConfig())
 
 
-def test_a_kind_from_outside_is_rendered(alleys):
-    atlas = scenes.procedural_atlas(jax.random.key(1), 4, size=16)
+def test_a_kind_from_outside_is_rendered(alleys, small_atlas):
     mesh = Mesh(np.asarray(jax.devices()), ("scenes",))
     examples = RenderedExamples(
-        kind="alleys", count=2, seed=7, atlas=atlas, mesh=mesh, size=16, batch=2
+        kind="alleys", count=2, seed=7, atlas=small_atlas, mesh=mesh, size=16, batch=2
     )
     made = examples.render([0, 1])
     assert made["image"].shape == (2, 2, 16, 16, 3) and made["image"].std() > 1

@@ -52,8 +52,8 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def atlas():
-    return scenes.procedural_atlas(jax.random.key(1), 4, size=16)
+def atlas(small_atlas):
+    return small_atlas
 
 
 def look(scene, atlas, config):

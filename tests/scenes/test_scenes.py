@@ -50,8 +50,9 @@ def alone(tree, index):
 
 
 @pytest.fixture(scope="module")
-def local_atlas():
-    return scenes.procedural_atlas(jax.random.key(1), FACADES, size=SIDE)
+def local_atlas(small_atlas):
+    assert (small_atlas.num_facades, small_atlas.size) == (FACADES, SIDE)
+    return small_atlas
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,8 @@ def test_targets_in_a_court_lie_on_its_walls_and_rows():
 def test_cameras_in_a_court_stand_in_it():
     config = dataclasses.replace(PLAIN, chance_of_court=1.0)
     court = _cities(chance_of_court=1.0)
-    places = jax.vmap(lambda key, city: street_views.street_places(key, city, np.zeros(3), config))
+    places = functools.partial(street_views.street_places, target=np.zeros(3), config=config)
+    places = jax.jit(jax.vmap(places))
     x = np.asarray(places(jax.random.split(jax.random.key(2), COUNT), court))[..., 0]
     assert (x < court.street.end[:, :1] - 0.9).all() and (x > 0.9 - court.street.end[:, 1:]).all()
 

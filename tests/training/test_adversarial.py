@@ -1,6 +1,7 @@
 """Training against a discriminator: its losses, its step, its end, and how pictures are judged."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -157,14 +158,13 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     total = sum(weight * float(parts[f"{name}_loss"]) for name, weight in weights.items())
     assert float(loss) == pytest.approx(total, rel=1e-5)
 
-    _, (_, health) = adversarial.discriminator_loss(
+    _, (_, health) = jax.jit(adversarial.discriminator_loss)(
         opponent.variables["params"], opponent, made, wanted, conditions
     )
     # What one step of the power iteration makes of the same logits.
     network, both = Discriminator(), jnp.concatenate([wanted, *made])
-    logits, _ = network.apply(
-        opponent.variables, both, jnp.tile(conditions, (3, 1)), update=True, mutable=["batch_stats"]
-    )
+    said = jax.jit(functools.partial(network.apply, update=True, mutable=["batch_stats"]))
+    logits, _ = said(opponent.variables, both, jnp.tile(conditions, (3, 1)))
     real, fake = np.asarray(logits[:BATCH]), np.asarray(logits[BATCH:])
     hinge = np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + fake).mean()
     chance = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))
