@@ -93,7 +93,7 @@ def main() -> int:
     claims_given = claims.read(_CLAIMS.value) if _CLAIMS.value else []
     named = _ENCODER.value, _CONTROL.value, _JUDGE.value
     *encoders, judge = map(weights.load_encoder, named)
-    networks = feature_networks.load(_NETWORKS.value)
+    compared_in = feature_networks.load(_NETWORKS.value)
     space = encoders[0].preprocessing
     beside = [weights.encoder_and_layer(named, size=space.size) for named in _BESIDE.value]
     photographs, left_out = photo_sets.read(
@@ -111,7 +111,7 @@ def main() -> int:
             out=Path(folder),
             encoders=encoders,
             judge=judge,
-            networks=networks,
+            networks=compared_in,
             beside=beside,
             photographs=photographs,
             claims_given=claims_given,
@@ -122,7 +122,7 @@ def main() -> int:
         contents.write(out, material, contents.html(contents.SECTIONS, material))
         missing = out.finish(runtime.tell)
     print(f"wrote {out.path}/report.html, plots as PNG, tables as CSV, and run.json{missing}")
-    for sentence in networks.absent:
+    for sentence in compared_in.absent:
         print(sentence)
     return 1 if left_out or out.failures else 0
 

@@ -264,7 +264,7 @@ def network() -> flags.FlagHolder:
         "network",
         "mirror",
         "Architecture of the decoder to train: a name in decoders.networks.NETWORKS, such as"
-        " mirror, deep or sharp.",
+        " mirror, deep, sharp or resize.",
     )
 
 

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -50,8 +51,10 @@ class Lpips:
 
 @jax.jit
 def _distances(encoder: Encoder, weights: Sequence[Array], pairs: Array) -> Array:
-    taps = encoder.module.apply({"params": encoder.params}, encoder.preprocessing.to_network(pairs))
-    maps = [taps[layer] for layer in _LPIPS_LAYERS]  # type: ignore[index]
+    taps: Any = encoder.module.apply(
+        {"params": encoder.params}, encoder.preprocessing.to_network(pairs)
+    )
+    maps = [taps[layer] for layer in _LPIPS_LAYERS]
 
     def distance(both: Sequence[Array]) -> Array:
         return metrics.lpips([x[0] for x in both], [x[1] for x in both], weights)

@@ -71,6 +71,16 @@ def _is_shape(value: Any) -> bool:
     return whole and all(type(side) is int and 0 <= side < 2**63 for side in value)
 
 
+def _ordered(pairs: Any = ()) -> dict[str, Any]:
+    """A dictionary without items, which follow, or of pairs, as Python 2 wrote it."""
+    pairs = list(pairs) if isinstance(pairs, list | tuple) else [None]
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise ValueError("a dictionary that is not made of pairs")
+    if not all(isinstance(name, str) for name, _ in pairs):
+        raise ValueError("a dictionary whose keys are no texts")
+    return dict(pairs)
+
+
 class _TorchMachine(Machine):
     """Machine that knows dictionaries in order, storages and tensors besides plain values."""
 
@@ -80,7 +90,7 @@ class _TorchMachine(Machine):
 
     def named(self, module: Any, name: Any) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
-            return dict
+            return _ordered
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _Tensor
         if module == "torch" and name in _STORAGES:
@@ -103,9 +113,7 @@ class _TorchMachine(Machine):
 
     def reduce(self) -> None:
         function, arguments = self.last(2)
-        if not isinstance(arguments, tuple) or (function is dict and arguments):
-            raise ValueError("it calls what makes no tensor")
-        if function is not dict and function is not _Tensor:
+        if function not in (_ordered, _Tensor) or not isinstance(arguments, tuple):
             raise ValueError("it calls what makes no tensor")
         self.push(function(*arguments))
 

@@ -59,6 +59,26 @@ def saved(torch, value, path):
     return path
 
 
+class Pairs:
+    """Pickled as Python 2 pickles an ordered dictionary."""
+
+    def __init__(self, pairs):
+        self.pairs = pairs
+
+    def __reduce__(self):
+        return collections.OrderedDict, (self.pairs,)
+
+
+def test_a_dictionary_may_be_pairs(torch, tmp_path):
+    path, tensor = tmp_path / "theirs.pth", torch.arange(6.0).reshape(2, 3)
+    saved(torch, Pairs([["a", tensor], ["b", tensor[1]]]), path)
+    assert list(torch.load(path, weights_only=True)) == ["a", "b"]
+    found = read_state_dict(path)
+    np.testing.assert_array_equal(found["b"], [3, 4, 5])
+    assert "not made of pairs" in refusal(saved(torch, Pairs([["a"]]), path))
+    assert "keys are no texts" in refusal(saved(torch, Pairs([[1, tensor]]), path))
+
+
 def test_what_is_no_dictionary_of_tensors_is_refused(torch, tmp_path):
     path = tmp_path / "theirs.pth"
     layer = torch.nn.Linear(2, 2)
