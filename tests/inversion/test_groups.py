@@ -63,7 +63,7 @@ def test_a_distance_is_one_half_at_32_grey_levels_and_below_one():
 @pytest.mark.parametrize("parameterisation", ["pixels", "pyramid"])
 def test_a_step_follows_the_gradient_of_objective_less_distance(parameterisation):
     """Adam's first moments are a tenth of it. By hand: of all members' sum, half of each pair's."""
-    recipe = GROUP.replace(diverse=0.7, parameterisation=parameterisation)
+    recipe = GROUP.replace(diverse=0.7, parameterisation=parameterisation, start_deviation=80.0)
     states = groups.init(KEY, recipe, SPACE)
     image_of = recipes.PARAMETERISATIONS[parameterisation].image
 
