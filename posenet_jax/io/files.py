@@ -63,8 +63,11 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
 def write_jpeg(path: str | Path, image: np.ndarray) -> None:
     """Writes uint8 RGB [H, W, 3] or grey [H, W] as JPEG: for pages too large for PNG."""
     picture = _picture(image)
-    options = {"format": "JPEG", "quality": 85, "subsampling": 0, "optimize": True}
-    write_atomically(path, lambda file: picture.save(file, **options))
+
+    def save(file: BinaryIO) -> None:
+        picture.save(file, format="JPEG", quality=85, subsampling=0, optimize=True)
+
+    write_atomically(path, save)
 
 
 def _picture(image: np.ndarray) -> Image.Image:
