@@ -3,13 +3,12 @@
     python -m experiments.maximise_units --render=streets --scenes=256 --out=runs/units
     python -m experiments.maximise_units --images=PHOTOS --units=3,17,200 --out=runs/units
 
-Responses are compared with those to the images given: that which a unit responds to most stands
-beside the image found, and units.csv has both responses and their ratio.
+Responses are given as multiples of the highest to any of the images given.
 
-Writes units.jpg (the images found; with --beside, each beside the image given), units.csv (a row a
-unit), images/ (the images found) and run.json. Results of an earlier run in the same folder are
-replaced. Exit code: 0; 1 if some images could not be read or written (they are named, the others
-are done); 2 if the run could not be made.
+Writes units.jpg (the images found; with --show_given, each beside the image given that the unit
+responds to most), units.csv (a row a unit), images/ (the images found) and run.json. Results of an
+earlier run in the same folder are replaced. Exit code: 0; 1 if some images could not be read or
+written (they are named, the others are done); 2 if the run could not be made.
 """
 
 import resource
@@ -30,8 +29,10 @@ _STEPS = flags.DEFINE_integer(
 )
 _SEED = options.seed()
 _SLOTS = options.slots()
-_BESIDE = flags.DEFINE_bool(
-    "beside", False, "Show the image given that each unit responds to most beside the one found."
+_SHOW_GIVEN = flags.DEFINE_bool(
+    "show_given",
+    False,
+    "Show the image given that each unit responds to most beside the one found.",
 )
 inputs.require()
 flags.register_validator(
@@ -59,10 +60,11 @@ from posenet_jax.io.output_folder import OutputFolder
 def _page(found: units.Responses, given: np.ndarray, title: str) -> results.Draw:
     """Returns what draws units.jpg."""
     columns = {"": found.picture}
-    if _BESIDE.value:
+    if _SHOW_GIVEN.value:
         columns = {"found": found.picture, "given": given[found.reference]}
     labels = [
-        f"{unit}: {times:.1f}×" for unit, times in zip(found.unit, found.multiple, strict=True)
+        f"{unit}{'*' if silent else ''}: {times:.1f}×"
+        for unit, times, silent in zip(found.unit, found.multiple, found.silent, strict=True)
     ]
     return functools.partial(image_grid, columns=columns, row_labels=labels, title=title)
 
@@ -100,7 +102,7 @@ def main() -> int:
     }
     title = (
         f"Images that units of {encoder.name} {tap.layer} respond to most; response over the"
-        f" highest to {len(given.pixels)} images"
+        f" highest to {len(given.pixels)} images; *: begun with one of them"
     )
     missing = results.write(
         out,

@@ -41,6 +41,7 @@ class Responses(NamedTuple):
     reference: np.ndarray  # [K] place of the reference image with the highest response
     highest: np.ndarray  # [K] that response
     active: np.ndarray  # [K] fraction of the reference images with a response above 0
+    silent: np.ndarray  # [K] whether the unit has no response to the mean colour
 
     @property
     def multiple(self) -> np.ndarray:
@@ -59,6 +60,7 @@ class Responses(NamedTuple):
                 "multiple": float(self.multiple[k]),
                 "image": names[self.reference[k]],
                 "active": float(self.active[k]),
+                "begun_from": names[self.reference[k]] if self.silent[k] else "noise",
             }
             for k in range(len(self.unit))
         ]
@@ -85,6 +87,10 @@ def maximised(
 ) -> Responses:
     """Returns what each unit responds to most, all in one run of the engine.
 
+    The ascent begins with noise about the mean colour. A unit that is silent there has no gradient
+    (it ends in a ReLU): its ascent begins with noise about the reference image that it responds to
+    most.
+
     references: [N, H, W, 3] uint8 RGB. units: none: all. progress: told of image·steps done.
     """
     unit = np.asarray(chosen(tap, units))
@@ -97,27 +103,34 @@ def maximised(
     rows = np.arange(len(unit))
     targets = np.zeros((len(unit), responses.shape[1]), np.float32)
     targets[rows, unit] = 1.0 / scale
+    space = tap.preprocessing
+    grey = jnp.zeros((1, space.size, space.size, 3), jnp.float32)
+    silent = np.asarray(tap(grey)).reshape(-1)[unit] <= 0
+    reference = own.argmax(axis=0)
+    begun = np.where(silent[:, None, None, None], space.to_network(references[reference]), grey)
     result = engine.invert(
         tap,
         targets.reshape((-1, *described.shape[1:])),
         key=key,
-        recipe=recipe,
+        recipe=dataclasses.replace(recipe, start="image"),
+        start=begun,
         slots=slots,
         positions=unit.tolist(),
         progress=progress,
     )
-    pictures = np.asarray(tap.preprocessing.to_image(result.image))
+    pictures = np.asarray(space.to_image(result.image))
     reached = tap.describe(pictures).reshape((len(unit), -1))[rows, unit]
     active = np.mean(own > 0, axis=0)
-    return Responses(unit, pictures, reached, own.argmax(axis=0), highest, active)
+    return Responses(unit, pictures, reached, reference, highest, active, silent)
 
 
 def summary(responses: Responses) -> list[str]:
     """Returns lines to print."""
-    silent = int(np.sum(responses.highest == 0))
+    never, silent = int(np.sum(responses.highest == 0)), int(np.sum(responses.silent))
     low, middle, high = np.nanquantile(responses.multiple, (0.05, 0.5, 0.95))
-    lines = [
+    return [
         f"response over the highest to a given image: {middle:.1f} in the median, {low:.1f} to "
-        f"{high:.1f} between 5 and 95 %"
+        f"{high:.1f} between 5 and 95 %",
+        f"{silent} units are silent at the mean colour and began with the given image that they "
+        f"respond to most; {never} respond to no given image",
     ]
-    return lines + ([f"{silent} units respond to no given image"] if silent else [])

@@ -74,6 +74,25 @@ def test_images_are_those_of_the_closed_form(tap, references, found):
     assert found.multiple[0] > 1.0
 
 
+class Rectified(nn.Module):
+    """Responses of units to brightness: the first to what is dark, the second to what is light."""
+
+    @nn.compact
+    def __call__(self, images):
+        mean = images.mean(axis=(-3, -2, -1))
+        return {"rectified": nn.relu(jnp.stack([-mean - 40.0, mean + 40.0], axis=-1))}
+
+
+def test_a_unit_that_is_silent_at_the_mean_colour_begins_with_an_image_given(references):
+    space = Preprocessing(means=(128.0, 128.0, 128.0), size=SIDE)
+    tap = Tap({}, Rectified(), "rectified", space)
+    found = units.maximised(tap, references, key=jax.random.key(0))
+    np.testing.assert_array_equal(found.silent, [True, False])
+    assert found.reference[0] == 4 and (found.response > 0.0).all()
+    assert [row["begun_from"] for row in found.table("abcdef")] == ["e", "noise"]
+    assert "1 units are silent" in units.summary(found)[1]
+
+
 def test_units_do_not_depend_on_which_others_are_asked_for(tap, references, found):
     recipe = units.RECIPE.replace(priors={"l6": L6}, learning_rate=8.0, steps=300)
     alone = units.maximised(tap, references, key=jax.random.key(0), units=[1], recipe=recipe)
@@ -101,7 +120,7 @@ def test_the_script_shows_each_unit(tmp_path):
         Image.fromarray(pixels).save(images / f"{number}.png")
     flags = f"--images={images}", f"--out={out}", "--encoder=compact-random-0", "--steps=2"
     done = script_process.run(
-        "maximise_units", "--cpu_devices=2", *flags, "--units=7,2", "--beside"
+        "maximise_units", "--cpu_devices=2", *flags, "--units=7,2", "--show_given"
     )
     assert done.returncode == 0, done.stderr
     with (out / "units.csv").open(newline="") as file:
