@@ -63,7 +63,7 @@ def _page(found: units.Responses, given: np.ndarray, title: str) -> results.Draw
     if _SHOW_GIVEN.value:
         columns = {"found": found.picture, "given": given[found.reference]}
     labels = [
-        f"{unit}{'*' if silent else ''}: {times:.1f}×"
+        f"{unit}{'*' if silent else ''}: {'silent' if np.isnan(times) else f'{times:.1f}×'}"
         for unit, times, silent in zip(found.unit, found.multiple, found.silent, strict=True)
     ]
     return functools.partial(image_grid, columns=columns, row_labels=labels, title=title)

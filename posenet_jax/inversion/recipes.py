@@ -224,7 +224,7 @@ QUICK = dataclasses.replace(
 """Calibrated, in waves with the amplitudes of photographs: large shapes come in the first steps.
 
 Half the steps to a relative loss of 0.05, and a picture there that is nearer to the original in a
-judge; after its 200 steps the same as `calibrated` after 300.
+judge; after its 200 steps nearly the same as `calibrated` after 300.
 """
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED, WARM, QUICK)}
