@@ -24,6 +24,7 @@ READING = {
     "decode",
     "extract_descriptors",
     "invert",
+    "maximise_units",
     "operate_descriptors",
     "search_decoder",
     "search_inversion",
