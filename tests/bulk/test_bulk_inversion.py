@@ -292,10 +292,13 @@ ALL_AT_ONCE = {
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("compact-random-0", {}), ("streetnet", {}), ("compact-random-0", ALL_AT_ONCE)],
+    [
+        pytest.param("compact-random-0", {}, marks=pytest.mark.bytes),
+        ("streetnet", {}),
+        ("compact-random-0", ALL_AT_ONCE),
+    ],
     ids=["compact", "streetnet", "groups-fourier-transforms"],
 )
-@pytest.mark.bytes
 def test_runs_killed_at_random_moments_end_as_if_they_had_not_been(
     name, changes, folder, whole, tmp_path
 ):
