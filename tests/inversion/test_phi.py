@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,7 +127,6 @@ def test_a_callable_without_a_hash_is_compiled_in():
 
 
 def test_an_equinox_module_is_inverted():
-    eqx = pytest.importorskip("equinox", reason="pip install equinox")
     layers = [eqx.nn.Linear(16 * 16 * 3, 12, use_bias=False, key=KEY), eqx.nn.Lambda(jax.nn.relu)]
     net = eqx.nn.Sequential([*layers, eqx.nn.Dropout(0.5, inference=True)])
     net = eqx.tree_at(lambda net: net.layers[0].weight, net, jnp.asarray(MATRIX))

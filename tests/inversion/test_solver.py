@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,7 +149,6 @@ def of_pytree(seed):
 
 
 def of_equinox(seed):
-    eqx = pytest.importorskip("equinox", reason="pip install equinox")
     keys = jax.random.split(jax.random.key(seed))
     return eqx.nn.Sequential(
         [
