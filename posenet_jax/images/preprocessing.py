@@ -181,9 +181,9 @@ class Preprocessing:
         return x if self.in_levels else x / self._scale_like(x) - self._offset(x)
 
     def picture(self, images: Any) -> Any:
-        """What a picture shows of uint8 images [..., H, W, C]: as many channels, if 1 or 3; else 3.
+        """Channels that a picture shows of uint8 images [..., H, W, C]: all, where they are 1 or 3.
 
-        Three of two channels are the first, and the second twice.
+        Of others the three that `shown` names; of two channels the first, and the second twice.
         """
         if self.channel_order != "own":
             return images
