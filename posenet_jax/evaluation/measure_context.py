@@ -75,13 +75,16 @@ class Context:
     @functools.cached_property
     def seen_pictures(self) -> np.ndarray:
         """[N, H, W, 3] or [N, H, W, 1] what a person sees of the pictures."""
-        return self.tap.preprocessing.picture(self.pictures)
+        return self._seen(self.pictures)
 
     @functools.cached_property
     def seen_originals(self) -> np.ndarray:
         """Likewise of the originals."""
         assert self.originals is not None
-        return self.tap.preprocessing.picture(self.originals)
+        return self._seen(self.originals)
+
+    def _seen(self, images: np.ndarray) -> np.ndarray:
+        return images if images.shape[-1] in (1, 3) else self.tap.preprocessing.picture(images)
 
     @functools.cached_property
     def correlations(self) -> np.ndarray:

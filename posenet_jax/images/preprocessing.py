@@ -320,7 +320,7 @@ def _checked_scale(scale: Any, channels: int) -> float | tuple[float, ...]:
     if not usable or len(factors) != (channels if several else 1):
         _refuse("scale", "a number other than 0, or one for each channel", scale)
     if not several:
-        return scale  # type: ignore[no-any-return]
+        return scale
     return tuple(map(float, factors)) if len(set(factors)) > 1 else float(factors[0])
 
 

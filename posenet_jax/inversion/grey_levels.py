@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -45,6 +44,6 @@ def results(finished: Iterable[Finished], space: Preprocessing) -> Iterator[Fini
         yield one
 
 
-def start_of(image: np.ndarray | jax.Array, space: Preprocessing) -> Any:
+def start_of(image: Any, space: Preprocessing) -> Any:
     """Returns a start image [H, W, C] in grey levels."""
     return image if space.in_levels else space.to_levels(image)

@@ -75,6 +75,6 @@ def _solve(
     start = None if start is None else grey_levels.start_of(start, space)
     end = lax.while_loop(running, step, groups.init(key, recipe, space, start))
     counts = {"steps": end.steps, "status": end.status, "starts": jnp.ones_like(end.steps)}
-    best = end.best.replace(image=space.from_levels(end.best.image))
-    fields: dict[str, Any] = vars(best) | counts
+    image = space.from_levels(end.best.image)
+    fields: dict[str, Any] = vars(end.best) | counts | {"image": image}
     return Result(**fields)
