@@ -88,7 +88,7 @@ def write_files(folder: Path, count: int, side: int) -> None:
 
 def forward_rate(tap, batch_size: int, count: int, mesh: Mesh) -> float:
     """Images a second of the network alone, the next batch handed over before the last is done."""
-    pool = Generated(1, tap.preprocessing.size).pool
+    pool = Generated(1, tap.preprocessing.side).pool
     batch = np.resize(pool, (batch_size, *pool.shape[1:]))
     jax.block_until_ready(extraction.encode(tap, batch, mesh))
     start, owed = time.perf_counter(), []
@@ -123,8 +123,8 @@ def measure_rates(encoder) -> list[dict]:
         jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()),
     )
     batch = _BATCH.value or extraction.default_batch(mesh.size)
-    generated = Generated(_COUNT.value, encoder.preprocessing.size)
-    extract(encoder, Generated(batch, encoder.preprocessing.size))  # compiles
+    generated = Generated(_COUNT.value, encoder.preprocessing.side)
+    extract(encoder, Generated(batch, encoder.preprocessing.side))  # compiles
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         turns = {
@@ -177,7 +177,7 @@ def print_peak(encoder, count: int) -> None:
             write_files(Path(folder), count, _SIDE.value)
             source: ImageSource = FolderImages(folder)
         else:
-            source = Generated(count, encoder.preprocessing.size)
+            source = Generated(count, encoder.preprocessing.side)
         figures = extract(encoder, source)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024

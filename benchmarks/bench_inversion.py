@@ -93,7 +93,7 @@ def problem(tap: Tap, size: int, count: int) -> tuple[jax.Array, jax.Array]:
 
 def our_rate(encoder: Encoder, tap: Tap, batch: int, seconds: float) -> float:
     """Image·steps a second of `invert`, without its start: first step, compilation, transfers."""
-    targets, _ = problem(tap, encoder.preprocessing.size, batch)
+    targets, _ = problem(tap, encoder.preprocessing.side, batch)
     done, start = 0, 0.0
 
     def progress(count):
@@ -124,7 +124,7 @@ def our_rate(encoder: Encoder, tap: Tap, batch: int, seconds: float) -> float:
 def torch_steps(encoder: Encoder, tap: Tap, batch: int) -> Iterator["torch.Tensor"]:
     """The peer's steps on the same problem; yields the losses [batch]."""
     architecture = encoder.module.architecture
-    targets, starts = problem(tap, encoder.preprocessing.size, batch)
+    targets, starts = problem(tap, encoder.preprocessing.side, batch)
     targets = np.array(targets)
     return torch_inversion.losses(
         architecture,
@@ -156,7 +156,7 @@ def torch_rate(encoder: Encoder, tap: Tap, batch: int, seconds: float) -> float:
 def our_losses(encoder: Encoder, tap: Tap, count: int, steps: int) -> np.ndarray:
     """[steps, count] losses of the engine's iterates."""
     space = encoder.preprocessing
-    targets, starts = problem(tap, space.size, count)
+    targets, starts = problem(tap, space.side, count)
     state = jax.vmap(lambda key: descent.init(key, RECIPE, space))(
         jax.random.split(jax.random.key(0), count)
     ).replace(image=starts)
@@ -274,7 +274,7 @@ def compare(encoder: Encoder, tap: Tap) -> dict:
     others_busy = max(turn.others_busy for r in rounds for turn in r.values())
     if others_busy > QUIET:
         print(f"not quiet: others used {others_busy:.2f} cores; the ratio means little")
-    flops = flops_per_image_step(tap, encoder.preprocessing.size)
+    flops = flops_per_image_step(tap, encoder.preprocessing.side)
     record["time_to_quality_ratio"] = None
     if _IMAGES.value:
         record |= time_to_quality.compare(

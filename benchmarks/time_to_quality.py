@@ -63,7 +63,7 @@ def _multiple(count: int, of: int) -> int:
 
 def _plain(encoder: Encoder, tap: Tap, targets: np.ndarray, steps: int) -> tuple[float, np.ndarray]:
     """(seconds an image, least relative losses) of one batch; all batches cost the same."""
-    size = encoder.preprocessing.size
+    size = encoder.preprocessing.side
     noise = np.random.default_rng(0).normal(size=(len(targets), size, size, 3))
     wanted = np.moveaxis(targets, -1, 1) if targets.ndim == 4 else targets
     architecture = encoder.module.architecture

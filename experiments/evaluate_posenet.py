@@ -58,7 +58,7 @@ def _photographs(encoder: Encoder) -> tuple[dict[str, PhotographPairs], int]:
     for name, folder in folders.items():
         sets[name], failures = photograph_pairs.read_pairs(
             images.listed(folder, _OUT.value),
-            size=encoder.preprocessing.size,
+            size=encoder.preprocessing.side,
             largest_rotation=limits[name],
             max_pixels=options.MAX_PIXELS.value,
         )
@@ -71,7 +71,7 @@ def _photographs(encoder: Encoder) -> tuple[dict[str, PhotographPairs], int]:
 def main() -> int:
     """Evaluates, writes and prints; returns the exit code."""
     encoder, mesh = weights.load_encoder(_ENCODER.value), sharding.device_mesh("pairs")
-    size, largest_angle = encoder.preprocessing.size, math.radians(_MAX_ANGLE.value)
+    size, largest_angle = encoder.preprocessing.side, math.radians(_MAX_ANGLE.value)
     sets = rendered_evaluation.rendered_sets(size, _PAIRS.value, largest_angle)
     pose_evaluation.check_heads(encoder)
     photographs, unreadable = _photographs(encoder)

@@ -71,7 +71,7 @@ def _networks() -> list[Network]:
     """The network of --encoder and, where it is given, that of --beside."""
     networks = [retention.network(f"{_ENCODER.value}/{_LAYER.value}", _CONTROL.value)]
     if _BESIDE.value:
-        size = networks[0].trained.preprocessing.size
+        size = networks[0].trained.preprocessing.side
         networks.append(retention.network(_BESIDE.value, _BESIDE_CONTROL.value, size=size))
     return networks
 
@@ -100,7 +100,7 @@ def main() -> int:
     grids = [f"{group}.png" for group in [*_KINDS.value, *photographs]]
     out = OutputFolder(_OUT.value, "measure_retention", [*tables, "claims.png", *grids])
     *keys, start_key = jax.random.split(numerics.seed_key(_SEED.value), 4)
-    drawn, probed, skipped = _rendered(keys, space.size)
+    drawn, probed, skipped = _rendered(keys, space.side)
     groups = drawn | {
         name: findings.photograph_set(photos.images) for name, photos in photographs.items()
     }

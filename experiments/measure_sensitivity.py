@@ -60,7 +60,7 @@ def main() -> int:
     out = OutputFolder(_OUT.value, "measure_sensitivity", [*_FILES, "rotations.csv"])
     atlas_key, scene_key = jax.random.split(numerics.seed_key(_SEED.value))
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
-    size = encoders[0].preprocessing.size
+    size = encoders[0].preprocessing.side
     with progress.bar(_SCENES.value, "scene") as bar:
         measured = sensitivity.measure(
             encoders,

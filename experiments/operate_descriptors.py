@@ -80,7 +80,7 @@ def _rendered(encoder: Encoder, key: jax.Array) -> tuple[surgery.Images, np.ndar
     _, atlas, skipped = images.facade_atlases(
         inputs.OPTIONS["facades"].value, atlas_key, mesh, _OUT.value
     )
-    config = findings.configured(_KIND.value, encoder.preprocessing.size)
+    config = findings.configured(_KIND.value, encoder.preprocessing.side)
     source = training_pairs.RenderedPairs(atlas, config, _BATCH, mesh)
     with progress.bar(_PAIRS.value + _FITTED.value, "pair") as bar:
         operands, others = (

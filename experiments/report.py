@@ -95,7 +95,7 @@ def main() -> int:
     *encoders, judge = map(weights.load_encoder, named)
     compared_in = feature_networks.load(_NETWORKS.value)
     space = encoders[0].preprocessing
-    beside = [weights.encoder_and_layer(named, size=space.size) for named in _BESIDE.value]
+    beside = [weights.encoder_and_layer(named, size=space.side) for named in _BESIDE.value]
     photographs, left_out = photo_sets.read(
         _PHOTOGRAPHS.value, space, _SCENES.value, NAMES_TAKEN, _OUT.value
     )

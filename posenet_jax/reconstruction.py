@@ -1,6 +1,6 @@
 """Images through an encoder and back: inversion of their descriptors, with their measures.
 
-N images, uint8 RGB [N, H, W, 3] at both ends.
+N images at both ends, uint8 [N, H, W, C] as the encoder reads them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ Array = jax.Array
 class Reconstruction:
     """One entry an image. Each measure is an attribute too: `reconstruction.luminance_rank`."""
 
-    image: np.ndarray  # [N, H, W, 3] uint8 RGB
+    image: np.ndarray  # [N, H, W, C] uint8
     result: engine.Result
     measures: dict[str, np.ndarray]  # [N] each, of `evaluation.measures`, controls among them
 
@@ -63,7 +63,7 @@ def reconstruct(
     slots: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Reconstruction:
-    """Encodes uint8 images [N, H, W, 3] at `layer` and inverts their descriptors.
+    """Encodes uint8 images [N, H, W, C] at `layer` and inverts their descriptors.
 
     recipe: without groups, for which there is `reconstruct_group`.
     positions: of the images in the list that they were read from; None: none was left out.

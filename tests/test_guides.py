@@ -77,5 +77,8 @@ def test_the_guide_to_ones_own_network_runs_to_its_end(monkeypatch):
         "vit": vit,
         "photos": image_files.read_images(paths, space).images[:2],
     }
-    run(blocks((GUIDE / "encoders.md").read_text(encoding="utf-8")), names)
+    code = "\0".join(blocks((GUIDE / "encoders.md").read_text(encoding="utf-8")))
+    assert "height, width = 240, 320" in code
+    run(code.replace("height, width = 240, 320", "height, width = 24, 32").split("\0"), names)
+    assert names["pictures"].shape == (2, 24, 32, 1) and names["page"].dtype == np.uint8
     assert names["control"].preprocessing == names["encoder"].preprocessing

@@ -56,7 +56,7 @@ def load(output: str, noise: tuple[int, int] | None = None) -> DecoderInputs:
         stream,
         rendered,
         jax.random.fold_in(numerics.seed_key(decoder_options.SEED.value), 1),
-        space.size,
+        space.side,
         sharding,
         1.0 if decoder_options.DESCRIPTORS.value else decoder_options.CROP.value,
         noise,

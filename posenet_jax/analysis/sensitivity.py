@@ -114,7 +114,7 @@ def _check(encoders: Sequence[Encoder], config: scenes.ViewConfig) -> None:
                 f"encoders {encoder.name!r} and {encoders[-1].name!r} have not the same layers; "
                 "give a control of the same architecture"
             )
-        size = encoder.preprocessing.size
+        size = encoder.preprocessing.side
         if (config.height, config.width) != (size, size):
             raise InputError(
                 f"encoder {encoder.name!r} reads {size}×{size} pixels; the scenes are rendered at "

@@ -36,7 +36,7 @@ class Responses(NamedTuple):
     """K units, what they respond to and how strongly."""
 
     unit: np.ndarray  # [K] places in the flattened descriptor
-    picture: np.ndarray  # [K, H, W, 3] uint8 RGB, the maximising image
+    picture: np.ndarray  # [K, H, W, C] uint8, the maximising image
     response: np.ndarray  # [K] of the unit to that picture
     reference: np.ndarray  # [K] place of the reference image with the highest response
     highest: np.ndarray  # [K] that response
@@ -68,7 +68,7 @@ class Responses(NamedTuple):
 
 def chosen(tap: Tap, units: Sequence[int]) -> list[int]:
     """Returns the units that are asked for; none: all. Raises InputError for one there is not."""
-    image = jnp.zeros((tap.preprocessing.size, tap.preprocessing.size, 3), jnp.float32)
+    image = jnp.zeros(tap.preprocessing.shape, jnp.float32)
     count = jax.eval_shape(tap, image).size
     if outside := [unit for unit in units if not 0 <= unit < count]:
         raise InputError(f"{tap.layer} has the units 0 to {count - 1}; received {outside[0]}")
@@ -91,7 +91,7 @@ def maximised(
     (it ends in a ReLU): its ascent begins with noise about the reference image that it responds to
     most.
 
-    references: [N, H, W, 3] uint8 RGB. units: none: all. progress: told of image·steps done.
+    references: [N, H, W, C] uint8. units: none: all. progress: told of image·steps done.
     """
     unit = np.asarray(chosen(tap, units))
     described = tap.describe(references)
@@ -104,7 +104,7 @@ def maximised(
     targets = np.zeros((len(unit), responses.shape[1]), np.float32)
     targets[rows, unit] = 1.0 / scale
     space = tap.preprocessing
-    grey = jnp.zeros((1, space.size, space.size, 3), jnp.float32)
+    grey = space.from_levels(jnp.zeros((1, *space.shape), jnp.float32))
     silent = np.asarray(tap(grey)).reshape(-1)[unit] <= 0
     reference = own.argmax(axis=0)
     begun = np.where(silent[:, None, None, None], space.to_network(references[reference]), grey)

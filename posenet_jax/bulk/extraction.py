@@ -27,6 +27,7 @@ from posenet_jax.data.sources import ImageSource
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
+from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.shards.batches import LoadedBatch, load_batches
 from posenet_jax.shards.descriptor_shards import (
     DTYPES,
@@ -145,7 +146,7 @@ def check_images(folder: str | Path, source: ImageSource) -> None:
 
 
 def encode(tap: Tap, images: np.ndarray, mesh: Mesh, dtype: str = "float32") -> tuple[Array, Array]:
-    """([B, ...] descriptors, [B, 3] sums of the pixels' red, green, blue) of uint8 [B, H, W, 3].
+    """([B, ...] descriptors, [B, C] sums over pixels of each channel) of uint8 [B, H, W, C].
 
     One program for each shape; B is split over the mesh's devices, which exchange nothing.
     """
@@ -190,7 +191,7 @@ def _extract_shards(
         done.add(loaded, *(np.asarray(result) for result in results))
         _tell(loaded.failures, report)
         if loaded.last:
-            write(loaded.shard, *done.take(tap.preprocessing.size))
+            write(loaded.shard, *done.take(tap.preprocessing))
         _count(progress, len(loaded.positions))
 
     loading = load_batches(
@@ -221,21 +222,23 @@ class _Accumulator:
         self._names: list[str] = []
         self._parts: list[np.ndarray] = []
         self._failures: list[Failure] = []
-        self._sums = [0, 0, 0]
+        self._sums: list[int] | None = None
 
     def add(self, loaded: LoadedBatch, descriptors: np.ndarray, sums: np.ndarray) -> None:
         self._names += loaded.names
         self._parts.append(descriptors[loaded.good])
         self._failures += loaded.failures
         batch = sums[loaded.good].sum(axis=0, dtype=np.uint64).tolist()
-        self._sums = [a + b for a, b in zip(self._sums, batch, strict=True)]
+        before = self._sums or [0] * len(batch)
+        self._sums = [a + b for a, b in zip(before, batch, strict=True)]
 
-    def take(self, size: int) -> tuple[Shard, dict[str, Any]]:
-        """Returns the shard and its record's facts; images are `size` pixels a side."""
+    def take(self, space: Preprocessing) -> tuple[Shard, dict[str, Any]]:
+        """Returns the shard and its record's facts, of images of that space."""
         shard = Shard(self._names, np.concatenate(self._parts))
+        sums = self._sums or [0] * space.channels
         facts = {
-            "pixels": len(shard.names) * size * size,
-            "channel_sums": self._sums[::-1],  # blue, green, red
+            "pixels": len(shard.names) * space.height * space.width,
+            "channel_sums": sums[::-1] if space.channels == 3 else sums,  # blue, green, red
             "left_out": self._failures,
         }
         self._reset()
@@ -261,8 +264,7 @@ def _identity(
     encoder: Encoder, tap: Tap, source: ImageSource, config: ExtractionConfig
 ) -> dict[str, Any]:
     """Returns the facts that are equal in all runs into one folder; sizes not chosen are 0."""
-    size = tap.preprocessing.size
-    image = jax.ShapeDtypeStruct((size, size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct(tap.preprocessing.shape, jnp.float32)
     return {
         "layer": tap.layer,
         "encoder": encoder.name,

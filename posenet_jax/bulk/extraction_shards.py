@@ -12,6 +12,7 @@ import numpy as np
 
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.errors import InputError
+from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.run_files import schema_fault
 from posenet_jax.shards import descriptor_shards
 from posenet_jax.shards.descriptor_shards import Shard, shard_file
@@ -28,14 +29,17 @@ def pending(
     folder: ShardFolder, identity: dict[str, Any], plan: ShardPlan, shards: Iterable[int]
 ) -> tuple[list[int], dict[int, dict[str, Any]]]:
     """Returns `ShardFolder.pending` of these shards; one with an impossible record is not done."""
-    pixels = identity["preprocessing"]["size"] ** 2
+    space = Preprocessing.from_json(identity["preprocessing"])
+    pixels = space.height * space.width
 
     def is_whole(shard: int, record: dict[str, Any]) -> bool:
         count = record["images"]
         sums = range(255 * count * pixels + 1)
         facts = {"pixels": (count * pixels,), "channel_sums": [sums]}
         complete = count + len(record["left_out"]) == len(plan.positions(shard))
-        return complete and not schema_fault(record, facts) and len(record["channel_sums"]) == 3
+        if schema_fault(record, facts) or len(record["channel_sums"]) != space.channels:
+            return False
+        return complete
 
     return folder.pending({shard: file_name(identity, plan, shard) for shard in shards}, is_whole)
 
@@ -68,7 +72,8 @@ def write_manifest(
 ) -> None:
     """Writes the manifest, which sums up the records of all shards."""
     pixels = sum(record["pixels"] for record in records)
-    sums = [sum(record["channel_sums"][c] for record in records) for c in range(3)]
+    every = (record["channel_sums"] for record in records)
+    sums = [sum(parts) for parts in zip(*every, strict=True)]
     lengths = [record["images"] for record in records]
     if identity["format"] == "array_record":
         descriptor_shards.write_tfds_metadata(

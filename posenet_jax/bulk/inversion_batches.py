@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     position: int
     name: str
     target: np.ndarray  # [...]
-    original: np.ndarray | None  # [H, W, 3] uint8
+    original: np.ndarray | None  # [H, W, C] uint8
 
 
 def encoded(
@@ -81,8 +81,8 @@ def check_origin(source: Descriptors, encoder: Encoder, layer: str) -> None:
     ):
         if theirs != ours:
             raise InputError(f"the descriptors come from {name} {brief(theirs)}, not {ours!r}")
-    tap, size = encoder.tap(layer), encoder.preprocessing.size
-    image = jax.ShapeDtypeStruct((size, size, 3), np.float32)
+    tap = encoder.tap(layer)
+    image = jax.ShapeDtypeStruct(tap.preprocessing.shape, np.float32)
     shape = jax.eval_shape(tap.__call__, image).shape
     if source.descriptors.shape[1:] != shape:
         received = list(source.descriptors.shape[1:])

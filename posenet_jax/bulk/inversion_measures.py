@@ -24,7 +24,7 @@ def measured_images(
     restarts = len(inversions[0])
     iterates = np.stack(
         [[one.image for one in results] for results in inversions]
-    )  # [n, R, H, W, 3]
+    )  # [n, R, H, W, C]
     pictures = np.asarray(tap.preprocessing.to_image(iterates))
     targets = np.stack([entry.target for entry in entries])
     known = [entry.original for entry in entries if entry.original is not None]
@@ -37,7 +37,7 @@ def measured_images(
         InvertedImage(
             entry.position,
             entry.name,
-            pictures[row],
+            tap.preprocessing.picture(pictures[row]),
             [
                 _results(inversions[row][restart])
                 | {name: values[row].item() for name, values in measures[restart].items()}

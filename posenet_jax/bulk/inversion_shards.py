@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from posenet_jax.evaluation import results_table
+from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io import files
 from posenet_jax.io.run_files import file_sha256, schema_fault
 from posenet_jax.shards import reconstruction_shards
@@ -114,8 +115,8 @@ def write_end(
             absent={"layer": identity["layer"]},
         ),
     )
-    size = identity["preprocessing"]["size"]
-    features = reconstruction_shards.features(size, identity["restarts"], _common(filled))
+    shape = Preprocessing.from_json(identity["preprocessing"]).picture_shape
+    features = reconstruction_shards.features(shape, identity["restarts"], _common(filled))
     reconstruction_shards.write_tfds_metadata(folder.path, records, features)
     counts = {"inverted": sum(record["images"] for record in filled), "left_out": failures(records)}
     folder.write_manifest(identity | counts, records)

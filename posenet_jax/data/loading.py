@@ -16,7 +16,7 @@ from posenet_jax.threads import map_in_threads
 class LoadedImages(NamedTuple):
     """Images that could be read, and the errors of the others."""
 
-    pixels: np.ndarray  # [N, H, W, 3] uint8 RGB
+    pixels: np.ndarray  # [N, H, W, C] uint8, as `Preprocessing.resize` makes them
     names: list[str]  # in the source
     stems: list[str]  # names of files about them, no two alike, whether or not others can be read
     positions: list[int]  # in the source
@@ -31,7 +31,7 @@ def load_images(
     read = {i: one for i, one in enumerate(outcomes) if isinstance(one, NamedImage)}
     names = [read[i].name if i in read else source.name(i) for i in range(len(outcomes))]
     stems = unique_names([Path(name) for name in names])
-    pixels = np.zeros((len(read), preprocessing.size, preprocessing.size, 3), np.uint8)
+    pixels = np.zeros((len(read), *preprocessing.shape), np.uint8)
     for row, one in enumerate(read.values()):
         pixels[row] = one.image
     return LoadedImages(

@@ -90,17 +90,21 @@ class Decoder:
 
 def value_range(space: Preprocessing) -> float:
     """From black to white in network space: what decoders' outputs and losses count as 1."""
+    if isinstance(space.scale, tuple):
+        raise InputError("decoders read an image space of one scale, not of one for each channel")
     return 255.0 * space.scale
 
 
 def descriptor_shape(encoder: Encoder, layer: str) -> tuple[int, ...]:
     """Shape of a tap's descriptor. Raises InputError for taps that no decoder can be made for."""
-    tap, size = encoder.tap(layer), encoder.preprocessing.size
-    if size != SIDE:
+    tap, space = encoder.tap(layer), encoder.preprocessing
+    if space.shape != (SIDE, SIDE, 3):
+        channels = "" if space.channels == 3 else f" of {space.channels} channels"
         raise InputError(
-            f"decoders make {SIDE}×{SIDE} images; {encoder.name!r} reads {size}×{size}"
+            f"decoders make {SIDE}×{SIDE} images; {encoder.name!r} reads "
+            f"{space.height}×{space.width}{channels}"
         )
-    image = jax.ShapeDtypeStruct((size, size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct(space.shape, jnp.float32)
     shape = tuple(jax.eval_shape(tap.__call__, image).shape)
     if len(shape) != 1 and shape[:2] != (6, 6):
         raise InputError(f"decoders read vectors or 6×6 feature maps; {layer} is {list(shape)}")

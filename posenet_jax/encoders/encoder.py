@@ -53,21 +53,26 @@ class Tap:
     evaluated: Any = struct.field(default_factory=dict)
 
     def __call__(self, image: Array) -> Array:
-        """[..., H, W, 3] mean-subtracted image → the tap's activations."""
+        """[..., H, W, C] image in network space → the tap's activations."""
         variables = {"params": self.params, "evaluated": self.evaluated}
         taps: Any = self.module.apply(variables, numerics.as_float32(image))
         return taps[self.layer]
 
     def describe(self, images: np.ndarray) -> np.ndarray:
-        """[N, …] activations of uint8 RGB images [N, H, W, 3].
+        """[N, …] activations of uint8 images [N, H, W, C]: RGB, grey, or of channels of its own.
 
-        Raises InputError for images of another size than `preprocessing` says.
+        Raises InputError for images of another size than `preprocessing` says, or other channels.
         """
         space = self.preprocessing
-        if images.shape[1:3] != (space.size, space.size):
+        if images.shape[1:3] != space.shape[:2]:
             size = "×".join(map(str, images.shape[1:3]))
             raise InputError(
-                f"the encoder reads {space.size}×{space.size} pixels; the images are {size}"
+                f"the encoder reads {space.height}×{space.width} pixels; the images are {size}"
+            )
+        if images.shape[3:] != space.shape[2:]:
+            raise InputError(
+                f"the encoder reads {space.channels} channels; the images have the shape "
+                f"{list(images.shape)}: its preprocessing.resize_all makes grey of colours"
             )
         return in_batches(lambda rows: _encode(self, space.to_network(rows)), images)
 
@@ -78,8 +83,7 @@ class Tap:
 
 @jax.jit
 def _evaluated(tap: Tap) -> Any:
-    size = tap.preprocessing.size
-    image = jnp.zeros((size, size, 3), jnp.float32)
+    image = jnp.zeros(tap.preprocessing.shape, jnp.float32)
     _, variables = tap.module.apply({"params": tap.params}, image, mutable=["evaluated"])
     return variables.get("evaluated", {})
 
@@ -140,13 +144,19 @@ class Encoder:
         return fingerprint(self.params)
 
 
-def init_params(module: nn.Module, key: Array, size: int = 100) -> tuple[Any, Any]:
-    """Random parameters of an encoder and of its heads, None where it has no fc5 to put them on."""
+def init_params(
+    module: nn.Module, key: Array, size: int | tuple[int, int, int] = 100
+) -> tuple[Any, Any]:
+    """Random parameters of an encoder and of its heads, None where it has no fc5 to put them on.
+
+    size: side of square images of three channels, or height, width and channels.
+    """
+    shape = (size, size, 3) if isinstance(size, int) else size
 
     @jax.jit  # of the forward pass nothing is left then but the shapes
     def init(key: Array) -> tuple[Any, Any]:
         encoder_key, head_key = jax.random.split(key)
-        image = jnp.zeros((size, size, 3), jnp.float32)
+        image = jnp.zeros(shape, jnp.float32)
         taps, variables = module.init_with_output(encoder_key, image)
         if "fc5" not in taps:
             return variables["params"], None
@@ -157,21 +167,22 @@ def init_params(module: nn.Module, key: Array, size: int = 100) -> tuple[Any, An
 
 
 @functools.lru_cache(maxsize=64)
-def parameter_shapes(module: nn.Module, size: int) -> tuple[Any, Any]:
-    """Returns the shapes of `init_params`' result.
+def parameter_shapes(module: nn.Module, size: int | tuple[int, int, int]) -> tuple[Any, Any]:
+    """Returns the shapes of `init_params`' result, of the same arguments.
 
     Raises InputError for images too small for the network, or of more than `LARGEST_SIDE` pixels a
     side.
     """
     kind = type(module).__name__
-    if size > LARGEST_SIDE:
-        raise InputError(f"images of {size} pixels a side are more than the {LARGEST_SIDE} allowed")
+    height, width, channels = (size, size, 3) if isinstance(size, int) else size
+    side = max(height, width)
+    if side > LARGEST_SIDE:
+        raise InputError(f"images of {side} pixels a side are more than the {LARGEST_SIDE} allowed")
     try:
         return jax.eval_shape(lambda: init_params(module, jax.random.key(0), size))
     except Exception as error:  # each layer fails in its own way on what is left of the image
-        raise InputError(
-            f"a {kind} cannot read images of {size}×{size} pixels ({one_line(error)})"
-        ) from error
+        pixels = f"{height}×{width} pixels" + (f", {channels} channels" * (channels != 3))
+        raise InputError(f"a {kind} cannot read images of {pixels} ({one_line(error)})") from error
 
 
 @jax.jit

@@ -54,7 +54,7 @@ def from_torch(
     """
     network = _network(module)
     if size is None:
-        size = network.image_space.size
+        size = network.image_space.side
     flat = traverse_util.flatten_dict(parameter_shapes(module, size)[0], sep="/")
     wanted = {name: array.shape for name, array in flat.items()}
     names = {name: _foreign_name(name, network.foreign) for name in wanted}

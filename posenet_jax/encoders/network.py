@@ -28,7 +28,7 @@ IMAGENET = Normalisation(
 
 
 class Network(nn.Module):
-    """A function from images [..., H, W, 3], mean-subtracted, to {tap's name: activations}.
+    """A function from images [..., H, W, C] in network space to {tap's name: activations}.
 
     A network with a tap `fc5`, its descriptor, can have pose heads. To add one: subclass it in a
     file of its own and list it in `encoder_networks.NETWORKS`. Of its fields a weights file keeps

@@ -49,8 +49,8 @@ def random_encoder(
     else:
         module, name = architecture, architecture.architecture
         space = preprocessing or module.image_space
-    parameter_shapes(module, space.size)  # refuses images that are too small for it
-    params, _ = init_params(module, numerics.seed_key(seed), space.size)
+    parameter_shapes(module, space.shape)  # refuses images that are too small for it
+    params, _ = init_params(module, numerics.seed_key(seed), space.shape)
     return _headless(params, module, space, f"{name}-random-{seed}")
 
 
@@ -81,7 +81,7 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
     if encoder.head_params is not None:
         tree["heads"] = encoder.head_params
     metadata = _metadata(encoder)
-    wanted = _wanted(encoder.module, encoder.preprocessing.size, encoder.head_params is not None)
+    wanted = _wanted(encoder.module, encoder.preprocessing, encoder.head_params is not None)
     check_tree(f"encoder {encoder.name!r}, not written", tree, wanted)
     write_tensors(path, tree, metadata, dtype)
 
@@ -136,9 +136,9 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
-def _wanted(module: nn.Module, size: int, has_heads: bool) -> dict[str, Any]:
+def _wanted(module: nn.Module, space: Preprocessing, has_heads: bool) -> dict[str, Any]:
     """The shapes of what a file holds."""
-    params, heads = parameter_shapes(module, size)
+    params, heads = parameter_shapes(module, space.shape)
     return {**params, "heads": heads} if has_heads and heads is not None else dict(params)
 
 
@@ -208,9 +208,9 @@ def encoder_from_torch(
         known = ", ".join(name for name, kind in NETWORKS.items() if importing.signature(kind))
         raise InputError(f"{origin} is of none of the networks that are known by names: {known}")
     normalisation = normalisation or network.normalisation
-    space = normalisation.space(size or network.image_space.size)
+    space = normalisation.space(size or network.image_space.side)
     origin = f"{origin}, read as {type(network).__name__}"
-    params = importing.from_torch(network, tensors, size=space.size, origin=origin)
+    params = importing.from_torch(network, tensors, size=space.side, origin=origin)
     folded = importing.folded(params, network.first, normalisation)
     return _headless(folded, network, space, name)
 
@@ -227,16 +227,17 @@ def at_size(encoder: Encoder, size: int | None) -> Encoder:
     params = encoder.params
     if isinstance(module, Network):
         params = module.at_size(params, size)
-    origin = f"encoder {encoder.name!r} at {size} pixels, not its {space.size}"
-    check_tree(origin, params, parameter_shapes(module, size)[0])
+    own = space.size if isinstance(space.size, int) else f"{space.height}×{space.width}"
+    origin = f"encoder {encoder.name!r} at {size} pixels, not its {own}"
     space = dataclasses.replace(space, size=size)
+    check_tree(origin, params, parameter_shapes(module, space.shape)[0])
     return dataclasses.replace(encoder, params=params, preprocessing=space)
 
 
 def control_of(encoder: Encoder, *, seed: int = 0) -> Encoder:
     """The same network with untrained weights, for the same images."""
     space = encoder.preprocessing
-    params, _ = init_params(encoder.module, numerics.seed_key(seed), space.size)
+    params, _ = init_params(encoder.module, numerics.seed_key(seed), space.shape)
     name, *size = encoder.name.partition("@")
     name = f"{name}-random-{seed}{''.join(size)}"
     return _headless(params, encoder.module, space, name)
@@ -253,7 +254,7 @@ def encoder_and_layer(named: str, *, size: int | None = None) -> tuple[Encoder, 
         raise InputError(f"expected ENCODER/LAYER, such as streetnet/fc5; received {named!r}")
     encoder = load_encoder(name)
     encoder.tap(layer)
-    own = encoder.preprocessing.size
+    own = encoder.preprocessing.size if size is None else encoder.preprocessing.side
     if size is not None and own != size:
         raise InputError(
             f"encoder {encoder.name!r} reads images of {own} pixels a side, and these have {size}: "
@@ -287,7 +288,7 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
         module = _module(metadata)
         preprocessing = Preprocessing.from_json(parsed_json(metadata["preprocessing"]))
         scale = _pose_scale(metadata)
-        wanted = _wanted(module, preprocessing.size, has_heads)
+        wanted = _wanted(module, preprocessing, has_heads)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{shown(path)} has unusable metadata: {one_line(error)}") from error
     tree = checked_tree(path, tensors, wanted)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posenet_jax import numerics
-from posenet_jax.decoders.decoding import Decoder, decode
+from posenet_jax.decoders.decoding import Decoder, decode, value_range
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.evaluation import image_sets
 from posenet_jax.evaluation.measures import Context, measured
@@ -45,7 +45,7 @@ def errors(decoder: Decoder, images: ImageSet, draw: int | None = None) -> np.nd
     space = decoder.preprocessing
     decoded = decode(decoder, images.descriptors, _key(draw))
     wanted = np.asarray(space.to_network(images.images))
-    return _mean_squares((decoded - wanted) / (255.0 * space.scale))
+    return _mean_squares((decoded - wanted) / value_range(space))
 
 
 def pictures(decoder: Decoder, images: ImageSet, draw: int | None = None) -> np.ndarray:

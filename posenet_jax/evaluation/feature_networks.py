@@ -20,6 +20,7 @@ from posenet_jax.encoders.encoder import Encoder, Tap, in_batches
 from posenet_jax.encoders.imagenet import SqueezeNet
 from posenet_jax.encoders.packaged import PACKAGED
 from posenet_jax.errors import InputError
+from posenet_jax.images.preprocessing import as_rgb
 from posenet_jax.io.tensors import fingerprint
 from posenet_jax.io.torch_file import read_state_dict
 
@@ -44,8 +45,8 @@ class Lpips:
     weights: tuple[np.ndarray, ...]  # [C] of each layer
 
     def distances(self, pictures: np.ndarray, originals: np.ndarray) -> np.ndarray:
-        """Returns the distance [N] of each picture to its original."""
-        pairs = np.stack([pictures, originals], axis=1)
+        """Returns the distance [N] of each picture to its original; grey ones are grey colours."""
+        pairs = np.stack([as_rgb(pictures), as_rgb(originals)], axis=1)
         return in_batches(functools.partial(_distances, self.encoder, self.weights), pairs)
 
 

@@ -1,6 +1,7 @@
 """How like photographs a set of pictures is: its sharpness, its distribution, its diversity.
 
-N pictures, uint8 RGB [N, H, W, 3]; features [N, D]. No single original is needed for any of it.
+N pictures, uint8 RGB [N, H, W, 3] or grey [N, H, W, 1]; features [N, D]. No single
+original is needed for any of it.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """Pictures to measure, and values that several measures need: `Context`.
 
-N pictures and originals, uint8 RGB [N, H, W, 3]; descriptors [N, …] of the originals.
+N pictures and originals, uint8 [N, H, W, C] as the encoder reads them; descriptors [N, …] of the
+originals. What a person sees of other numbers of channels than 1 and 3 is `Preprocessing.picture`.
 """
 
 import dataclasses
@@ -60,17 +61,35 @@ class Context:
     def described(self, tap: Tap, images: Literal["pictures", "originals"]) -> np.ndarray:
         """Returns the descriptors [N, …] of the pictures or of the originals at a layer.
 
-        An encoder that reads images of another size has them resized, both alike.
+        An encoder that reads images of another size has them resized, and their colours made grey
+        or the other way round, both alike.
         """
         key = (id(tap.params), id(tap.module), tap.layer, images)
         if key not in self._described:
-            self._described[key] = tap.describe(tap.preprocessing.resize_all(getattr(self, images)))
+            space = tap.preprocessing
+            own = space.channels == self.tap.preprocessing.channels
+            shown = getattr(self, images) if own else getattr(self, f"seen_{images}")
+            self._described[key] = tap.describe(space.resize_all(shown))
         return self._described[key]
+
+    @functools.cached_property
+    def seen_pictures(self) -> np.ndarray:
+        """[N, H, W, 3] or [N, H, W, 1] what a person sees of the pictures."""
+        return self._seen(self.pictures)
+
+    @functools.cached_property
+    def seen_originals(self) -> np.ndarray:
+        """Likewise of the originals."""
+        assert self.originals is not None
+        return self._seen(self.originals)
+
+    def _seen(self, images: np.ndarray) -> np.ndarray:
+        return images if images.shape[-1] in (1, 3) else self.tap.preprocessing.picture(images)
 
     @functools.cached_property
     def correlations(self) -> np.ndarray:
         """[N, N] luminance correlation of every picture (rows) with every original."""
-        pair = jnp.asarray(self.pictures), jnp.asarray(self.originals)
+        pair = jnp.asarray(self.seen_pictures), jnp.asarray(self.seen_originals)
         return np.asarray(metrics.luminance_correlations(*pair))
 
     @functools.cached_property

@@ -1,6 +1,6 @@
 """Measures of reconstructed pictures, each beside its control: `MEASURES`, the one list of them.
 
-N pictures and originals, uint8 RGB [N, H, W, 3]; descriptors [N, …] of the originals. A measure has
+N pictures and originals, uint8 [N, H, W, C]; descriptors [N, …] of the originals. A measure has
 one value a picture, and is a column of results.csv, a line of summaries and of the documentation;
 unless its record says otherwise it is also in the report's table of fidelity, in a search's trials
 and in their plots. To add one, write a function of `Context` and a line in `MEASURES`.
@@ -128,7 +128,7 @@ def _deviations(images: Array) -> Array:
     return jax.lax.map(metrics.spectral_deviation, images)
 
 
-def _spectral_deviations(images: np.ndarray | None) -> np.ndarray:
+def _spectral_deviations(images: np.ndarray) -> np.ndarray:
     return np.asarray(_deviations(jnp.asarray(images)))
 
 
@@ -139,14 +139,15 @@ def _pairwise_error(context: Context) -> np.ndarray:
 
 def _lpips(context: Context) -> np.ndarray:
     assert context.lpips is not None and context.originals is not None
-    return context.lpips.distances(context.pictures, context.originals)
+    return context.lpips.distances(context.seen_pictures, context.seen_originals)
 
 
 def _other_lpips(context: Context) -> np.ndarray:
     assert context.lpips is not None and context.originals is not None
     if len(context.pictures) == 1:
         return np.full(1, np.nan)
-    return context.lpips.distances(context.pictures, np.roll(context.originals, -1, axis=0))
+    following = np.roll(context.seen_originals, -1, axis=0)
+    return context.lpips.distances(context.seen_pictures, following)
 
 
 def _pixel(name: str) -> Function:
@@ -210,10 +211,10 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "spectral_deviation",
-        lambda context: _spectral_deviations(context.pictures),
+        lambda context: _spectral_deviations(context.seen_pictures),
         Control(
             "original_spectral_deviation",
-            lambda context: _spectral_deviations(context.originals),
+            lambda context: _spectral_deviations(context.seen_originals),
             "control: the original's own",
             needs=_ORIGINALS,
         ),

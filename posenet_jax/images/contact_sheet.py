@@ -1,6 +1,6 @@
 """A page of images with labels: examples in lines and blocks, each with its columns side by side.
 
-Images are uint8, RGB. The same inputs give the same pixels.
+Images are uint8, RGB or grey. The same inputs give the same pixels.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from posenet_jax.images.preprocessing import as_rgb
 from posenet_jax.io.files import write_jpeg, write_png
 
 # In pixels. The resolution is a power of two, so that a size in inches is exact and the page is
@@ -34,7 +35,7 @@ def contact_sheet(
     blocks as make it well proportioned. Pixels are shown unaltered (tiny images: a whole number of
     times larger). Characters the font lacks become "?"; what does not fit is cut.
 
-    columns: heading -> uint8 [N, H, W, 3], all of one shape.
+    columns: heading -> uint8 [N, H, W, 3], or grey [N, H, W, 1]; all of one size.
     row_labels: N texts, each below its example.
     cell_labels: heading -> N texts, each below its image.
     """
@@ -93,6 +94,7 @@ class _Text(NamedTuple):
 def _magnified_stacks(columns: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """The columns' images, checked, and enlarged a whole number of times when tiny."""
     stacks = [np.asarray(images) for images in columns.values()]
+    stacks = [as_rgb(images) if images.ndim == 4 else images for images in stacks]
     kinds = [f"{images.dtype} {list(images.shape)}" for images in stacks]
     first = stacks[0] if stacks else np.empty(0)
     if first.dtype != np.uint8 or first.ndim != 4 or first.shape[-1] != 3 or not first.size:
@@ -197,7 +199,7 @@ def image_grid(
     cell_labels: Mapping[str, Sequence[str]] | None = None,
     title: str = "",
 ) -> None:
-    """Writes the `contact_sheet` of the columns, uint8 [N, H, W, 3] each.
+    """Writes the `contact_sheet` of the columns, uint8 [N, H, W, 3] or [N, H, W, 1] each.
 
     path: of a PNG; where it ends in .jpg, of a JPEG.
     """

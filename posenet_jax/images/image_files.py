@@ -57,7 +57,7 @@ _TURNS = {
 class ImageSet(NamedTuple):
     """Images that could be read of a list of files, and the errors of the others.
 
-    images: uint8 [size, size, 3] each, in the order of the files.
+    images: uint8 [height, width, C] each, in the order of the files.
     names: a unique name for each image, for naming results after it.
     failures: one error for each file left out.
     """

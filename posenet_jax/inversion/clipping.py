@@ -1,6 +1,6 @@
 """Small-contribution clipping: pixels that hardly matter to the loss become zero.
 
-Unbatched: images are [H, W, 3].
+Unbatched: images are [H, W, C].
 """
 
 import jax.numpy as jnp

@@ -1,7 +1,8 @@
 """Inversion by optimisation of one image: its first iterate, its learning rate, one step.
 
 Unbatched: `engine` batches them, puts the batch on the devices and drives the steps. Images are
-[H, W, 3] in network space.
+[H, W, C] in grey levels about the mean colour, in the network's order of channels (`grey_levels`):
+of an encoder that reads grey levels they are in network space.
 """
 
 import functools
@@ -72,7 +73,7 @@ def init(key: jax.Array, recipe: Recipe, space: Preprocessing, start: Image | No
 
     key: decides the noise; the engine's is `groups.restart_key`.
     """
-    noise = jax.random.normal(key, (space.size, space.size, 3), jnp.float32)
+    noise = jax.random.normal(key, space.shape, jnp.float32)
     image = jnp.asarray(recipe.start_deviation, jnp.float32) * noise
     if start is not None:
         image = start + image
@@ -147,9 +148,10 @@ def step(
     """
 
     image_of = parameterisations.of(recipe.parameterisation).image
+    size = parameterisations.size_of(state.best.image)
 
     def evaluate(parameters: Any) -> tuple[Scalar, tuple[Scalar, Image, Descriptor]]:
-        image = image_of(parameters, state.best.image.shape[0])
+        image = image_of(parameters, size)
         seen = encode(_transformed(image, state, recipe) if recipe.transforms else image)
         descriptor = jax.tree.map(lambda layer: layer.astype(jnp.float32), seen)
         loss = objective.loss(image, descriptor, target, recipe)

@@ -1,6 +1,6 @@
 """Features that pictures of a group are to differ in, by name, and their distance. Unbatched.
 
-Images are [H, W, 3] in network space. Adding one takes a line of `FEATURES`; `Recipe.diverse_in`
+Images are [H, W, C] in grey levels. Adding one takes a line of `FEATURES`; `Recipe.diverse_in`
 takes a name, or a function of an image to an array, such as a second encoder.
 """
 
@@ -16,7 +16,7 @@ from posenet_jax.metrics.pixels import gaussian_blur
 Features = Callable[[Image], Any]
 
 _LEVELS = 32.0  # grey levels whose root mean square makes a distance of one half
-_WIDTH = 25.0  # deviations of the blur in an image's side: 4 pixels of 100
+_WIDTH = 25.0  # deviations of the blur in an image's shorter side: 4 pixels of 100
 
 
 def light_and_dark(image: Image) -> PixelMap:
@@ -25,7 +25,7 @@ def light_and_dark(image: Image) -> PixelMap:
     What is left are silhouette, ground and sky: neither texture nor colours nor a brighter picture
     makes a difference.
     """
-    blurred = gaussian_blur(jnp.mean(image, axis=-1), image.shape[0] / _WIDTH)
+    blurred = gaussian_blur(jnp.mean(image, axis=-1), min(image.shape[:2]) / _WIDTH)
     return (blurred - jnp.mean(blurred)) / _LEVELS
 
 

@@ -1,6 +1,6 @@
 """Checks of a caller's arguments before the first step: φ, objective, targets, starts, keys.
 
-φ is any function from one image, float32 [H, W, 3] in network space, to floating numbers, the
+φ is any function from one image, float32 [H, W, C] in network space, to floating numbers, the
 descriptor: one array or a pytree of them. Whatever else it is or returns is refused here with what
 to do instead: inside the compiled step the same mistake would be named by its consequence.
 """
@@ -30,7 +30,7 @@ def descriptor_like(phi: Any, space: Preprocessing) -> Any:
     if not callable(phi):
         layer = ": give one of its taps, .tap(layer)" if hasattr(phi, "tap") else ""
         raise InputError(f"phi must be a function of one image, not a {kind_of(phi)}{layer}")
-    size = [space.size, space.size, 3]
+    size = list(space.shape)
     try:
         output = jax.eval_shape(phi, jax.ShapeDtypeStruct(size, jnp.float32))
     except InputError:
@@ -140,7 +140,7 @@ def check_objective(recipe: Recipe, descriptor: Any, target: Any, space: Preproc
         matched(lambda *_: None, descriptor, recipe.leaf_weights, "the recipe's leaf_weights")
     if callable(recipe.data_term):
         _check_number(recipe.data_term, "data term", descriptor, target)
-    image = jax.ShapeDtypeStruct((space.size, space.size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct(space.shape, jnp.float32)
     for prior in filter(callable, recipe.priors):
         _check_number(prior, "prior", image)
     for transform in filter(callable, recipe.transforms):
@@ -183,15 +183,14 @@ def _check_features(features: Callable[..., Any], image: jax.ShapeDtypeStruct) -
 def checked_starts(
     start: Any, recipe: Recipe, count: int, space: Preprocessing
 ) -> np.ndarray | list[None]:
-    """Starts [N, H, W, 3] as float32, or N times None. Raises InputError where they do not fit."""
+    """Starts [N, H, W, C] as float32, or N times None. Raises InputError where they do not fit."""
     _check_wanted(start, recipe)
     if start is None:
         return [None] * count
     array = as_targets(start, "start images")
-    if array.shape != (count, space.size, space.size, 3) or not np.isfinite(array).all():
+    if array.shape != (count, *space.shape) or not np.isfinite(array).all():
         raise InputError(
-            f"start must be finite, [{count}, {space.size}, {space.size}, 3]; received "
-            f"{list(array.shape)}"
+            f"start must be finite, {[count, *space.shape]}; received {list(array.shape)}"
         )
     return array
 
@@ -218,9 +217,9 @@ def traced_target(target: Any, descriptor: Any, recipe: Recipe, space: Preproces
 
 
 def traced_start(start: Any, recipe: Recipe, space: Preprocessing) -> jax.Array | None:
-    """Returns a start [H, W, 3] in float32, likewise."""
+    """Returns a start [H, W, C] in float32, likewise."""
     _check_wanted(start, recipe)
-    return None if start is None else _traced(start, (space.size, space.size, 3), "start")
+    return None if start is None else _traced(start, space.shape, "start")
 
 
 def _traced(values: Any, shape: tuple[int, ...], name: str) -> jax.Array:

@@ -2,7 +2,7 @@
 
 S slots advance together, one compiled step for all; each holds one job's target, iterate, optimiser
 state, hyper-parameters and status (`descent.State`). Jobs come from an iterator and results go
-out in the jobs' order, so that neither need fit in memory. N targets; images are [H, W, 3] in
+out in the jobs' order, so that neither need fit in memory. N targets; images are [H, W, C] in
 network space.
 """
 
@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
-from posenet_jax.inversion import data_terms, encode_checks, job_checks, recipes
+from posenet_jax.inversion import data_terms, encode_checks, grey_levels, job_checks, recipes
 from posenet_jax.inversion.descent import Encode
 from posenet_jax.inversion.job_queues import Finished, Job, JobQueues
 from posenet_jax.inversion.recipes import Recipe
@@ -35,7 +35,7 @@ _MOST_WAITING = 1024
 class Result:
     """One entry a target, in the targets' order; of `solver.solve` one alone, as JAX's arrays."""
 
-    image: np.ndarray  # [N, H, W, 3] float32, network space: `Preprocessing.to_image` shows it
+    image: np.ndarray  # [N, H, W, C] float32, network space: `Preprocessing.to_image` shows it
     loss: np.ndarray  # [N] the objective
     relative_loss: np.ndarray  # [N] eq. 3
     descriptor_error: np.ndarray  # [N] ‖φ - φ0‖ / ‖φ0‖
@@ -76,7 +76,7 @@ def invert(
     Of a recipe with groups, a result's arrays are [N, R, …], R members of each target's group.
     targets: a pytree like the descriptor, each array [N, …]; with `masked` or a function as data
     term, what that takes.
-    start: [N, H, W, 3] in network space, where a recipe begins with images: a decoder's.
+    start: [N, H, W, C] in network space, where a recipe begins with images: a decoder's.
     positions: of the targets in a longer list, each once: they decide noise and slots in place of
     0 to N - 1, so that a target's noise does not depend on which others are missing. See `run` for
     the other arguments. Raises InputError for targets that are empty, not finite, no floating
@@ -138,7 +138,7 @@ def run(
 ) -> Iterator[Finished]:
     """Inverts jobs, any number of them, and yields their results in the jobs' order.
 
-    encode: any function from one image [H, W, 3] to one descriptor, an array or a pytree of arrays
+    encode: any function from one image [H, W, C] to one descriptor, an array or a pytree of arrays
     (several taps at once, a dict of features). If it is itself a pytree (a `Tap`, a
     `jax.tree_util.Partial`, an Equinox module), its arrays are arguments of the compiled program,
     and whatever else it holds belongs to the program; a plain function is compiled in, and its
@@ -173,6 +173,7 @@ def run(
     encode_checks.check_key(key)
     like = encode_checks.descriptor_like(encode, space)
     checked = job_checks.CheckedJobs(jobs, like, space, recipe)
+    encode = grey_levels.encoder_of(encode, space)
     pool = Slots(encode, recipe, key, space, groups, chunk or default_chunk(), mesh)
     queues = JobQueues(checked, groups)
     waiting: dict[int, list[Finished]] = {}
@@ -188,7 +189,7 @@ def run(
             progress(steps)
         waiting.update(ended)
         while yielded in waiting:
-            yield from waiting.pop(yielded)
+            yield from grey_levels.results(waiting.pop(yielded), space)
             yielded += 1
 
 

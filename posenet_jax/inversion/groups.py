@@ -56,8 +56,9 @@ def step(states: State, target: Target, recipe: Recipe, *, encode: Encode) -> St
         return descent.step(states, target, recipe, encode=encode)
     weight = jnp.asarray(recipe.diverse, jnp.float32)
     image_of = parameterisations.of(recipe.parameterisation).image
-    features_of, side = diversity.of(recipe.diverse_in), states.best.image.shape[1]
-    all_features = jax.vmap(lambda own: features_of(image_of(own, side)))(states.parameters)
+    features_of = diversity.of(recipe.diverse_in)
+    size = parameterisations.size_of(states.best.image[0])
+    all_features = jax.vmap(lambda own: features_of(image_of(own, size)))(states.parameters)
 
     def one(state: State, others: Array) -> State:
         """others: [R] shares of the members in the mean, 0 for itself."""

@@ -10,7 +10,7 @@ from jax.tree_util import keystr
 
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import encode_checks
+from posenet_jax.inversion import encode_checks, grey_levels
 from posenet_jax.inversion.encode_checks import as_targets
 from posenet_jax.inversion.job_queues import Job
 from posenet_jax.inversion.recipes import Recipe
@@ -65,8 +65,8 @@ class CheckedJobs:
         target = _target(job.target, self._target)
         start = job.start
         if start is not None:
-            side = self._space.size
-            start = _one(as_targets(start, "a start image"), (side, side, 3), "start image")
+            start = _one(as_targets(start, "a start image"), self._space.shape, "start image")
+            start = np.asarray(grey_levels.start_of(start, self._space))
         return dataclasses.replace(job, target=target, start=start)
 
     def _shapes(self, first: Job) -> Any:

@@ -24,7 +24,7 @@ class Job:
     index, restart: decide, with the run's key, the noise it starts from. target: the descriptor, an
     array [...] or a pytree of them. recipe: hyper-parameters of its own (numbers, no arrays); the
     run's where None.
-    start: [H, W, 3], the image that the noise is added to; the mean colour where None.
+    start: [H, W, C], the image that the noise is added to; the mean colour where None.
     number: decides the slot (`slot_of`); its order in the iterator where None. A run over some of
     the jobs of a larger one gives each the number that it has there.
     """
@@ -43,7 +43,7 @@ class Finished:
 
     index: int
     restart: int
-    image: np.ndarray  # [H, W, 3] float32, network space
+    image: np.ndarray  # [H, W, C] float32, network space
     loss: float  # the objective
     relative_loss: float  # eq. 3
     descriptor_error: float  # ‖φ - φ0‖ / ‖φ0‖

@@ -11,7 +11,8 @@ def loss(image: Image, descriptor: Descriptor, target: Target, recipe: Recipe) -
     if recipe.data_term == "norm":
         scaled, weight = image, 1.0
     else:
-        scaled, weight = image / 127.5, 1.0 / (image.shape[0] * image.shape[1])
+        # Of three channels exactly 1 / pixels; a grey picture costs what it would in colour.
+        scaled, weight = image / 127.5, 3.0 / image.size
     penalty = priors.total(recipe.priors, scaled)
     return data if penalty is None else data + weight * penalty
 

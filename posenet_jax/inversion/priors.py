@@ -1,4 +1,4 @@
-"""Priors of an inversion, by name: total variation, sixth power. Unbatched: images are [H, W, 3].
+"""Priors of an inversion, by name: total variation, sixth power. Unbatched: images are [H, W, C].
 
 Adding one takes a line of `PRIORS`; a recipe gives its weight: `Recipe(priors={"tv": 4e-6})`. A
 recipe takes a function of an image in place of a name, too.

@@ -2,7 +2,7 @@
 
 A recipe is a pytree. Its numbers are leaves: scalars that hold for all images, or arrays [N] that
 give each image its own, in one compiled program. What changes the program is static. Images are in
-mean-subtracted space, 0-255 units.
+grey levels about the mean colour (`grey_levels`): network space, where the encoder's scale is 1.
 """
 
 import dataclasses
@@ -54,8 +54,8 @@ class Recipe:
     priors: weights by the names of `priors.PRIORS`, or by functions of an image to a number; those
     not named are not computed. A weight multiplies the penalty as it stands if the data term is
     `norm`; with all others it multiplies the penalty of x / 127.5 over the number of pixels, so
-    that neither the encoder's scale nor the image's size matters. `{**recipe.priors, "tv": 0.1}`
-    changes one of them.
+    that neither the encoder's scale nor the image's size matters; of C channels, 3 / C times that.
+    `{**recipe.priors, "tv": 0.1}` changes one of them.
 
     leaf_weights: of an encoder whose descriptor is a pytree of several arrays: a weight for each of
     their data terms, in a pytree like it; None: all are 1. A function weighs as it likes.

@@ -7,7 +7,7 @@ batches what is typed here for one image.
 
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-Image = Float[Array, "height width 3"]  # network space: mean-subtracted, 0-255 units
+Image = Float[Array, "height width channels"]  # grey levels about the mean colour: see `descent`
 Rows = Float[Array, "height width_and_channels"]
 PixelMap = Float[Array, "height width"]
 Layer = Float[Array, "*layer"]

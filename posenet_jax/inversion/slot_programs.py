@@ -1,6 +1,6 @@
 """Device programs of the engine, two: to begin inversions in slots, and to advance all of them.
 
-S slots, laid over the devices of a mesh; arrays are [S, ...], images [S, H, W, 3] in network space.
+S slots, laid over the devices of a mesh; arrays are [S, ...], images [S, H, W, C] in grey levels.
 A slot holds one inversion, or a group of them: its state's arrays are [S, R, ...] then.
 """
 
@@ -55,7 +55,7 @@ def begin(
     """Returns the slots with new jobs in some of them; B jobs, as many for each device.
 
     numbers: [B, 4], a job's slot on its device (beyond the last: no job), its index, its restart
-    and which start this is, from 1. recipe: leaves [S]. images: [B, H, W, 3] to start from.
+    and which start this is, from 1. recipe: leaves [S]. images: [B, H, W, C] to start from.
     """
     split = PartitionSpec(mesh.axis_names)
 

@@ -1,7 +1,7 @@
 """The slots in which inversions run: the host's side of them.
 
 A slot holds one job at a time (see `engine`); `job_queues.slot_of` says which. Images are
-[H, W, 3] in network space.
+[H, W, C] in grey levels (`descent`).
 """
 
 import functools
@@ -46,7 +46,7 @@ class Slots:
         self._steps = np.zeros((slots, recipe.group), np.int64)
         self._rows = jax.tree.map(np.array, recipes.broadcast(recipe, slots))
         self._targets: Any = None  # a pytree of arrays [S, ...]
-        self._size = space.size
+        self._shape = space.shape
         self._of_device = slots // mesh.devices.size
         self._has_images = False  # whether a job has brought one to start from
         self._state = slot_programs.empty(recipe, space, mesh, slots)
@@ -101,10 +101,9 @@ class Slots:
         yield from map(list, itertools.zip_longest(*queues))
 
     def _starting(self, slots: list[int | None]) -> tuple[Array, Array | None]:
-        """Returns the numbers [B, 4] and images [B, H, W, 3] that `begin` takes."""
+        """Returns the numbers [B, 4] and images [B, H, W, C] that `begin` takes."""
         numbers = np.full((len(slots), 4), self._of_device, np.uint32)
-        shape = len(slots), self._size, self._size, 3
-        images = np.zeros(shape, np.float32) if self._has_images else None
+        images = np.zeros((len(slots), *self._shape), np.float32) if self._has_images else None
         for row, slot in enumerate(slots):
             if slot is None:
                 continue

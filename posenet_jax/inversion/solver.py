@@ -13,7 +13,7 @@ from jax import lax
 
 from posenet_jax import numerics
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import encode_checks, groups, recipes
+from posenet_jax.inversion import encode_checks, grey_levels, groups, recipes
 from posenet_jax.inversion.descent import Encode, State, Status
 from posenet_jax.inversion.engine import Result, space_of
 from posenet_jax.inversion.recipes import Recipe
@@ -36,7 +36,7 @@ def solve(
 
     phi, space: as in `engine.run`. target: the descriptor of one image, or what else the recipe's
     data term compares. key: decides the noise; target i of `invert(key=key)` has
-    `jax.random.fold_in(key, i)`. recipe: numbers, which may be traced. start: [H, W, 3] in network
+    `jax.random.fold_in(key, i)`. recipe: numbers, which may be traced. start: [H, W, C] in network
     space, where the recipe begins with an image.
 
     May be called inside `jit` and `vmap`, with any argument traced but `space`. Outside of them it
@@ -51,7 +51,9 @@ def solve(
     start = encode_checks.traced_start(start, recipe, space)
     recipe = jax.tree.map(lambda number: jnp.asarray(number, jnp.float32), recipe)
     with numerics.not_finite_allowed():  # the best loss so far is infinite
-        return _solve(as_argument(phi), target, key, recipe, start, space=space)
+        return _solve(
+            as_argument(grey_levels.encoder_of(phi, space)), target, key, recipe, start, space=space
+        )
 
 
 @functools.partial(jax.jit, static_argnames="space")
@@ -70,7 +72,9 @@ def _solve(
     def step(state: State) -> State:
         return groups.step(state, target, recipe, encode=encode)
 
+    start = None if start is None else grey_levels.start_of(start, space)
     end = lax.while_loop(running, step, groups.init(key, recipe, space, start))
     counts = {"steps": end.steps, "status": end.status, "starts": jnp.ones_like(end.steps)}
-    fields: dict[str, Any] = vars(end.best) | counts
+    image = space.from_levels(end.best.image)
+    fields: dict[str, Any] = vars(end.best) | counts | {"image": image}
     return Result(**fields)

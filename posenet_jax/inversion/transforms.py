@@ -1,6 +1,6 @@
 """Transforms of an image before the encoder, by name, drawn anew in every step. Unbatched.
 
-Images are [H, W, 3] in network space. A transform takes an image, a random key and an amount, how
+Images are [H, W, C] in grey levels. A transform takes an image, a random key and an amount, how
 far it goes at most, and returns an image of the same shape. Those of the registry leave the image
 as it is at amount 0; the border replicates where they look beyond it, as total variation has it.
 Adding one takes a line of `TRANSFORMS`; `Recipe.transforms` gives its amount, by name or by a

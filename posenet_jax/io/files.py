@@ -55,13 +55,13 @@ def write_atomically(path: str | Path, writer: Callable[[BinaryIO], object]) -> 
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Writes uint8 RGB [H, W, 3] or grey [H, W] as PNG, without metadata."""
+    """Writes uint8 RGB [H, W, 3] or grey [H, W, 1] or [H, W] as PNG, without metadata."""
     picture = _picture(image)
     write_atomically(path, lambda file: picture.save(file, format="PNG"))
 
 
 def write_jpeg(path: str | Path, image: np.ndarray) -> None:
-    """Writes uint8 RGB [H, W, 3] or grey [H, W] as JPEG: for pages too large for PNG."""
+    """Writes an image as `write_png` does, as JPEG: for pages too large for PNG."""
     picture = _picture(image)
 
     def save(file: BinaryIO) -> None:
@@ -72,10 +72,13 @@ def write_jpeg(path: str | Path, image: np.ndarray) -> None:
 
 def _picture(image: np.ndarray) -> Image.Image:
     image = np.asarray(image)
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.shape[2:] or (3,)) != (3,):
         shape = list(image.shape)
         raise ValueError(
-            f"a picture needs uint8 [H, W, 3] or [H, W]; received {image.dtype} {shape}"
+            f"a picture needs uint8 [H, W, 3] or [H, W]; received {image.dtype} {shape} "
+            "(`Preprocessing.picture` shows three of other channels)"
         )
     return Image.fromarray(np.ascontiguousarray(image))
 
@@ -141,7 +144,7 @@ def plain_values(value: Any) -> Any:
 
 
 def png(image: np.ndarray) -> bytes:
-    """A PNG file's content, of uint8 RGB [H, W, 3]."""
+    """A PNG file's content, of uint8 RGB [H, W, 3] or grey [H, W, 1]."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, format="PNG")
+    _picture(image).save(file, format="PNG")
     return file.getvalue()

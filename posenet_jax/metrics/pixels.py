@@ -1,4 +1,5 @@
-"""Visibility and naturalness of images, uint8 RGB [H, W, 3]. Unbatched, but for what says so.
+"""Visibility and naturalness of images, uint8 [H, W, C], RGB where C is 3. Unbatched, but for what
+says so.
 
 Visibility asks whether a person sees the same thing.
 """
@@ -13,16 +14,15 @@ from jaxtyping import Array, Float, UInt8
 
 from posenet_jax import numerics
 
-Picture = UInt8[Array, "height width 3"]
-Square = UInt8[Array, "size size 3"]
-Pictures = UInt8[Array, "number height width 3"]
-Originals = UInt8[Array, "originals height width 3"]
+Picture = UInt8[Array, "height width channels"]
+Pictures = UInt8[Array, "number height width channels"]
+Originals = UInt8[Array, "originals height width channels"]
 PixelMap = Float[Array, "height width"]  # grey values 0-255, or a pattern of them
 Correlations = Float[Array, "number originals"]
 Energies = Float[Array, "number"]
 Scalar = Float[Array, ""]
 BlurMatrix = Float[np.ndarray, "size size"]
-Averaging = Float[np.ndarray, "bands size*size"]
+Averaging = Float[np.ndarray, "bands height*width"]
 Bands = Float[np.ndarray, "bands"]
 
 # Rec. 601 luma of red, green and blue, as in Pillow's mode L.
@@ -52,7 +52,9 @@ def gaussian_blur(grey: PixelMap, sigma: float, truncate: float = 4.0) -> PixelM
 
 
 def luminance(image: Picture) -> PixelMap:
-    """[H, W] grey values 0-255 of a uint8 RGB image [H, W, 3]."""
+    """[H, W] grey values 0-255 of a uint8 image [H, W, C]: luma of RGB, else the channels' mean."""
+    if image.shape[-1] != 3:
+        return jnp.mean(image.astype(jnp.float32), axis=-1)
     weights = jnp.asarray(_LUMA, jnp.float32).reshape((1, 1, 3))
     return jnp.sum(image.astype(jnp.float32) * weights, axis=-1)
 
@@ -71,7 +73,7 @@ def luminance_pattern(image: Picture, sigma: float = 4.0) -> PixelMap:
 
 
 def spread(pictures: Pictures, sigma: float = 4.0) -> Scalar:
-    """Mean distance of the pairs of pictures of one image, uint8 [R, H, W, 3], in grey levels.
+    """Mean distance of the pairs of pictures of one image, uint8 [R, H, W, C], in grey levels.
 
     Root mean square difference of blurred grey values, each less its mean: of light and dark, not
     of brightness or texture.
@@ -84,7 +86,7 @@ def spread(pictures: Pictures, sigma: float = 4.0) -> Scalar:
 
 
 def luminance_correlation(image: Picture, original: Picture, sigma: float = 4.0) -> Scalar:
-    """Pearson correlation of two images' blurred grey values; uint8 RGB [H, W, 3] each.
+    """Pearson correlation of two images' blurred grey values; uint8 [H, W, C] each.
 
     0 where either image is flat. `sigma` pixels: what is left are silhouette, ground and sky.
     """
@@ -123,38 +125,39 @@ def ssim(image: Picture, original: Picture, sigma: float = 1.5) -> Scalar:
 
 
 @functools.cache
-def _half_octaves(size: int) -> tuple[Averaging, Bands]:
+def _half_octaves(height: int, width: int) -> tuple[Averaging, Bands]:
     """Half octaves of spatial frequency from 2 cycles an image to the finest: averaging, centres.
 
-    averaging: [bands, size²], of a flattened two-dimensional spectrum. centres: [bands], the mean
-    frequency in each, in cycles an image.
+    averaging: [bands, H·W], of a flattened two-dimensional spectrum. centres: [bands], the mean
+    frequency in each, in cycles per shorter side.
     """
-    cycles = np.fft.fftfreq(size) * size
-    radius = np.hypot(*np.meshgrid(cycles, cycles)).ravel()
+    size = min(height, width)
+    down, across = np.fft.fftfreq(height) * size, np.fft.fftfreq(width) * size
+    radius = np.hypot(*np.meshgrid(across, down)).ravel()
     edges = 2.0 ** np.arange(1.0, np.log2(size / 2) + 1e-9, 0.5)
     inside = np.digitize(radius, edges) == np.arange(1, len(edges))[:, None]
     averaging = inside / inside.sum(axis=1, keepdims=True)
     return averaging, averaging @ radius
 
 
-def spectral_deviation(image: Square) -> Scalar:
-    """How far an image's power spectrum is from those of nature; square uint8 RGB [H, H, 3].
+def spectral_deviation(image: Picture) -> Scalar:
+    """How far an image's power spectrum is from those of nature; uint8 [H, W, C].
 
     Power falls as 1/f² in photographs of any scene (Field 1987). This is the deviation from it in
     octaves of power, root mean square over half octaves of frequency; no original is needed. About
-    0.6 for street photographs at 100 pixels, 2.7 for white noise; at most 2 log2(size) or so.
+    0.6 for street photographs at 100 pixels, 2.7 for white noise; at most 2 log2 of the side or so.
     """
-    size = image.shape[0]
-    averaging, centres = _half_octaves(size)
+    height, width, _ = image.shape
+    averaging, centres = _half_octaves(height, width)
     # Without a window, an image's opposite borders would meet in edges that it does not have.
-    side = np.hanning(size + 1)[:size]
-    window = jnp.asarray(np.outer(side, side), jnp.float32)
+    down, across = (np.hanning(size + 1)[:size] for size in (height, width))
+    window = jnp.asarray(np.outer(down, across), jnp.float32)
     grey = luminance(image)
     grey = grey - jnp.sum(grey * window) / jnp.sum(window)
     power = jnp.square(jnp.abs(jnp.fft.fft2(grey * window))).ravel()
     bands = jnp.matmul(averaging.astype(np.float32), power, precision=lax.Precision.HIGHEST)
-    # A grey level's rounding has a power of size² / 12: what lies far below it is rounding.
-    above = jnp.log2(bands + 1e-3 * size**2) + 2.0 * jnp.log2(centres.astype(np.float32))
+    # A grey level's rounding has a power of H·W / 12: what lies far below it is rounding.
+    above = jnp.log2(bands + 1e-3 * (height * width)) + 2.0 * jnp.log2(centres.astype(np.float32))
     return jnp.std(above)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
-Squares = UInt8[np.ndarray, "number size size 3"]
+Pictures = UInt8[np.ndarray, "number height width channels"]
 Power = Float[np.ndarray, "frequencies"]
 
 # Of an image's side: frequencies from a tenth of it on, neighbours within six hundredths.
@@ -13,34 +13,48 @@ _REACH = 0.06
 _LUMA = (0.299, 0.587, 0.114)  # as in `pixels`
 
 
-def grid_index(pictures: Squares, originals: Squares) -> float:
-    """How far a line stands out in the spectrum of a set of square pictures [N, S, S, 3].
+def grid_index(pictures: Pictures, originals: Pictures) -> float:
+    """How far a line stands out in the spectrum of a set of pictures [N, H, W, C], RGB or grey.
 
     A line is the mean power at a frequency from S/10 to S/2 cycles an image over the median of its
-    neighbours' within 0.06 S; the pictures' strongest, divided by the originals' [M, S, S, 3] at
+    neighbours' within 0.06 S; the pictures' strongest, divided by the originals' [M, H, W, C] at
     the same frequency. About 1: no grid; 3 can be seen; transposed convolutions leave 10 and more.
+    S is the side of square pictures; of others rows and columns are taken apart, each with its own.
     """
-    lines, natural = (_lines(line_spectrum(x)) for x in (pictures, originals))
+    lines, natural = (np.concatenate(list(map(_lines, _powers(x)))) for x in (pictures, originals))
     strongest = int(np.argmax(lines))
     return float(lines[strongest] / natural[strongest])
 
 
-def line_spectrum(pictures: Squares) -> Power:
-    """Mean power [S // 2 + 1] of the rows and columns of grey pictures, by cycles an image.
+def line_spectrum(pictures: Pictures) -> Power:
+    """Mean power [S // 2 + 1] of the rows and columns of square pictures, by cycles an image.
 
-    Every row and column is taken by itself, through a window that is zero at its ends, where an
-    image's opposite borders would meet in an edge.
+    Every row and column of their grey values is taken by itself, through a window that is zero at
+    its ends, where an image's opposite borders would meet in an edge. Raises ValueError for
+    pictures [N, H, W, C] that are not square.
     """
-    size = pictures.shape[1]
-    window = np.hanning(size + 1)[:size]
-    total = np.zeros(size // 2 + 1)
+    powers = _powers(pictures)
+    if len(powers) > 1:
+        raise ValueError(f"a line spectrum needs square pictures; received {list(pictures.shape)}")
+    return powers[0]
+
+
+def _powers(pictures: Pictures) -> list[Power]:
+    """Mean power of rows and columns together, of square pictures; of others of each apart."""
+    height, width = pictures.shape[1:3]
+    along = [np.zeros(size // 2 + 1) for size in (width, height)]
+    if height == width:
+        along[1] = along[0]
     for picture in pictures:  # one at a time, as a set may be large
-        grey = picture @ np.asarray(_LUMA)
-        for lines in (grey, grey.T):
+        grey = picture @ np.asarray(_LUMA) if picture.shape[-1] == 3 else picture[..., 0]
+        for lines, total in zip((grey, grey.T), along, strict=True):
+            window = np.hanning(lines.shape[1] + 1)[:-1]
             level = np.sum(lines * window, axis=1, keepdims=True) / np.sum(window)
             power = np.square(np.abs(np.fft.rfft((lines - level) * window, axis=1)))
             total += power.mean(axis=0)
-    return total / (2 * len(pictures))
+    if height == width:
+        return [along[0] / (2 * len(pictures))]
+    return [total / len(pictures) for total in along]
 
 
 def _lines(power: Power) -> Power:

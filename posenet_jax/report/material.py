@@ -172,7 +172,7 @@ class Material:
 
     def config(self, group: str) -> scenes.ViewConfig:
         """Configuration of a group's scenes, at the encoder's size."""
-        size = self.encoders[0].preprocessing.size
+        size = self.encoders[0].preprocessing.side
         return findings.configured(SCENE_GROUPS[group].kind, size)
 
     @property

@@ -20,7 +20,7 @@ class LoadedBatch(NamedTuple):
     shard: int
     last: bool  # whether it is the last of its shard
     positions: range  # numbers of its images in the source
-    images: np.ndarray  # [B, size, size, 3] uint8; zero where there is none
+    images: np.ndarray  # [B, height, width, C] uint8; zero where there is none
     good: np.ndarray  # [B] bool
     names: list[str]  # names of the images that could be read
     failures: list[Failure]
@@ -80,7 +80,7 @@ def _load(
     part: tuple[int, bool, range],
 ) -> LoadedBatch:
     shard, last, positions = part
-    images = np.zeros((batch_size, preprocessing.size, preprocessing.size, 3), np.uint8)
+    images = np.zeros((batch_size, *preprocessing.shape), np.uint8)
     good = np.zeros(batch_size, bool)
     names, failures = [], []
     for row, position in enumerate(positions):

@@ -55,13 +55,14 @@ class Descriptors(NamedTuple):
 
     names: of the images, a sequence of N.
     descriptors: like an array [N, ...]: shape, dtype, len, one index or a slice, iteration.
-    channel_means: blue, green and red mean of the images' pixels, 0-255, of all images together.
+    channel_means: means of the images' pixels, 0-255, of all images together: blue, green and red,
+        or as many as the encoder has channels.
     layer, weights: of what encoder, by its fingerprint. fingerprint: of this extraction.
     """
 
     names: Sequence[str]
     descriptors: "LazyRows"
-    channel_means: tuple[float, float, float]
+    channel_means: tuple[float, ...]
     layer: str
     weights: str
     fingerprint: str
@@ -99,6 +100,13 @@ def write_tfds_metadata(
     record_files.write_metadata(folder, _DATASET, _SPLIT, features, shards, description)
 
 
+def _channels(manifest: Mapping[str, Any]) -> int:
+    """Returns the number of channels of the images; 3 where the manifest does not say."""
+    record = manifest.get("preprocessing")
+    means = record.get("means") if isinstance(record, Mapping) else None
+    return len(means) if isinstance(means, list) else 3
+
+
 def read_descriptors(folder: str | Path) -> Descriptors:
     """The names and descriptors of a finished extraction, in the order of its images.
 
@@ -113,8 +121,9 @@ def read_descriptors(folder: str | Path) -> Descriptors:
         )
     remedy = "remove it, and the same command that wrote it writes it again"
     manifest = read_json(path, _MANIFEST, remedy=remedy)
-    if len(manifest["channel_means"]) != 3:
-        raise InputError(f"{shown(path)} cannot be used: not three channel_means; {remedy}")
+    channels = _channels(manifest)
+    if len(manifest["channel_means"]) != channels:
+        raise InputError(f"{shown(path)} cannot be used: not {channels} channel_means; {remedy}")
     reader = _READERS[manifest["format"]](folder, manifest)
     if manifest["extracted"] != reader.starts[-1]:
         counts = f"{manifest['extracted']} images extracted, {reader.starts[-1]} in the shards"

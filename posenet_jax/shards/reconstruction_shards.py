@@ -33,7 +33,7 @@ class InvertedImage(NamedTuple):
 
     position: int
     name: str
-    pictures: np.ndarray  # [R, H, W, 3] uint8 RGB
+    pictures: np.ndarray  # [R, H, W, 3] uint8 RGB, or grey [R, H, W, 1]
     figures: Sequence[Mapping[str, Any]]
 
 
@@ -48,7 +48,7 @@ def table_file(file: str) -> str:
 
 
 def spread(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over R pictures [R, H, W, 3], each pixel's: [H, W, 3] float32."""
+    """Mean and standard deviation over R pictures [R, H, W, C], each pixel's: [H, W, C] float32."""
     exact = pictures.astype(np.float64)
     return exact.mean(axis=0).astype(np.float32), exact.std(axis=0).astype(np.float32)
 
@@ -73,9 +73,13 @@ def _example(image: InvertedImage) -> bytes:
     return record_files.serialize(fields)
 
 
-def features(size: int, restarts: int, figures: Mapping[str, str]) -> tfds.features.FeaturesDict:
-    """Returns the types of an example for TFDS. figures: `int`, `float` or `str` of each column."""
-    pixels = (size, size, 3)
+def features(
+    pixels: tuple[int, int, int], restarts: int, figures: Mapping[str, str]
+) -> tfds.features.FeaturesDict:
+    """Returns the types of an example for TFDS.
+
+    pixels: shape of a picture. figures: `int`, `float` or `str` of each column.
+    """
     each = {
         "int": tfds.features.Tensor(shape=(restarts,), dtype=np.int64),
         "float": tfds.features.Tensor(shape=(restarts,), dtype=np.float32),

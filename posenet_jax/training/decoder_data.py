@@ -113,7 +113,7 @@ def photograph_transform(space: Preprocessing, smallest_crop: float) -> Transfor
     """Returns the stream's transform: to the encoder's size, or larger where crops are cut."""
     if smallest_crop >= 1.0:
         return images(space)
-    return images(dataclasses.replace(space, size=int(_LARGER * space.size)))
+    return images(dataclasses.replace(space, size=int(_LARGER * space.side)))
 
 
 class DescribedImages:

@@ -167,7 +167,7 @@ def test_a_stranger_s_record_of_an_inversion_is_of_its_kind(inverted, rng):
         path.write_bytes(whole)
     assert pending in ([], [1])
     for record in done.values():
-        assert reconstruction_shards.features(8, 2, record["figures"])
+        assert reconstruction_shards.features((8, 8, 3), 2, record["figures"])
 
 
 def test_a_missing_table_or_one_that_is_a_folder_is_of_a_shard_not_done(inverted, tmp_path):

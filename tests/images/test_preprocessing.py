@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from posenet_jax.encoders.bundled_encoders import PRETRAINED
+from posenet_jax.encoders.weights import load_encoder
+from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing, channel_means
+from posenet_jax.io.tensors import read_tensors
 
 MEANS = (92.3, 101.7, 118.25)
 
@@ -20,6 +24,11 @@ RECORDS = [
     Preprocessing(means=(104.0, 117.0, 123.0), scale=1 / 255),
     Preprocessing(means=(0.0, 0.0, 255.0), scale=1e-3),
     Preprocessing(means=(127.5, 127.5, 127.5), scale=733.1, channel_order="RGB"),
+    Preprocessing(means=MEANS, scale=(1 / 57, 1 / 58, -1 / 59), channel_order="RGB", size=(24, 32)),
+]
+OTHERS = [
+    Preprocessing(means=(110.0,), size=(24, 32)),
+    Preprocessing(means=(1.0, 2.0, 3.0, 4.0, 500.0), scale=0.5, shown=(4, 2, 0)),
 ]
 
 
@@ -52,13 +61,14 @@ def test_network_space_is_scaled_and_mean_subtracted_channel_by_channel(record):
     image = every_value()
     planes = {"R": image[..., 0], "G": image[..., 1], "B": image[..., 2]}
     mean = dict(zip("BGR", record.means, strict=True))
-    expected = [
-        record.scale * (planes[c].astype(np.float64) - mean[c]) for c in record.channel_order
-    ]
+    scale = dict(zip("BGR", np.broadcast_to(record.scale, 3), strict=True))
+    expected = [scale[c] * (planes[c].astype(np.float64) - mean[c]) for c in record.channel_order]
     x = record.to_network(image)
     assert x.dtype == jnp.float32
     for channel, plane in enumerate(expected):
-        np.testing.assert_allclose(x[..., channel], plane, rtol=1e-5, atol=2e-5 * record.scale)
+        np.testing.assert_allclose(
+            x[..., channel], plane, rtol=1e-5, atol=2e-5 * np.max(record.scale)
+        )
 
 
 def test_an_image_of_one_space_is_the_same_in_another():
@@ -111,20 +121,24 @@ def test_the_record_is_static_under_jit_and_equal_records_share_a_program():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("means", (1.0, 2.0)),
-        ("means", (1.0, 2.0, 256.0)),
+        ("means", ()),
+        ("means", (1.0, 2.0, float("inf"))),
         ("means", (1.0, 2.0, float("nan"))),
-        ("means", (-1.0, 2.0, 3.0)),
         ("means", "123"),
         ("means", 5),
         ("channel_order", "GBR"),
+        ("channel_order", "L"),
         ("scale", 0.0),
-        ("scale", -1.0),
+        ("scale", (1.0, 2.0)),
+        ("scale", (1.0, 0.0, 2.0)),
         ("scale", float("inf")),
         ("scale", "1"),
         ("size", 0),
         ("size", 100.0),
         ("size", True),
+        ("size", (24, 0)),
+        ("size", (24,)),
+        ("shown", (0, 1, 2)),
         ("resize_filter", "cubic"),
     ],
 )
@@ -194,6 +208,8 @@ def test_channel_means_weigh_every_pixel_alike_and_stream():
     pixels = np.concatenate([image.reshape(-1, 3) for image in images]).astype(np.float64)
     blue, green, red = channel_means(iter(images))
     np.testing.assert_allclose([red, green, blue], pixels.mean(axis=0), rtol=1e-12)
+    grey = channel_means(image[..., :1] for image in images)
+    np.testing.assert_allclose(grey, pixels[:, :1].mean(axis=0), rtol=1e-12)
 
 
 def test_channel_means_centre_network_space():
@@ -207,9 +223,72 @@ def test_channel_means_of_nothing_are_refused():
         channel_means([])
 
 
-@pytest.mark.parametrize("record", RECORDS)
+@pytest.mark.parametrize("record", RECORDS + OTHERS)
 def test_the_record_survives_json(record):
     assert Preprocessing.from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
+def test_records_of_square_colours_are_written_as_ever():
+    """They stand in weights files, and tell runs from others."""
+    written = json.dumps(Preprocessing(means=MEANS, size=(101, 101)).to_json())
+    assert written == (
+        '{"means": [92.3, 101.7, 118.25], "channel_order": "BGR", "scale": 1.0, "size": 101,'
+        ' "resize_filter": "bicubic"}'
+    )
+    _, metadata = read_tensors(PRETRAINED / "streetnet.safetensors")
+    kept = load_encoder("streetnet").preprocessing
+    assert json.dumps(kept.to_json(), sort_keys=True) == metadata["preprocessing"]
+
+
+# Other numbers of channels, other sizes, other ranges ---------------------------------------------
+
+
+@pytest.mark.parametrize("low, high", [(0, 1), (-1, 1), (2, 10), (10.0, 0.5)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_every_range_of_values_is_a_record(low, high, channels):
+    record = Preprocessing.of_range(low, high, channels=channels, size=(24, 32))
+    image = np.tile(every_value()[..., :1], channels)
+    x = record.to_network(image)
+    np.testing.assert_allclose(x, low + (high - low) * (image / 255.0), atol=1e-5)
+    np.testing.assert_array_equal(record.to_image(x), image)
+    assert record.shape == (24, 32, channels) and (record.height, record.width) == record.size
+    # Inversions begin with mid-grey, and move by grey levels.
+    np.testing.assert_allclose(record.to_levels(x), image - 127.5, atol=1e-3)
+    np.testing.assert_allclose(record.from_levels(record.to_levels(x)), x, atol=1e-5)
+
+
+def test_only_where_the_zero_is_no_colour_do_inversions_begin_elsewhere():
+    assert (
+        Preprocessing(means=(1.0, 2.0, 3.0)).in_levels and Preprocessing(means=(110.0,)).in_levels
+    )
+    assert Preprocessing(means=(1.0, 110.0, 3.0), scale=0.1).middle == (127.5, 110.0, 127.5)
+    assert not Preprocessing(means=(0.0,)).in_levels
+
+
+def test_colours_become_pillows_luma_of_the_whole_frame_and_grey_becomes_colours():
+    image = noise(37, 51, 3)
+    grey = Image.fromarray(image).convert("L")
+    expected = np.asarray(grey.resize((32, 24), Image.Resampling.BICUBIC))[..., None]
+    for given in (image, np.asarray(grey), np.asarray(grey)[..., None]):
+        np.testing.assert_array_equal(OTHERS[0].resize(given), expected)
+    colours = Preprocessing(means=MEANS, size=(24, 32)).resize(np.asarray(grey))
+    np.testing.assert_array_equal(colours, np.repeat(expected, 3, axis=-1))
+    assert OTHERS[0].picture(expected) is expected
+
+
+def test_channels_of_an_order_of_their_own_are_taken_one_by_one():
+    record, image = dataclasses.replace(OTHERS[1], size=(8, 9)), noise(16, 27, 5)
+    planes = [Image.fromarray(plane).resize((9, 8)) for plane in np.moveaxis(image, -1, 0)]
+    resized = record.resize(image)
+    np.testing.assert_array_equal(resized, np.stack([np.asarray(p) for p in planes], axis=-1))
+    np.testing.assert_allclose(record.to_network(image), 0.5 * (image - np.array(record.means)))
+    np.testing.assert_array_equal(record.picture(image), image[..., [4, 2, 0]])
+    two = Preprocessing(means=(1.0, 2.0))
+    np.testing.assert_array_equal(two.picture(image[..., :2]), image[..., [0, 1, 1]])
+    with pytest.raises(InputError, match="5 channels in an order of its own.*give arrays"):
+        record.resize(noise(16, 27, 3))
+    with pytest.raises(InputError, match="square images alone, and the encoder reads 8×9"):
+        _ = record.side
 
 
 def test_from_json_refuses_unknown_and_missing_keys():

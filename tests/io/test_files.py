@@ -113,12 +113,13 @@ def test_the_longest_file_name_can_be_written(tmp_path):
 # ---- pictures
 
 
-@pytest.mark.parametrize("shape", [(5, 7, 3), (5, 7), (1, 1, 3)])
+@pytest.mark.parametrize("shape", [(5, 7, 3), (5, 7), (5, 7, 1), (1, 1, 3)])
 def test_png_holds_the_pixels_and_no_metadata(tmp_path, shape):
     image = noise(*shape)
     write_png(tmp_path / "a.png", jnp.asarray(image))
     with Image.open(tmp_path / "a.png") as picture:
-        np.testing.assert_array_equal(np.asarray(picture), image)
+        np.testing.assert_array_equal(np.asarray(picture).reshape(shape), image)
+        assert picture.mode == ("RGB" if shape[2:] == (3,) else "L")
         assert not picture.info
 
 
@@ -252,9 +253,10 @@ def test_pages_are_never_extreme(count, columns):
 
 
 def test_tiny_images_are_enlarged_a_whole_number_of_times():
-    image = noise(1, 12, 12, 3)
-    page = contact_sheet({"a": image})
-    assert len(positions(page, image[0].repeat(8, axis=0).repeat(8, axis=1))) == 1
+    image, grey = noise(1, 9, 12, 3), noise(1, 9, 12, 1, seed=1)
+    page = contact_sheet({"a": image, "grey": grey})
+    for one in (image[0], grey[0].repeat(3, axis=2)):
+        assert len(positions(page, one.repeat(8, axis=0).repeat(8, axis=1))) == 1
 
 
 def test_labels_are_drawn_below_their_images():

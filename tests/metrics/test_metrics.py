@@ -100,12 +100,15 @@ def _coloured_noise(exponent, seed=0, size=100):
 
 
 def test_spectral_deviation_is_that_of_scipys_spectrum():
-    for picture in (_picture(6), _coloured_noise(1.0), _coloured_noise(2.5)):
-        grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-        window = np.outer(*2 * [signal.windows.hann(100, sym=False)])
+    for picture in (_picture(6), _coloured_noise(1.0), _picture(6, (64, 100, 1))):
+        luma = [0.299, 0.587, 0.114] if picture.shape[-1] == 3 else [1.0]
+        grey = picture.astype(np.float64) @ np.array(luma)
+        window = np.outer(*(signal.windows.hann(size, sym=False) for size in grey.shape))
         power = np.abs(fft.fft2((grey - np.average(grey, weights=window)) * window)) ** 2
-        frequency = np.hypot(*np.meshgrid(*2 * [fft.fftfreq(100, 0.01)]))
-        edges = 2.0 ** np.arange(1, np.log2(50), 0.5)
+        shorter = min(grey.shape)
+        down, across = (fft.fftfreq(size, 1.0 / shorter) for size in grey.shape)
+        frequency = np.hypot(down[:, None], across)
+        edges = 2.0 ** np.arange(1, np.log2(shorter / 2) + 1e-9, 0.5)
         bands = [(frequency >= a) & (frequency < b) for a, b in zip(edges, edges[1:], strict=False)]
         levels = [np.log2(power[b].mean()) + 2 * np.log2(frequency[b].mean()) for b in bands]
         ours = metrics.spectral_deviation(jnp.asarray(picture))
@@ -123,7 +126,7 @@ def test_spectral_deviation_is_least_where_power_falls_as_in_nature():
     assert float(metrics.spectral_deviation(flat)) > 2.0
 
 
-@pytest.mark.parametrize("shape", [(100, 100, 3), (24, 40, 3)])
+@pytest.mark.parametrize("shape", [(100, 100, 3), (24, 40, 1)])
 def test_psnr_and_ssim_are_scikit_images(shape):
     skimage = pytest.importorskip("skimage.metrics")
     rng = np.random.default_rng(0)
