@@ -198,6 +198,34 @@ def check_agreement(encoder: Encoder, tap: Tap) -> dict[str, float]:
     return differences | {"final_share_of_loss": final[0], "torch_final_share_of_loss": final[1]}
 
 
+# What crosses to the host ------------------------------------------------------------------------
+
+
+def slot_traffic(encoder: Encoder, tap: Tap, slots: int, rounds: int = 3) -> dict[str, float]:
+    """What slots that are refilled copy, call and waste: images that end after 5 to 40 steps."""
+    targets, _ = problem(tap, encoder.preprocessing.size, rounds * slots)
+    steps = np.random.default_rng(0).integers(5, 41, len(targets))
+    jobs = (
+        engine.Job(number, np.asarray(target), recipe=RECIPE.replace(steps=float(own)))
+        for number, (target, own) in enumerate(zip(targets, steps, strict=True))
+    )
+    tally = engine.Tally()
+    for _ in engine.run(tap, jobs, key=jax.random.key(1), recipe=RECIPE, slots=slots, tally=tally):
+        pass
+    return {
+        "images_to_host_an_image": tally.images_to_host / tally.images,
+        "bytes_to_host_an_image": tally.bytes_to_host / tally.images,
+        "programs_a_step": tally.programs / tally.steps,
+        "wasted_share_of_image_steps": tally.wasted,
+    }
+
+
+def _print_traffic(found: dict[str, float]) -> None:
+    print("images and bytes to the host an image   programs a step   image·steps wasted")
+    images, copied, programs, wasted = found.values()
+    print(f"{images:22.2f} {copied:12.0f} {programs:19.2f} {wasted:20.1%}", flush=True)
+
+
 # What the machine can do -------------------------------------------------------------------------
 
 
@@ -280,7 +308,10 @@ def compare(encoder: Encoder, tap: Tap) -> dict:
         record |= time_to_quality.compare(
             encoder, tap, _IMAGES.value, _COUNT.value, batches["ours"], batches["torch"]
         )
+    traffic = slot_traffic(encoder, tap, batches["ours"])
+    _print_traffic(traffic)
     return record | {
+        "slot_traffic": traffic,
         "ratio_vs_torch": statistics.median(ratios),
         "gemm_fraction": ours * flops / gemm,
         "image_steps_per_second": ours,

@@ -88,7 +88,7 @@ def run_one(images: int, slots: int) -> dict[str, float]:
     began, before = first[0]
     return {
         "images": images,
-        "slots": slots or engine.default_slots(jax.device_count()),
+        "slots": slots or engine.default_slots(encoder.tap("fc5"), recipe=recipe),
         "devices": jax.device_count(),
         "seconds_an_image": (end - began) / (done - before) * recipe.steps,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -8,6 +8,7 @@ import gc
 import logging as stdlib_logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def run(main: Callable[[], int]) -> None:
 
     def guarded(argv: list[str]) -> int:
         logging.set_verbosity(logging.WARNING)
+        warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
         configure()
         try:
             return main()

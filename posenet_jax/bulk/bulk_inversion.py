@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,17 +29,21 @@ from posenet_jax.data.sources import ImageSource
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.decoders.decoding import Decoder, decode
 from posenet_jax.encoders.encoder import Encoder, Tap
-from posenet_jax.errors import InputError
+from posenet_jax.errors import InputError, shown
 from posenet_jax.evaluation.feature_networks import Lpips
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.job_queues import Finished, Job
 from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.io.run_files import schema_fault
 from posenet_jax.shards.descriptor_shards import Descriptors
 from posenet_jax.shards.folder import ShardFolder
 from posenet_jax.shards.plan import Failure, ShardPlan
 from posenet_jax.shards.reconstruction_shards import InvertedImage
 
 _LARGEST_SHARD = 1024
+# Fact of a folder whose slots were halved for want of memory, since then. The fact "slots" remains,
+# with which the same command is compared.
+_FITTING = "slots_that_fit"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,6 +116,8 @@ def invert_all(
     numbers may be arrays, one number an image of the source; `steps` may not. judge: another
     encoder, in whose fc5 each picture is compared with its original. lpips: the network of LPIPS.
     decoder: of this layer, where the recipe begins with a decoder's images.
+    Where the slots take more memory than a device has, they are halved with a RuntimeWarning, and
+    the folder says so: what goes on with it does so in as many.
     mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
     first; report: of each image left out, earlier runs' too.
 
@@ -131,9 +138,12 @@ def invert_all(
     shards = ShardFolder(Path(folder).expanduser(), "inversion", process)
     with shards.locked():
         wanted = _identity(encoder, tap, source, recipe, config, judge, lpips, decoder)
-        identity, plan = shards.agreed(
-            wanted, _default_sizes(config, mesh.size, recipe.group), mesh
-        )
+        fitting = config.slots
+        if not fitting and not shards.identity():
+            one = jax.tree.map(lambda numbers: np.ravel(numbers)[0], recipe)
+            fitting = engine.default_slots(tap, recipe=one, mesh=mesh)
+        sizes = _default_sizes(config, mesh.size, recipe.group, fitting)
+        identity, plan = shards.agreed(wanted, sizes, mesh)
         own = range(config.process_index, plan.shards, config.process_count)
         pending, done = inversion_shards.pending(shards, plan, own)
         traced = None if isinstance(source, Descriptors) else TracedSource(source)
@@ -152,11 +162,16 @@ def invert_all(
         write = functools.partial(
             _write_shard, shards, plan, encoder, tap, judge_tap, lpips, config, traced
         )
+
+        def fewer(slots: int, sentence: str) -> None:
+            identity.update(shards.amended({_FITTING: slots}))
+            warnings.warn(sentence, RuntimeWarning, stacklevel=2)
+
         new = 0
         with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
             writing: Future[None] | None = None
             columns = recipes.broadcast(recipe, plan.images)
-            work = _Work(tap, columns, decoder, config, identity["slots"], mesh)
+            work = _Work(tap, columns, decoder, config, _slots(shards, identity), mesh, fewer)
             for shard in work.shards(batches, progress, report):
                 new += len(shard.entries)
                 if writing:
@@ -188,6 +203,7 @@ class _Work:
     config: BulkConfig
     slots: int
     mesh: Mesh
+    fewer_slots: Callable[[int, str], None]
 
     def own_recipe(self, position: int) -> Recipe:
         """Returns an image's own recipe."""
@@ -249,6 +265,7 @@ class _Work:
             slots=self.slots,
             mesh=self.mesh,
             progress=progress,
+            fewer_slots=self.fewer_slots,
         )
         while one := list(itertools.islice(done, restarts)):
             yield from ended()  # a shard may have ended since, or have no readable image
@@ -328,12 +345,24 @@ def _identity(
     }
 
 
-def _default_sizes(config: BulkConfig, devices: int, group: int) -> dict[str, int]:
-    """Returns slots that suit the devices, and shards of a few times as many inversions."""
-    slots = config.slots or engine.default_slots(devices, group)
+def _default_sizes(config: BulkConfig, devices: int, group: int, slots: int) -> dict[str, int]:
+    """Returns sizes that suit the devices, shards of a few times as many inversions as slots.
+
+    slots: those that fit; 0: not known, where a folder has its own.
+    """
+    slots = slots or engine.most_slots(devices, group)
     batch = config.batch_size or devices * (16 if jax.default_backend() == "cpu" else 256)
     fitting = min(_LARGEST_SHARD, 4 * slots // config.restarts) // batch * batch
     return {"slots": slots, "batch_size": batch, "shard_size": max(batch, fitting)}
+
+
+def _slots(folder: ShardFolder, identity: dict[str, Any]) -> int:
+    """Returns the slots that a run goes on with: those of the folder, or fewer that fit."""
+    slots: int = identity.get(_FITTING, identity["slots"])
+    if fault := schema_fault(slots, range(1, identity["slots"] + 1), _FITTING):
+        where = shown(folder.path / f"{folder.kind}.json")
+        raise InputError(f"{where} cannot be used: {fault}; choose another folder")
+    return slots
 
 
 def _tell(failures: Sequence[Failure], report: Callable[[str], None] | None) -> None:

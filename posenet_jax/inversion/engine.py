@@ -7,25 +7,47 @@ network space.
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import struct
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import CUSTOMARY, Preprocessing
-from posenet_jax.inversion import data_terms, encode_checks, grey_levels, job_checks, recipes
+from posenet_jax.inversion import (
+    data_terms,
+    encode_checks,
+    grey_levels,
+    job_checks,
+    recipes,
+    slot_memory,
+    slot_programs,
+)
 from posenet_jax.inversion.descent import Encode
-from posenet_jax.inversion.job_queues import Finished, Job, JobQueues
+from posenet_jax.inversion.job_queues import Finished, Job
 from posenet_jax.inversion.recipes import Recipe
-from posenet_jax.inversion.slots import Slots
+from posenet_jax.inversion.slot_runs import SlotRun
+from posenet_jax.inversion.slots import Slots, Tally
+from posenet_jax.inversion.traced_functions import as_argument
 
 Array = jax.Array
 
-__all__ = ["Finished", "Job", "Result", "default_chunk", "default_slots", "invert", "run"]
+__all__ = [
+    "Finished",
+    "Job",
+    "Result",
+    "Tally",
+    "default_chunk",
+    "default_slots",
+    "invert",
+    "most_slots",
+    "run",
+]
 
 # Results that wait for an earlier one; at 120 kB an image, this bounds the memory.
 _MOST_WAITING = 1024
@@ -45,16 +67,54 @@ class Result:
 
 
 def default_chunk() -> int:
-    """Returns the steps of a call. On CPU one: a loop slows convolutions there (jax #12868)."""
+    """Returns the steps of a call at most: it ends when an image does.
+
+    On CPU one: a loop slows convolutions there (jax #12868).
+    """
     return 1 if jax.default_backend() == "cpu" else 25
 
 
-def default_slots(devices: int, group: int = 1) -> int:
-    """Returns the slots in all: on CPU few, for the cache; elsewhere enough to fill the devices.
+def most_slots(devices: int, group: int = 1) -> int:
+    """Returns the slots in all beyond which nothing is gained where memory is no matter.
 
-    As many whole groups of `Recipe.group` as they have room for, at least one a device.
+    On CPU few, for the cache; elsewhere enough to fill the devices. As many whole groups of
+    `Recipe.group` as they have room for, at least one a device.
     """
     return devices * group * max(1, (8 if jax.default_backend() == "cpu" else 256) // group)
+
+
+def default_slots(
+    encode: Encode,
+    *,
+    recipe: Recipe = recipes.CALIBRATED,
+    target: Any = None,
+    space: Preprocessing | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    most: int | None = None,
+) -> int:
+    """Returns the slots that `run` takes: `most_slots`, or fewer where a step would not fit.
+
+    A step may need half of a device's memory, on CPU of what the machine has free for each. Slots
+    are halved until it does: equal machines have equal numbers. target: one, or its shapes; by
+    default those of a descriptor. most: of slots, where more would be idle.
+    """
+    mesh, space = mesh or _local_mesh(), space or space_of(encode)
+    enough = most_slots(mesh.devices.size, recipe.group)
+    if target is None:
+        like = encode_checks.descriptor_like(encode, space)
+        target = encode_checks.target_like(recipe, like, like)
+    encode = jax.device_put(as_argument(encode), NamedSharding(mesh, PartitionSpec()))
+    groups = slot_memory.fitting(
+        encode,
+        target,
+        recipe=recipe,
+        space=space,
+        mesh=mesh,
+        looped=slot_programs.looped(chunk or default_chunk()),
+        most=min(enough, most or enough) // recipe.group,
+    )
+    return groups * recipe.group
 
 
 def invert(
@@ -100,10 +160,7 @@ def invert(
         )
     )
     mesh = mesh or _local_mesh()
-    devices = mesh.devices.size
-    if slots is None:
-        every = -(-count // devices) * devices * recipe.group
-        slots = min(default_slots(devices, recipe.group), every)
+    of_each_device = -(-count // mesh.devices.size)
     done = run(
         encode,
         jobs,
@@ -111,6 +168,7 @@ def invert(
         recipe=per_image[0],
         space=space,
         slots=slots,
+        most=of_each_device * mesh.devices.size * recipe.group,
         chunk=chunk,
         mesh=mesh,
         progress=progress,
@@ -132,9 +190,12 @@ def run(
     recipe: Recipe = recipes.CALIBRATED,
     space: Preprocessing | None = None,
     slots: int | None = None,
+    most: int | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
     progress: Callable[[int], None] | None = None,
+    fewer_slots: Callable[[int, str], None] | None = None,
+    tally: Tally | None = None,
 ) -> Iterator[Finished]:
     """Inverts jobs, any number of them, and yields their results in the jobs' order.
 
@@ -152,8 +213,13 @@ def run(
     `preprocessing.CUSTOMARY`.
     slots: images inverted at once, a multiple of the mesh's devices; of their number times that of
     a group's members, where the recipe has groups: then each job has as many results, in turn, and
-    the slots of a group advance together.
+    the slots of a group advance together. By default `default_slots`. Where they take more memory
+    than a device has, they are halved: results so far stand, unfinished jobs begin again. most: of
+    a default number.
+    chunk: steps of a call of the compiled program at most.
     progress: called with the image·steps done since its last call.
+    fewer_slots: called when slots are halved, with their number and a sentence; by default a
+    RuntimeWarning. tally: counts what the slots do.
 
     A job's result depends, to the byte, on `key`, its index, restart, target and hyper-parameters,
     the numbers of slots and devices, and its slot, which follows from its number
@@ -163,34 +229,58 @@ def run(
     started once more, in the same slot, from another start. What `data_term` says is minimised
     (`data_terms`): with `maximise` there is nothing to reach, and relative losses are NaN.
 
-    Raises InputError where `encode` returns anything but floating numbers, and for a job whose
-    target, start, recipe or index cannot be used, once those before it have been yielded.
+    Raises InputError where `encode` returns anything but floating numbers, and, once what can be
+    finished has been yielded, for a job whose target, start, recipe or index cannot be used, and
+    where not even one slot a device fits in its memory.
     """
     space = space or space_of(encode)
     mesh = mesh or _local_mesh()
-    devices = mesh.devices.size
-    groups = groups_in(slots or default_slots(devices, recipe.group), devices, recipe.group)
+    groups = groups_in(slots or 0, mesh.devices.size, recipe.group)
     encode_checks.check_key(key)
     like = encode_checks.descriptor_like(encode, space)
     checked = job_checks.CheckedJobs(jobs, like, space, recipe)
     encode = grey_levels.encoder_of(encode, space)
-    pool = Slots(encode, recipe, key, space, groups, chunk or default_chunk(), mesh)
-    queues = JobQueues(checked, groups)
+    on_devices = jax.device_put(as_argument(encode), NamedSharding(mesh, PartitionSpec()))
+    chunk = chunk or default_chunk()
+    found: Iterator[Job] = iter(checked)
+    if not groups:
+        if (first := next(found, None)) is None:
+            return checked.refuse()
+        found = itertools.chain([first], found)
+        slots = default_slots(
+            encode,
+            recipe=recipe,
+            target=first.target,
+            space=space,
+            chunk=chunk,
+            mesh=mesh,
+            most=most,
+        )
+        groups = slots // recipe.group
+    slots_of = functools.partial(
+        Slots, on_devices, recipe, key, space, chunk=chunk, mesh=mesh, tally=tally or Tally()
+    )
     waiting: dict[int, list[Finished]] = {}
     yielded = 0
-    while True:
-        capacity = max(_MOST_WAITING // recipe.group, 4 * groups) - (queues.taken - yielded)
-        pool.fill(queues.next_jobs(pool.free, capacity))
-        if len(pool.free) == groups:
-            checked.refuse()
-            return
-        ended, steps = pool.advance()
-        if progress:
-            progress(steps)
+
+    def capacity(groups: int, taken: int) -> int:
+        """Returns the number of jobs that may be taken: results that wait take memory."""
+        return max(_MOST_WAITING // recipe.group, 4 * groups) - (taken - yielded)
+
+    work = SlotRun(
+        slots_of,
+        found,
+        groups,
+        devices=mesh.devices.size,
+        members=recipe.group,
+        fewer_slots=fewer_slots,
+    )
+    for ended in work.rounds(capacity, progress):
         waiting.update(ended)
         while yielded in waiting:
             yield from grey_levels.results(waiting.pop(yielded), space)
             yielded += 1
+    checked.refuse()
 
 
 def groups_in(slots: int, devices: int, group: int) -> int:

@@ -8,7 +8,8 @@ its number alone, and each slot has a queue of its own, however long the others'
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class JobQueues:
     """Jobs of an iterator, each waiting for its slot; taken as they are asked for."""
 
     def __init__(self, jobs: Iterable[Job], slots: int) -> None:
-        self._jobs = enumerate(jobs)
+        self._jobs: Iterator[tuple[int, Job]] = enumerate(jobs)
         self._queues = [collections.deque[tuple[int, Job]]() for _ in range(slots)]
         self.taken = 0
 
@@ -87,3 +88,15 @@ class JobQueues:
             self._queues[slot].append((order, job))
             without.discard(slot)
         return {slot: self._queues[slot].popleft() for slot in free if self._queues[slot]}
+
+    def dealt_again(self, begun: Iterable[tuple[int, Job]], slots: int) -> "JobQueues":
+        """Returns the queues of another number of slots, for all jobs that are not finished.
+
+        begun: jobs taken from these queues that begin again, each with its order in the iterator.
+        """
+        waiting = itertools.chain(begun, *self._queues)
+        again = sorted(waiting, key=lambda entry: entry[0])
+        queues = JobQueues((), slots)
+        queues._jobs = itertools.chain(again, self._jobs)
+        queues.taken = self.taken - len(again)
+        return queues

@@ -1,36 +1,62 @@
-"""Device programs of the engine, two: to begin inversions in slots, and to advance all of them.
+"""Device programs of the engine: to begin inversions in slots, to advance them, to take one out.
 
-S slots, laid over the devices of a mesh; arrays are [S, ...], images [S, H, W, C] in grey levels.
-A slot holds one inversion, or a group of them: its state's arrays are [S, R, ...] then.
+S slots, laid over the D devices of a mesh; arrays are [S, ...], images [S, H, W, C] in grey
+levels. A slot holds one inversion, or a group of them: its state's arrays are [S, R, ...] then.
 """
 
 import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion import groups
-from posenet_jax.inversion.descent import State, Status
+from posenet_jax.inversion.descent import Best, State, Status
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.inversion.shapes import Target
 
 Array = jax.Array
 
 
-def empty(recipe: Recipe, space: Preprocessing, mesh: Mesh, slots: int) -> State:
+@struct.dataclass
+class Held:
+    """What slots hold of their jobs; leaves [S, ...]."""
+
+    state: State
+    target: Target
+    recipe: Recipe
+
+
+def shapes(recipe: Recipe, target: Target, space: Preprocessing, mesh: Mesh, slots: int) -> Held:
+    """Returns the shapes of what slots hold, on their devices. target: one job's, or shapes."""
+    split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+    def of_slots(leaf: Any, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((slots, *np.shape(leaf)), dtype, sharding=split)
+
+    state = jax.eval_shape(lambda key: groups.init(key, recipe, space), jax.random.key(0))
+    return Held(
+        jax.tree.map(lambda leaf: of_slots(leaf, leaf.dtype), state),
+        *jax.tree.map(of_slots, (target, recipe)),
+    )
+
+
+def empty(recipe: Recipe, target: Target, space: Preprocessing, mesh: Mesh, slots: int) -> Held:
     """Returns empty slots, for `begin` to fill.
 
     The first are filled by the program that fills others later: two might round the noise each in
     its own way, and a job's result would depend on when it was started.
     """
-    one = jax.eval_shape(lambda key: groups.init(key, recipe, space), jax.random.key(0))
-    state = jax.tree.map(lambda leaf: np.zeros((slots, *leaf.shape), leaf.dtype), one)
-    state = state.replace(status=np.full_like(state.status, Status.OUT_OF_STEPS))
-    return jax.device_put(state, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
+    like = shapes(recipe, target, space, mesh, slots)
+    held = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    ended = np.full_like(held.state.status, Status.OUT_OF_STEPS)
+    held = held.replace(state=held.state.replace(status=ended))
+    return jax.device_put(held, NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
 
 
 def initialised_at_once(slots: int) -> int:
@@ -43,19 +69,21 @@ def initialised_at_once(slots: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("space", "mesh"), donate_argnums=0)
 def begin(
-    state: State,
+    held: Held,
     key: Array,
     numbers: Array,
-    recipe: Recipe,
+    targets: Target,
+    recipes: Recipe,
     images: Array | None,
     *,
     space: Preprocessing,
     mesh: Mesh,
-) -> State:
+) -> Held:
     """Returns the slots with new jobs in some of them; B jobs, as many for each device.
 
     numbers: [B, 4], a job's slot on its device (beyond the last: no job), its index, its restart
-    and which start this is, from 1. recipe: leaves [S]. images: [B, H, W, C] to start from.
+    and which start this is, from 1. targets, recipes: the jobs', leaves [B, ...]. images:
+    [B, H, W, C] to start from.
     """
     split = PartitionSpec(mesh.axis_names)
 
@@ -65,30 +93,52 @@ def begin(
         return groups.init(key, recipe, space, image, restart, starts)
 
     def on_device(
-        state: State, key: Array, numbers: Array, recipe: Recipe, images: Array | None
-    ) -> State:
+        held: Held,
+        key: Array,
+        numbers: Array,
+        targets: Target,
+        recipes: Recipe,
+        images: Array | None,
+    ) -> Held:
         slots, numbers = numbers[:, 0], numbers[:, 1:]
-        own = jax.tree.map(lambda rows: rows[slots], recipe)
         axes = (None, 0, 0, None if images is None else 0)
-        fresh = jax.vmap(one, axes)(key, numbers, own, images)
-        return jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), state, fresh)
+        fresh = Held(jax.vmap(one, axes)(key, numbers, recipes, images), targets, recipes)
+        return jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), held, fresh)
 
     return jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(split, PartitionSpec(), split, split, split),
+        in_specs=(split, PartitionSpec(), split, split, split, split),
         out_specs=split,
         check_vma=False,
-    )(state, key, numbers, recipe, images)
+    )(held, key, numbers, targets, recipes, images)
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "chunk"), donate_argnums=0)
+def looped(chunk: int) -> bool:
+    """Returns whether `advance` loops on the device, for calls of `chunk` steps at most.
+
+    On CPU not for single steps: a loop slows convolutions there (jax #12868).
+    """
+    return chunk > 1 or jax.default_backend() != "cpu"
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "looped"), donate_argnums=0)
 def advance(
-    state: State, encode: Any, targets: Target, recipe: Recipe, *, mesh: Mesh, chunk: int
-) -> State:
-    """Makes `chunk` steps of all slots. Each device works on its own, without communication.
+    state: State,
+    encode: Any,
+    targets: Target,
+    recipe: Recipe,
+    most: Array,
+    *,
+    mesh: Mesh,
+    looped: bool,
+) -> tuple[State, Array]:
+    """Makes steps of all slots until one ends: (state, [D] steps made by each device).
 
-    targets: a pytree of arrays [S, ...].
+    Each device works on its own, without communication: its steps go on until one of its own slots
+    ends, `most` of them at most, and it makes none where no slot has work. looped: False makes one
+    step, in a program without a loop. most: an argument of the program, so that steps in one call
+    or in many are the same to the byte.
     """
     split = PartitionSpec(mesh.axis_names)
 
@@ -96,15 +146,45 @@ def advance(
         one = functools.partial(groups.step, encode=encode)
         return jax.vmap(one)(state, targets, recipe)
 
-    def chunk_of_steps(state: State, *rest: Any) -> State:
-        if chunk == 1:
-            return one_step(state, *rest)
-        return lax.fori_loop(0, chunk, lambda _, state: one_step(state, *rest), state)
+    def on_device(state: State, most: Array, *rest: Any) -> tuple[State, Array]:
+        if not looped:
+            return one_step(state, *rest), jnp.ones((1,), jnp.int32)
+        at_first = _running(state)
+
+        def goes_on(carry: tuple[Array, State]) -> Array:
+            made, state = carry
+            none_ended = jnp.all(_running(state) == at_first)
+            return (made < most) & none_ended & jnp.any(at_first)
+
+        def step(carry: tuple[Array, State]) -> tuple[Array, State]:
+            return carry[0] + jnp.int32(1), one_step(carry[1], *rest)
+
+        made, state = lax.while_loop(goes_on, step, (jnp.zeros((), jnp.int32), state))
+        return state, made[None]
 
     return jax.shard_map(
-        chunk_of_steps,
+        on_device,
         mesh=mesh,
-        in_specs=(split, PartitionSpec(), split, split),
-        out_specs=split,
+        in_specs=(split, PartitionSpec(), PartitionSpec(), split, split),
+        out_specs=(split, split),
         check_vma=False,
-    )(state, encode, targets, recipe)
+    )(state, most, encode, targets, recipe)
+
+
+def _running(state: State) -> Array:
+    """Returns which slots have a member that is not done, [S] bool."""
+    running = state.status == Status.RUNNING
+    return running if running.ndim == 1 else jnp.any(running, axis=1)
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def taken_out(best: Best, slots: Array, *, mesh: Mesh) -> Best:
+    """Returns one slot of each device, leaves [D, ...]. slots: [D], its number on the device."""
+    split = PartitionSpec(mesh.axis_names)
+
+    def on_device(best: Best, slots: Array) -> Best:
+        return jax.tree.map(lambda rows: rows[slots], best)
+
+    return jax.shard_map(
+        on_device, mesh=mesh, in_specs=(split, split), out_specs=split, check_vma=False
+    )(best, slots)

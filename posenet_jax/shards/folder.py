@@ -138,6 +138,12 @@ class ShardFolder:
                 raise InputError(f"{problem}; choose another folder")
         return None
 
+    def amended(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Adds facts to the folder's description of itself, which is returned."""
+        identity = (self.identity() or {}) | facts
+        self.write_json(f"{self.kind}.json", identity)
+        return identity
+
     def _check_devices(
         self, identity: dict[str, Any], default_sizes: dict[str, int], mesh: Mesh
     ) -> None:

@@ -19,7 +19,7 @@ from posenet_jax.data import dataset_writing, sources, tfds_builder
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
 from posenet_jax.images import image_list
-from posenet_jax.inversion import recipes
+from posenet_jax.inversion import recipes, slot_programs
 from posenet_jax.io.run_files import checksummed
 
 COUNT, SHARD = 6, 2
@@ -236,6 +236,36 @@ def test_other_devices_than_the_run_was_begun_on(run, encoder, folder, tmp_path)
         run(encoder, sources.FolderImages(folder), out, devices=1, batch_size=0, shard_size=0)
     assert "batch_size 2" in str(said.value) and "not on 1 device as here" in str(said.value)
     assert _content(out) == before
+
+
+def test_slots_that_were_halved_are_the_folders_from_then_on(
+    encoder, folder, tmp_path, monkeypatch
+):
+    """The same command goes on in as many, whatever memory there is then."""
+    source, out, half = sources.FolderImages(folder), tmp_path / "out", tmp_path / "half"
+    advance = slot_programs.advance
+
+    def full(state, *rest, **options):
+        if len(state.status) > 4:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+        return advance(state, *rest, **options)
+
+    with monkeypatch.context() as patch, pytest.warns(RuntimeWarning, match="going on with 4"):
+        patch.setattr(slot_programs, "advance", full)
+        _invert(encoder, source, out, slots=8)
+    facts = json.loads((out / "inversion.json").read_text())
+    assert facts["slots"] == 8 and facts["slots_that_fit"] == 4
+    whole = _results(out)
+    _shard(out, 1).unlink()
+    assert _invert(encoder, source, out, slots=8).new == SHARD
+    assert _results(out) == whole
+    _invert(encoder, source, half, slots=4)
+    assert _shard(half, 0).read_bytes() == _shard(out, 0).read_bytes()
+    facts["slots_that_fit"] = 16
+    del facts["sha256_of_rest"]
+    (out / "inversion.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match="slots_that_fit"):
+        _invert(encoder, source, out, slots=8)
 
 
 def test_slots_that_do_not_divide_are_refused_before_the_folder_is_theirs(
