@@ -134,7 +134,7 @@ def _directions(taps: dict[str, Tap], given: LoadedImages) -> int:
             found, walked = walks.directions(tap, given.pixels, key=key, progress=bar.update)
             spectrum += walks.spectrum_rows(network, given.names, found)
             own, pictures[network] = walks.walk_rows(
-                network, tap, given.names, given.pixels, walked, lengths
+                network, tap, given.names, given.pixels, walked, found.norm, lengths
             )
             rows += own
     missing = results.write(
@@ -211,11 +211,12 @@ def _opposed(taps: dict[str, Tap], given: LoadedImages) -> int:
                 files[stem, held]: picture
                 for stem, picture in zip(given.stems, found.pictures, strict=True)
             }
-            columns[f"same to {held}"] = found.pictures[: _SHOWN.value]
-            labels[f"same to {held}"] = [
+            heading = "1 held" if held == own else "2 held"
+            columns[heading] = found.pictures[: _SHOWN.value]
+            labels[heading] = [
                 f"{a:.3f} | {b:.2f}" for a, b in zip(found.held, found.moved, strict=True)
             ][: _SHOWN.value]
-    title = f"{own} against {other}; relative loss in the network held | in the one moved"
+    title = f"1: {own}, 2: {other}; relative loss held | moved"
     page = functools.partial(image_grid, columns=columns, cell_labels=labels, title=title)
     facts = _facts(taps, given, time.perf_counter() - start)
     missing = results.write(

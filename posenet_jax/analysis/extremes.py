@@ -10,8 +10,8 @@ how far each moves the descriptor (the gains). There are three kinds of directio
   numbers, and all of it is equally unseen at first order: no vector of it is the last one. Two
   choices are made by principle. `smooth` are the changes of the lowest spatial frequencies: those
   of the S×S lowest cosines of each channel, S the least with 3 S² >= 2 rank, that have the smallest
-  mean squared frequency and are unseen. `unseen_part` is what is unseen of a given change, such as
-  the difference to another photograph: its projection on the null space.
+  mean squared frequency and are unseen. `unseen_parts` are what is unseen of given changes, such as
+  the difference to another photograph: their projections on the null space.
 
 Up to `exact` numbers J itself is formed and decomposed, in 64 bits. Beyond that the first
 directions alone are found, by LOBPCG on JᵀJ without forming either. N images, uint8 RGB
@@ -62,7 +62,8 @@ class ExtremeDirections(NamedTuple):
     rank: np.ndarray | None = None  # [N] gains above what rounding leaves
     least: np.ndarray | None = None  # [N, K, H, W, 3], the smallest gain first
     smooth: np.ndarray | None = None  # [N, K, H, W, 3], the lowest frequencies first
-    unseen_part: np.ndarray | None = None  # [N, H, W, 3], not scaled, of the given changes
+    unseen_parts: np.ndarray | None = None  # [N, M, H, W, 3], not scaled, of M given changes
+    moved: np.ndarray | None = None  # [N, M] how far these move the descriptor: ‖J d‖
 
     @property
     def effective_rank(self) -> np.ndarray:
@@ -97,7 +98,7 @@ def extreme_directions(
 
     phi, space: as in `engine.run`; a descriptor of several arrays counts as one long vector.
     images: uint8 RGB [N, H, W, 3]. key: of LOBPCG's first vectors. count: directions of each kind.
-    changes: [N, H, W, 3] in network space, whose unseen part is asked for.
+    changes: [N, M, H, W, 3] in network space, whose unseen parts are asked for.
     exact: largest number of numbers in a descriptor of which the Jacobian is formed: 16 bytes of
     memory for each of its D·P values. Beyond it: steps of LOBPCG at most, and the residual at which
     a direction counts as converged; what did not converge is said in the result.
@@ -111,11 +112,8 @@ def extreme_directions(
     numbers = _numbers(phi, space)
     _check_images(images, space)
     _check_count(count, numbers, images[0].size, exact)
-    if changes is not None and (numbers > exact or np.shape(changes) != images.shape):
-        raise InputError(
-            f"changes must be {list(images.shape)}, with exact at least the descriptor's {numbers} "
-            f"numbers; received {list(np.shape(changes))} and {exact}"
-        )
+    if changes is not None:
+        _check_changes(np.shape(changes), images.shape, numbers, exact)
     points = np.asarray(space.to_network(images))
     encode = as_argument(phi)
     if numbers > exact:
@@ -126,8 +124,8 @@ def extreme_directions(
     found = []
     for i, point in enumerate(points):
         rows, norm = _jacobian(encode, point, numbers)
-        change = None if changes is None else np.asarray(changes[i])
-        found.append(_exact(rows, norm, point.shape, count, change, tolerance))
+        own = None if changes is None else np.asarray(changes[i])
+        found.append(_exact(rows, norm, point.shape, count, own, tolerance))
         if progress:
             progress(1)
     return ExtremeDirections(
@@ -146,6 +144,17 @@ def _check_images(images: np.ndarray, space: Preprocessing) -> None:
     if not good or not len(images):
         received = f"{getattr(images, 'dtype', type(images))} {list(np.shape(images))}"
         raise InputError(f"images must be uint8 [N, {size}, {size}, 3]; received {received}")
+
+
+def _check_changes(
+    shape: tuple[int, ...], images: tuple[int, ...], numbers: int, exact: int
+) -> None:
+    if numbers > exact or (*shape[:1], *shape[2:]) != images:
+        count, *size = images
+        raise InputError(
+            f"changes must be [{count}, M, {', '.join(map(str, size))}], with exact at least the "
+            f"descriptor's {numbers} numbers; received {list(shape)} and {exact}"
+        )
 
 
 def _check_count(count: int, numbers: int, values: int, exact: int) -> None:
@@ -204,7 +213,7 @@ def _exact(
     norm: float,
     shape: tuple[int, ...],
     count: int,
-    change: np.ndarray | None,
+    changes: np.ndarray | None,
     tolerance: float,
 ) -> tuple[Any, ...]:
     """Fields of `ExtremeDirections` for one image, in order."""
@@ -215,17 +224,18 @@ def _exact(
     own = min(count, rank)
     most[:own], least[:own] = basis[:own], basis[::-1][:own]
     for k in range(own):
-        moved = rows.T @ (rows @ most[k]) - gains[k] ** 2 * most[k]
-        residual[k] = np.linalg.norm(moved) / gains[k] ** 2
+        rest = rows.T @ (rows @ most[k]) - gains[k] ** 2 * most[k]
+        residual[k] = np.linalg.norm(rest) / gains[k] ** 2
     smooth = _smoothest(basis.reshape((rank, *shape)), shape, count)
-    unseen = None
-    if change is not None:
-        flat = np.asarray(change, np.float64).ravel()
-        unseen = np.float32(flat - basis.T @ (basis @ flat)).reshape(shape)
+    unseen = moved = None
+    if changes is not None:
+        flat = np.asarray(changes, np.float64).reshape((len(changes), -1))
+        unseen = np.float32(flat - (flat @ basis.T) @ basis).reshape(changes.shape)
+        moved = np.linalg.norm(rows @ flat.T, axis=0)
     pictures = (np.float32(part.reshape((count, *shape))) for part in (most, least))
     first, last = map(_signed, pictures)
     converged = residual <= tolerance
-    return gains, first, residual, converged, norm, rank, last, _signed(smooth), unseen
+    return gains, first, residual, converged, norm, rank, last, _signed(smooth), unseen, moved
 
 
 def _row_space(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -248,7 +258,9 @@ def _smoothest(basis: np.ndarray, shape: tuple[int, ...], count: int) -> np.ndar
     side = min(max(side, math.ceil(math.sqrt(count / channels))), height, width)
     down, across = (scipy.fft.dct(np.eye(n), axis=0, norm="ortho")[:side] for n in (height, width))
     waves = np.einsum("rhwc,ih,jw->rijc", basis, down, across, optimize=True)
-    unseen = scipy.linalg.null_space(waves.reshape((len(basis), -1)), rcond=1e-6)
+    unseen = scipy.linalg.null_space(
+        waves.reshape((len(basis), side * side * channels)), rcond=1e-6
+    )
     half_cycles = np.arange(side) ** 2
     square = np.broadcast_to(
         (half_cycles[:, None] + half_cycles)[..., None], (side, side, channels)

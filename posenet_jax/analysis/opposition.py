@@ -48,13 +48,18 @@ RECIPE: Recipe = dataclasses.replace(
     recipes.CALIBRATED,
     name="oppose",
     data_term=held_and_moved,
+    priors={"tv": 0.3, "l6": 0.03},
     start="image",
     start_deviation=2.0,
     learning_rate=8.0,
     warmup=0,
     steps=300,
 )
-"""Begins with the image itself and a little noise: there alone no gradient says where to go."""
+"""Begins with the image itself and a little noise: there alone no gradient says where to go.
+
+Total variation weighs ten times as much as where there is a target to reach: with less of it the
+change is noise, which moves a network by itself.
+"""
 
 
 @struct.dataclass
@@ -70,9 +75,13 @@ class Pair:
         return self.held.preprocessing
 
     def __call__(self, image: Array) -> dict[str, Array]:
-        """Returns both descriptors of one image [H, W, 3]."""
-        other = self.held.preprocessing.to_space(image, self.moved.preprocessing)
-        return {"held": self.held(image), "moved": self.moved(other)}
+        """Returns both descriptors of one image [H, W, 3], clipped to what a picture can have."""
+        space, ends = self.preprocessing, np.zeros((2, 1, 1, 3), np.uint8)
+        ends[1] = 255
+        darkest, lightest = space.to_network(ends)
+        shown = jnp.clip(image, darkest, lightest)
+        other = space.to_space(shown, self.moved.preprocessing)
+        return {"held": self.held(shown), "moved": self.moved(other)}
 
     def prepared(self) -> "Pair":
         """Returns the same function, prepared as taps are."""

@@ -5,6 +5,7 @@ images, uint8 RGB [N, H, W, 3]; directions [N, H, W, 3] in network space, of any
 arrays.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -42,30 +43,47 @@ class Steps(NamedTuple):
     unclipped: np.ndarray  # [N] the same of the iterates as they are
 
 
+class Walk(NamedTuple):
+    """A direction at each image."""
+
+    direction: np.ndarray  # [N, H, W, 3] in network space, of any length
+    gain: np.ndarray  # [N] how far a change of length one moves a linear descriptor; NaN: not known
+
+
 def directions(
     tap: Tap, images: np.ndarray, *, key: Array, **options: Any
-) -> tuple[ExtremeDirections, dict[str, np.ndarray]]:
-    """Returns the extreme directions of the images, and those to walk along: {name: [N, H, W, 3]}.
+) -> tuple[ExtremeDirections, dict[str, Walk]]:
+    """Returns the extreme directions of the images, and those to walk along by the keys of `NAMES`.
 
     Beside the most and the least seen: a random one, the difference to the next image and what is
     unseen of it, and the smoothest unseen one. options: further ones of `extreme_directions`.
     """
     points = np.asarray(tap.preprocessing.to_network(images))
-    differences = np.roll(points, -1, axis=0) - points
     own_key, random_key = jax.random.split(key)
-    exact = options.get("exact", extremes.EXACT)
-    numbers = int(np.prod(jax.eval_shape(tap, jnp.asarray(points[0])).shape))
-    changes = differences if numbers <= exact and len(images) > 1 else None
-    found = extremes.extreme_directions(tap, images, key=own_key, changes=changes, **options)
-    noise = np.asarray(jax.random.normal(random_key, points.shape, jnp.float32))
-    walked = {"most": found.most[:, 0], "random": noise}
-    if found.least is not None and found.smooth is not None:
-        walked |= {"least": found.least[:, 0], "smooth": found.smooth[:, 0]}
+    changes = np.asarray(jax.random.normal(random_key, points.shape, jnp.float32))[:, None]
     if len(images) > 1:
-        walked["difference"] = differences
-    if found.unseen_part is not None:
-        walked["unseen_difference"] = found.unseen_part
-    return found, walked
+        difference = np.roll(points, -1, axis=0) - points
+        changes = np.concatenate([changes, difference[:, None]], axis=1)
+    exact = options.get("exact", extremes.EXACT)
+    whole = math.prod(jax.eval_shape(tap, jnp.asarray(points[0])).shape) <= exact
+    found = extremes.extreme_directions(
+        tap, images, key=own_key, changes=changes if whole else None, **options
+    )
+    unknown, zero = np.full(len(images), np.nan), np.zeros(len(images))
+    gains = unknown[:, None].repeat(2, axis=1)
+    if found.moved is not None:
+        lengths = np.linalg.norm(changes.reshape((*changes.shape[:2], -1)), axis=2)
+        gains = found.moved / np.maximum(lengths, 1e-30)
+    walks = {"most": Walk(found.most[:, 0], found.gains[:, 0])}
+    walks["random"] = Walk(changes[:, 0], gains[:, 0])
+    if found.least is not None and found.smooth is not None:
+        walks["least"] = Walk(found.least[:, 0], found.smallest)
+        walks["smooth"] = Walk(found.smooth[:, 0], zero)
+    if len(images) > 1:
+        walks["difference"] = Walk(changes[:, 1], gains[:, 1])
+        if found.unseen_parts is not None:
+            walks["unseen_difference"] = Walk(found.unseen_parts[:, 1], zero)
+    return found, walks
 
 
 def step(tap: Tap, images: np.ndarray, direction: np.ndarray, grey_levels: float) -> Steps:
@@ -124,29 +142,6 @@ def octave_energies(directions: np.ndarray) -> np.ndarray:
     return energies / np.maximum(energies.sum(axis=1, keepdims=True), 1e-300)
 
 
-def predicted(
-    tap: Tap, images: np.ndarray, direction: np.ndarray, grey_levels: float
-) -> np.ndarray:
-    """Returns the change [N] that `step` would find if the descriptor were linear."""
-    space = tap.preprocessing
-    change = np.float32(grey_levels * space.scale) * _unit(direction)
-    points = np.asarray(space.to_network(images))
-    return in_batches(lambda rows: _linear(tap, *_halves(rows)), np.stack([points, change], axis=1))
-
-
-def _halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return rows[:, 0], rows[:, 1]
-
-
-@jax.jit
-def _linear(tap: Tap, points: Array, changes: Array) -> Array:
-    def one(point: Array, change: Array) -> Array:
-        value, push, _ = extremes.linearised(tap, point)
-        return jnp.linalg.norm(push(change)) / jnp.maximum(jnp.linalg.norm(value), 1e-30)
-
-    return jax.vmap(one)(points, changes)
-
-
 def spectrum_rows(
     encoder: str, names: Sequence[str], found: ExtremeDirections
 ) -> list[dict[str, Any]]:
@@ -173,19 +168,21 @@ def walk_rows(
     tap: Tap,
     names: Sequence[str],
     images: np.ndarray,
-    walked: Mapping[str, np.ndarray],
+    walked: Mapping[str, Walk],
+    norm: np.ndarray,
     grey_levels: Sequence[float],
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Returns a row for each image, direction and length, and the pictures of the longest steps.
 
-    Pictures: {direction: [N, H, W, 3]}.
+    norm: [N] lengths of the descriptors. Pictures: {direction: [N, H, W, 3]}.
     """
     rows, pictures = [], {}
-    for name, direction in walked.items():
-        energies = octave_energies(direction)
+    a_level = tap.preprocessing.scale * math.sqrt(images[0].size)
+    for name, walk in walked.items():
+        energies = octave_energies(walk.direction)
         for length in sorted(grey_levels):
-            steps = step(tap, images, direction, length)
-            linear = predicted(tap, images, direction, length)
+            steps = step(tap, images, walk.direction, length)
+            linear = walk.gain * length * a_level / np.maximum(norm, 1e-30)
             pictures[name] = steps.pictures
             rows += [
                 {
