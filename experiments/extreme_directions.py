@@ -157,9 +157,10 @@ def _directions(taps: dict[str, Tap], given: LoadedImages) -> int:
 def _page(
     given: LoadedImages, pictures: dict[str, Any], rows: list[dict[str, Any]], longest: float
 ) -> results.Draw:
-    """Returns what draws extremes.jpg: a line for each image and network."""
+    """Returns what draws extremes.jpg: of images evenly spaced, a line for each network."""
     count = min(_SHOWN.value, len(given.names))
-    columns = {"original": np.repeat(given.pixels[:count], len(pictures), axis=0)}
+    chosen = np.linspace(0, len(given.names) - 1, count).round().astype(int)
+    columns = {"original": np.repeat(given.pixels[chosen], len(pictures), axis=0)}
     labels = {}
     changes = {
         (row["encoder"], row["direction"], row["image"]): row["change"]
@@ -168,12 +169,10 @@ def _page(
     }
     for name in next(iter(pictures.values())):
         heading = walks.NAMES[name]
-        stacked = np.stack([of_network[name][:count] for of_network in pictures.values()], axis=1)
+        stacked = np.stack([of_network[name][chosen] for of_network in pictures.values()], axis=1)
         columns[heading] = stacked.reshape((-1, *stacked.shape[2:]))
         labels[heading] = [
-            f"{changes[network, name, image]:.2f}"
-            for image in given.names[:count]
-            for network in pictures
+            f"{changes[network, name, given.names[i]]:.2f}" for i in chosen for network in pictures
         ]
     return functools.partial(
         image_grid,

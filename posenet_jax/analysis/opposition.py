@@ -25,10 +25,9 @@ Array = jax.Array
 
 LIMIT = 0.02
 """Relative loss (eq. 3) up to which two images count as the same to a network."""
-# Aimed at: rounding to grey levels moves the descriptor as well.
-_AIM = 0.75 * LIMIT
-# Relative square above the limit costs so much more than there is to win by moving.
-_STIFFNESS = 1000.0
+# Aimed at: rounding to grey levels moves the descriptor as well. For a small distance eq. 3 is half
+# of the relative one.
+_AIM = (2.0 * 0.75 * LIMIT) ** 2
 
 
 def held_and_moved(descriptor: Mapping[str, Array], target: Mapping[str, Array]) -> Array:
@@ -39,9 +38,9 @@ def held_and_moved(descriptor: Mapping[str, Array], target: Mapping[str, Array])
     held, moved = (
         data_terms.relative_square(descriptor[name], target[name]) for name in ("held", "moved")
     )
-    # For a small distance eq. 3 is half of the relative one.
-    excess = jnp.maximum(held - jnp.float32((2.0 * _AIM) ** 2), 0.0)
-    return jnp.float32(_STIFFNESS) * excess - moved / (1.0 + moved)
+    # Squared: at a kink in the limit itself Adam's steps would go to and fro for ever.
+    excess = jnp.maximum(held / jnp.float32(_AIM) - 1.0, 0.0)
+    return jnp.square(excess) - moved / (1.0 + moved)
 
 
 RECIPE: Recipe = dataclasses.replace(
@@ -51,8 +50,9 @@ RECIPE: Recipe = dataclasses.replace(
     priors={"tv": 0.3, "l6": 0.03},
     start="image",
     start_deviation=2.0,
-    learning_rate=8.0,
+    learning_rate=4.0,
     warmup=0,
+    final_rate=0.002,
     steps=300,
 )
 """Begins with the image itself and a little noise: there alone no gradient says where to go.
