@@ -191,7 +191,8 @@ def _opposed(taps: dict[str, Tap], given: LoadedImages) -> int:
     tables = ["opposed.csv"]
     out = OutputFolder(_OUT.value, "extreme_directions", ["opposed.jpg", *tables, *files.values()])
     recipe = recipes.with_steps(opposition.RECIPE, _STEPS.value)
-    start, rows, pictures = time.perf_counter(), [], {}
+    start, rows = time.perf_counter(), []
+    pictures: dict[str, np.ndarray] = {}
     labels, columns = {}, {"original": given.pixels[: _SHOWN.value]}
     with progress.bar(2 * len(given.names) * int(recipe.steps), "image·step") as bar:
         for held, held_tap, moved, moved_tap in ways.values():

@@ -128,9 +128,11 @@ def extreme_directions(
         found.append(_exact(rows, norm, point.shape, count, own, tolerance))
         if progress:
             progress(1)
-    return ExtremeDirections(
-        *(None if parts[0] is None else np.stack(parts) for parts in zip(*found, strict=True))
-    )
+    columns = zip(ExtremeDirections._fields, zip(*found, strict=True), strict=True)
+    fields: dict[str, Any] = {
+        name: None if parts[0] is None else np.stack(parts) for name, parts in columns
+    }
+    return ExtremeDirections(**fields)
 
 
 def _numbers(phi: Encode, space: Preprocessing) -> int:
@@ -232,8 +234,9 @@ def _exact(
         flat = np.asarray(changes, np.float64).reshape((len(changes), -1))
         unseen = np.float32(flat - (flat @ basis.T) @ basis).reshape(changes.shape)
         moved = np.linalg.norm(rows @ flat.T, axis=0)
-    pictures = (np.float32(part.reshape((count, *shape))) for part in (most, least))
-    first, last = map(_signed, pictures)
+    first, last = (
+        _signed(part.reshape((count, *shape)).astype(np.float32)) for part in (most, least)
+    )
     converged = residual <= tolerance
     return gains, first, residual, converged, norm, rank, last, _signed(smooth), unseen, moved
 
@@ -269,7 +272,7 @@ def _smoothest(basis: np.ndarray, shape: tuple[int, ...], count: int) -> np.ndar
     own = min(count, unseen.shape[1])
     spectrum = np.zeros((count, *shape))
     spectrum[:own, :side, :side] = (unseen @ chosen[:, :own]).T.reshape((own, side, side, channels))
-    return np.float32(scipy.fft.idctn(spectrum, axes=(1, 2), norm="ortho"))
+    return scipy.fft.idctn(spectrum, axes=(1, 2), norm="ortho").astype(np.float32)
 
 
 def _signed(directions: np.ndarray) -> np.ndarray:

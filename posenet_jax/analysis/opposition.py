@@ -28,6 +28,9 @@ LIMIT = 0.02
 # Aimed at: rounding to grey levels moves the descriptor as well. For a small distance eq. 3 is half
 # of the relative one.
 _AIM = (2.0 * 0.75 * LIMIT) ** 2
+# Relative square above that costs more than there is to win by moving, and not so much more that
+# a descent which has overstepped does nothing but go back.
+_STIFFNESS = 300.0
 
 
 def held_and_moved(descriptor: Mapping[str, Array], target: Mapping[str, Array]) -> Array:
@@ -38,9 +41,8 @@ def held_and_moved(descriptor: Mapping[str, Array], target: Mapping[str, Array])
     held, moved = (
         data_terms.relative_square(descriptor[name], target[name]) for name in ("held", "moved")
     )
-    # Squared: at a kink in the limit itself Adam's steps would go to and fro for ever.
-    excess = jnp.maximum(held / jnp.float32(_AIM) - 1.0, 0.0)
-    return jnp.square(excess) - moved / (1.0 + moved)
+    excess = jnp.maximum(held - jnp.float32(_AIM), 0.0)
+    return jnp.float32(_STIFFNESS) * excess - moved / (1.0 + moved)
 
 
 RECIPE: Recipe = dataclasses.replace(
@@ -50,7 +52,7 @@ RECIPE: Recipe = dataclasses.replace(
     priors={"tv": 0.3, "l6": 0.03},
     start="image",
     start_deviation=2.0,
-    learning_rate=4.0,
+    learning_rate=8.0,
     warmup=0,
     final_rate=0.002,
     steps=300,
@@ -137,13 +139,14 @@ def opposed(
     change = pictures.astype(np.float64) - images
     grey_levels = np.sqrt(np.mean(change**2, axis=(1, 2, 3)))
     noise = np.asarray(jax.random.normal(noise_key, images.shape, jnp.float32))
-    noisy = np.uint8(np.clip(np.round(images + grey_levels[:, None, None, None] * noise), 0, 255))
-    losses = [losses_in(tap, pictures, images) for tap in (held, moved)]
+    noisy = np.round(images + grey_levels[:, None, None, None] * noise)
+    noisy = np.clip(noisy, 0, 255).astype(np.uint8)
     others = [losses_in(tap, np.roll(images, -1, axis=0), images) for tap in (held, moved)]
     seen = metrics.luminance_correlations(jnp.asarray(pictures), jnp.asarray(images))
     return Opposed(
         pictures,
-        *losses,
+        losses_in(held, pictures, images),
+        losses_in(moved, pictures, images),
         losses_in(moved, noisy, images),
         np.stack(others, axis=1),
         grey_levels,

@@ -106,7 +106,7 @@ def step(tap: Tap, images: np.ndarray, direction: np.ndarray, grey_levels: float
 def _unit(direction: np.ndarray) -> np.ndarray:
     """Directions of a root mean square of 1; zero ones as they are."""
     size = np.sqrt(np.mean(np.square(direction, dtype=np.float64), axis=(1, 2, 3), keepdims=True))
-    return np.float32(direction / np.where(size > 0, size, 1.0))
+    return (direction / np.where(size > 0, size, 1.0)).astype(np.float32)
 
 
 def _mean_change(tap: Tap, before: np.ndarray, moved: Sequence[np.ndarray]) -> np.ndarray:

@@ -74,7 +74,7 @@ def test_the_data_term_is_the_one_described():
     within = {"held": jnp.asarray([3.0, 4.1]), "moved": jnp.asarray([20.0])}
     assert opposition.held_and_moved(within, target) == pytest.approx(-0.5)
     beyond = {"held": jnp.asarray([3.0, 4.5]), "moved": jnp.asarray([10.0])}
-    wanted = (0.25 / 25.0 / (2.0 * 0.75 * opposition.LIMIT) ** 2 - 1.0) ** 2
+    wanted = 300.0 * (0.25 / 25.0 - (2.0 * 0.75 * opposition.LIMIT) ** 2)
     assert opposition.held_and_moved(beyond, target) == pytest.approx(wanted, rel=1e-4)
 
 
