@@ -13,9 +13,9 @@ from flax import linen as nn
 from PIL import Image
 
 from posenet_jax.analysis import walks
-from posenet_jax.encoders.encoder import Tap
+from posenet_jax.encoders.encoder import Encoder, Tap, parameter_shapes
 from posenet_jax.encoders.vit import ViT
-from posenet_jax.encoders.weights import random_encoder, save_encoder
+from posenet_jax.encoders.weights import save_encoder
 from posenet_jax.images.preprocessing import Preprocessing
 
 SIDE = 8
@@ -96,10 +96,12 @@ def networks(tmp_path_factory):
     """Flags of two small transformers, which compile sooner than what is bundled."""
     folder = tmp_path_factory.mktemp("networks")
     module = ViT(width=64, depth=1, heads=1, hidden=64)
-    encoder = random_encoder(module, preprocessing=IMAGES)
-    save_encoder(folder / "0.safetensors", encoder)
-    turned = encoder.replace(params=jax.tree.map(lambda x: x[..., ::-1], encoder.params))
-    save_encoder(folder / "1.safetensors", turned)
+    shapes, _ = parameter_shapes(module, IMAGES.size)
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        params = jax.tree.map(lambda x, rng=rng: np.float32(rng.normal(0, 0.1, x.shape)), shapes)
+        encoder = Encoder(params, None, None, module, IMAGES)
+        save_encoder(folder / f"{seed}.safetensors", encoder)
     return f"--encoder={folder / '0.safetensors'}", folder / "1.safetensors"
 
 
