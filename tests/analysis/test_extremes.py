@@ -18,9 +18,9 @@ SECOND = np.random.default_rng(1).normal(size=(20, 7)).astype(np.float32)
 
 
 def small(image):
-    """A curved function of 7 + 2 numbers, two of which do not depend on the image at all."""
-    hidden = jnp.tanh(image.ravel() @ FIRST / 500.0)
-    return {"own": hidden @ SECOND, "silent": 0.0 * image[0, 0, :2]}
+    """A curved function of 7 + 2 numbers; one is silent, and one follows from two others."""
+    own = jnp.tanh(image.ravel() @ FIRST / 500.0) @ SECOND
+    return {"own": own, "silent": jnp.stack([0.0 * image[0, 0, 0], 0.3 * own[0] + 0.7 * own[1]])}
 
 
 @pytest.fixture(scope="module")
