@@ -177,6 +177,7 @@ def table(
             "loss_moved": float(found.moved[i]),
             "loss_judge": None if judged is None else float(judged[i]),
             "same_to_held": bool(found.held[i] <= LIMIT),
+            "different_to_moved": bool(found.moved[i] >= found.others[i, 1]),
             "noise_moved": float(found.moved_by_noise[i]),
             "other_held": float(found.others[i, 0]),
             "other_moved": float(found.others[i, 1]),
@@ -197,12 +198,14 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             for name in own[0]
             if isinstance(own[0][name], float)
         }
+        same = [row for row in own if row["same_to_held"]]
         judged = f"{middle['loss_judge']:.3f}" if "loss_judge" in middle else "not asked"
         lines.append(
-            f"held {held}: {sum(row['same_to_held'] for row in own)} of {len(own)} are the same "
-            f"(relative loss {middle['loss_held']:.3f}; another image {middle['other_held']:.2f}); "
-            f"to {moved} {middle['loss_moved']:.2f} (noise of that size "
-            f"{middle['noise_moved']:.2f}, another image {middle['other_moved']:.2f}); judge "
-            f"{judged}; luminance {middle['luminance']:.2f}, {middle['grey_levels']:.1f} levels"
+            f"held {held}: {len(same)} of {len(own)} are the same, "
+            f"{sum(row['different_to_moved'] for row in same)} of these as different to {moved} as "
+            f"another image; relative loss {middle['loss_held']:.3f} (another image "
+            f"{middle['other_held']:.2f}), to {moved} {middle['loss_moved']:.2f} (noise of that "
+            f"size {middle['noise_moved']:.2f}, another image {middle['other_moved']:.2f}), judge "
+            f"{judged}; luminance {middle['luminance']:.2f}, {middle['grey_levels']:.0f} levels"
         )
     return lines

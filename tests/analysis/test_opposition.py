@@ -55,7 +55,12 @@ def test_what_both_see_stays_and_what_one_sees_moves(images):
         np.testing.assert_allclose(losses, np.linalg.norm(a - b, axis=1) / total, atol=1e-5)
     rows = opposition.table(found, ["a", "b"], "one", "two", np.array([0.1, 0.3]))
     (line,) = opposition.summary(rows)
-    assert "held one: 2 of 2 are the same" in line and "judge 0.200" in line
+    assert all(
+        row["different_to_moved"] == (row["loss_moved"] >= row["other_moved"]) for row in rows
+    )
+    different = sum(row["different_to_moved"] for row in rows)
+    assert f"held one: 2 of 2 are the same, {different} of these as different to two" in line
+    assert "relative loss" in line and "judge 0.200" in line
 
 
 def test_each_network_sees_the_picture_in_its_own_space(images):
