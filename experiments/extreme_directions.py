@@ -117,12 +117,11 @@ def _file_name(*parts: str) -> str:
 
 
 def _directions(taps: dict[str, Tap], given: LoadedImages) -> int:
-    names = [name for name in walks.NAMES if len(given.names) > 1 or "difference" not in name]
     files = {
         (stem, network, name): _file_name(stem, network, name)
         for stem in given.stems
-        for network in taps
-        for name in names
+        for network, tap in taps.items()
+        for name in walks.names(tap, len(given.names))
     }
     tables = ["spectrum.csv", "walks.csv"]
     out = OutputFolder(_OUT.value, "extreme_directions", ["extremes.jpg", *tables, *files.values()])
@@ -167,7 +166,9 @@ def _page(
         for row in rows
         if row["grey_levels"] == longest
     }
-    for name in next(iter(pictures.values())):
+    for name in walks.NAMES:
+        if not all(name in of_network for of_network in pictures.values()):
+            continue
         heading = walks.NAMES[name]
         stacked = np.stack([of_network[name][chosen] for of_network in pictures.values()], axis=1)
         columns[heading] = stacked.reshape((-1, *stacked.shape[2:]))

@@ -50,6 +50,17 @@ class Walk(NamedTuple):
     gain: np.ndarray  # [N] how far a change of length one moves a linear descriptor; NaN: not known
 
 
+def names(tap: Tap, count: int, exact: int = extremes.EXACT) -> list[str]:
+    """Returns the keys of `directions` of so many images: not all are known beyond `exact`."""
+    size = tap.preprocessing.size
+    image = jax.ShapeDtypeStruct((size, size, 3), jnp.float32)
+    known = {"most", "random"}
+    known |= {"difference"} if count > 1 else set()
+    if math.prod(jax.eval_shape(tap, image).shape) <= exact:
+        known |= {"least", "smooth"} | ({"unseen_difference"} if count > 1 else set())
+    return [name for name in NAMES if name in known]
+
+
 def directions(
     tap: Tap, images: np.ndarray, *, key: Array, **options: Any
 ) -> tuple[ExtremeDirections, dict[str, Walk]]:
@@ -64,8 +75,7 @@ def directions(
     if len(images) > 1:
         difference = np.roll(points, -1, axis=0) - points
         changes = np.concatenate([changes, difference[:, None]], axis=1)
-    exact = options.get("exact", extremes.EXACT)
-    whole = math.prod(jax.eval_shape(tap, jnp.asarray(points[0])).shape) <= exact
+    whole = "least" in names(tap, len(images), options.get("exact", extremes.EXACT))
     found = extremes.extreme_directions(
         tap, images, key=own_key, changes=changes if whole else None, **options
     )

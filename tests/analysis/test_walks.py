@@ -45,7 +45,9 @@ def images():
 
 def test_a_linear_descriptor_moves_as_its_kernel_says(tap, images):
     found, walked = walks.directions(tap, images, key=jax.random.key(0))
-    assert list(walked) == ["most", "random", "least", "smooth", "difference", "unseen_difference"]
+    assert list(walked) == list(walks.NAMES) == walks.names(tap, 3)
+    assert walks.names(tap, 3, exact=4) == ["most", "random", "difference"]
+    assert walks.names(tap, 1) == ["most", "random", "least", "smooth"]
     rows, pictures = walks.walk_rows("linear", tap, "abc", images, walked, found.norm, [4.0, 2.0])
     kernel = np.asarray(tap.params["kernel"], np.float64)
     gains = np.linalg.svd(kernel, compute_uv=False)
