@@ -20,6 +20,7 @@ from posenet_jax.public_names import imported_later
 
 if TYPE_CHECKING:
     from posenet_jax import metrics, scenes
+    from posenet_jax.analysis.extremes import ExtremeDirections, extreme_directions
     from posenet_jax.bulk.bulk_inversion import BulkConfig, invert_all
     from posenet_jax.bulk.extraction import ExtractionConfig, extract
     from posenet_jax.data.sources import FolderImages
@@ -51,6 +52,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "ExtractionConfig",
+    "ExtremeDirections",
     "FolderImages",
     "ImageError",
     "InputError",
@@ -68,6 +70,7 @@ __all__ = [
     "encoder_from_torch",
     "engine",
     "extract",
+    "extreme_directions",
     "from_caffe",
     "from_torch",
     "invert",
@@ -90,6 +93,7 @@ __all__ = [
 __getattr__, __dir__ = imported_later(
     __name__,
     {
+        "posenet_jax.analysis.extremes": ("ExtremeDirections", "extreme_directions"),
         "posenet_jax.bulk.bulk_inversion": ("BulkConfig", "invert_all"),
         "posenet_jax.bulk.extraction": ("ExtractionConfig", "extract"),
         "posenet_jax.data.sources": ("FolderImages",),

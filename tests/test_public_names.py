@@ -11,9 +11,10 @@ import posenet_jax
 from posenet_jax import scenes
 
 NAMES = """
-    BulkConfig Decoder Encoder ExtractionConfig FolderImages ImageError InputError Job NETWORKS
-    Network Preprocessing RECIPES Recipe Reconstruction Result Status Tap decode
-    encoder_from_torch engine extract
+    BulkConfig Decoder Encoder ExtractionConfig ExtremeDirections FolderImages ImageError
+    InputError Job NETWORKS Network Preprocessing RECIPES Recipe Reconstruction Result Status Tap
+    decode
+    encoder_from_torch engine extract extreme_directions
     from_caffe from_torch invert invert_all load_decoder load_encoder metrics random_encoder
     read_descriptors recipes reconstruct run save_decoder save_encoder scenes
     solve

@@ -23,6 +23,7 @@ READING = {
     "bulk_invert",
     "decode",
     "extract_descriptors",
+    "extreme_directions",
     "invert",
     "maximise_units",
     "operate_descriptors",
