@@ -40,14 +40,14 @@ def checkpoint_manager(workdir: Path, config: LoopConfig) -> ocp.CheckpointManag
     # Synchronous: the next step takes over the state's buffers, which an asynchronous save may
     # still be reading where device memory is host memory.
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=config.keep_checkpoints,
+        preservation_policy=ocp.checkpoint_managers.LatestN(config.keep_checkpoints),
         save_interval_steps=config.checkpoint_every,
         enable_async_checkpointing=False,
     )
+    # Named as Orbax names a checkpoint of one tree, so that its shapes are known before it is read.
+    registry = ocp.handlers.create_default_handler_registry(default=ocp.StandardCheckpointHandler())
     return ocp.CheckpointManager(
-        (workdir / "checkpoints").absolute(),
-        options=options,
-        item_handlers=ocp.StandardCheckpointHandler(),
+        (workdir / "checkpoints").absolute(), options=options, handler_registry=registry
     )
 
 

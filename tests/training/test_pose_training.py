@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import shutil
 import threading
+import zipfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -203,6 +205,20 @@ def test_a_run_killed_and_resumed_ends_bit_equal(tmp_path):
         np.testing.assert_array_equal(a, b)
     assert _table(tmp_path / "whole") == _table(tmp_path / "killed")
     assert [row["step"] for row in _table(tmp_path / "whole")] == ["2", "4", "6", "8", "10", "12"]
+
+
+def test_a_run_of_an_earlier_version_is_resumed(tmp_path):
+    """The checkpoint of step 3 is one that version 0.1.0 wrote, by Orbax's former interface."""
+    run = tmp_path / "run"
+    with zipfile.ZipFile(Path(__file__).with_name("former_checkpoint.zip")) as checkpoint:
+        checkpoint.extractall(run)
+    manager = training_loop.checkpoint_manager(run, training_loop.LoopConfig(steps=12))
+    assert training_loop.restore_latest(manager, _toy_state())[0] == 3
+    for a, b in zip(
+        jax.tree.leaves(_run(run, 12)), jax.tree.leaves(_run(tmp_path / "whole", 12)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5)  # another processor took the first steps
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"6", "9", "12"}
 
 
 def test_a_finished_run_does_nothing_but_report(tmp_path):
