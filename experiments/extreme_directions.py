@@ -96,7 +96,7 @@ def _networks(named: list[str]) -> dict[str, Tap]:
     encoder = weights.load_encoder(_ENCODER.value)
     taps = {f"{encoder.name}/{_LAYER.value}": encoder.tap(_LAYER.value)}
     for name in named:
-        other, layer = weights.encoder_and_layer(name, size=encoder.preprocessing.size)
+        other, layer = weights.encoder_and_layer(name, size=encoder.preprocessing.side)
         if f"{other.name}/{layer}" in taps:
             raise InputError(f"{other.name}/{layer} is given twice")
         taps[f"{other.name}/{layer}"] = other.tap(layer)

@@ -15,7 +15,7 @@ how far each moves the descriptor (the gains). There are three kinds of directio
 
 Up to `exact` numbers J itself is formed and decomposed, in 64 bits. Beyond that the first
 directions alone are found, by LOBPCG on JᵀJ without forming either. N images, uint8 RGB
-[N, H, W, 3]; directions are in network space, float32.
+[N, H, W, C]; directions are in network space, float32.
 """
 
 import functools
@@ -55,14 +55,14 @@ class ExtremeDirections(NamedTuple):
     """
 
     gains: np.ndarray  # [N, min(D, P)] singular values, falling; [N, K] beyond `exact`
-    most: np.ndarray  # [N, K, H, W, 3], the largest gain first
+    most: np.ndarray  # [N, K, H, W, C], the largest gain first
     residual: np.ndarray  # [N, K] ‖JᵀJ v - σ² v‖ / σ² of these
     converged: np.ndarray  # [N, K] whether that is within the tolerance
     norm: np.ndarray  # [N] length of the descriptor
     rank: np.ndarray | None = None  # [N] gains above what rounding leaves
-    least: np.ndarray | None = None  # [N, K, H, W, 3], the smallest gain first
-    smooth: np.ndarray | None = None  # [N, K, H, W, 3], the lowest frequencies first
-    unseen_parts: np.ndarray | None = None  # [N, M, H, W, 3], not scaled, of M given changes
+    least: np.ndarray | None = None  # [N, K, H, W, C], the smallest gain first
+    smooth: np.ndarray | None = None  # [N, K, H, W, C], the lowest frequencies first
+    unseen_parts: np.ndarray | None = None  # [N, M, H, W, C], not scaled, of M given changes
     moved: np.ndarray | None = None  # [N, M] how far these move the descriptor: ‖J d‖
 
     @property
@@ -97,8 +97,8 @@ def extreme_directions(
     """Returns the changes of each image that φ sees most and least, for equal energy.
 
     phi, space: as in `engine.run`; a descriptor of several arrays counts as one long vector.
-    images: uint8 RGB [N, H, W, 3]. key: of LOBPCG's first vectors. count: directions of each kind.
-    changes: [N, M, H, W, 3] in network space, whose unseen parts are asked for.
+    images: uint8 RGB [N, H, W, C]. key: of LOBPCG's first vectors. count: directions of each kind.
+    changes: [N, M, H, W, C] in network space, whose unseen parts are asked for.
     exact: largest number of numbers in a descriptor of which the Jacobian is formed: 16 bytes of
     memory for each of its D·P values. Beyond it: steps of LOBPCG at most, and the residual at which
     a direction counts as converged; what did not converge is said in the result.
@@ -141,11 +141,11 @@ def _numbers(phi: Encode, space: Preprocessing) -> int:
 
 
 def _check_images(images: np.ndarray, space: Preprocessing) -> None:
-    size = space.size
-    good = getattr(images, "dtype", None) == np.uint8 and images.shape[1:] == (size, size, 3)
+    good = getattr(images, "dtype", None) == np.uint8 and images.shape[1:] == space.shape
     if not good or not len(images):
+        sizes = ", ".join(map(str, space.shape))
         received = f"{getattr(images, 'dtype', type(images))} {list(np.shape(images))}"
-        raise InputError(f"images must be uint8 [N, {size}, {size}, 3]; received {received}")
+        raise InputError(f"images must be uint8 [N, {sizes}]; received {received}")
 
 
 def _check_changes(
@@ -255,7 +255,7 @@ def _row_space(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _smoothest(basis: np.ndarray, shape: tuple[int, ...], count: int) -> np.ndarray:
-    """Unseen directions [K, H, W, 3] of the lowest frequencies; basis: [rank, H, W, 3]."""
+    """Unseen directions [K, H, W, C] of the lowest frequencies; basis: [rank, H, W, C]."""
     height, width, channels = shape
     side = max(1, math.ceil(math.sqrt(2 * len(basis) / channels)))
     side = min(max(side, math.ceil(math.sqrt(count / channels))), height, width)
@@ -276,7 +276,7 @@ def _smoothest(basis: np.ndarray, shape: tuple[int, ...], count: int) -> np.ndar
 
 
 def _signed(directions: np.ndarray) -> np.ndarray:
-    """Directions [..., H, W, 3] whose largest value is positive: J leaves the sign open."""
+    """Directions [..., H, W, C] whose largest value is positive: J leaves the sign open."""
     flat = directions.reshape((*directions.shape[:-3], -1))
     largest = np.take_along_axis(flat, np.abs(flat).argmax(-1)[..., None], -1)
     return directions * np.where(largest < 0, np.float32(-1), np.float32(1))[..., None, None]

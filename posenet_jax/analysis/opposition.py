@@ -2,7 +2,7 @@
 
 From each image a descent begins that moves the descriptor of one network as far as it can, while
 that of the other stays within a limit. Images whose limit is kept show what the first network sees
-and the second does not. N images, uint8 RGB [N, H, W, 3].
+and the second does not. N images, uint8 RGB [N, H, W, C].
 """
 
 import dataclasses
@@ -77,10 +77,10 @@ class Pair:
         return self.held.preprocessing
 
     def __call__(self, image: Array) -> dict[str, Array]:
-        """Returns both descriptors of one image [H, W, 3], clipped to what a picture can have."""
-        space, ends = self.preprocessing, np.zeros((2, 1, 1, 3), np.uint8)
+        """Returns both descriptors of one image [H, W, C], clipped to what a picture can have."""
+        space, ends = self.preprocessing, np.zeros((2, 1, 1, self.preprocessing.channels), np.uint8)
         ends[1] = 255
-        darkest, lightest = space.to_network(ends)
+        darkest, lightest = jnp.sort(space.to_network(ends), axis=0)  # of a scale below 0 too
         shown = jnp.clip(image, darkest, lightest)
         other = space.to_space(shown, self.moved.preprocessing)
         return {"held": self.held(shown), "moved": self.moved(other)}
@@ -93,13 +93,17 @@ class Pair:
 class Opposed(NamedTuple):
     """Pictures found, and their relative losses (eq. 3) to the originals."""
 
-    pictures: np.ndarray  # [N, H, W, 3] uint8
+    pictures: np.ndarray  # [N, H, W, C] uint8
     held: np.ndarray  # [N] in the network that was held
     moved: np.ndarray  # [N] in the other one
     moved_by_noise: np.ndarray  # [N] in the other one, of noise of the same root mean square
     others: np.ndarray  # [N, 2] of the next original, in both: held, moved
     grey_levels: np.ndarray  # [N] root mean square of the change
     luminance: np.ndarray  # [N] luminance correlation with the original
+
+
+def _shown(space: Preprocessing) -> str:
+    return "×".join(map(str, space.shape))
 
 
 def opposed(
@@ -118,10 +122,10 @@ def opposed(
     Raises InputError for taps that read images of different sizes.
     """
     space = held.preprocessing
-    if moved.preprocessing.size != space.size:
+    if moved.preprocessing.shape != space.shape:
         raise InputError(
-            f"the two networks read images of {space.size} and {moved.preprocessing.size} pixels a "
-            f"side; name the second one with @{space.size}"
+            f"the two networks read images of {_shown(space)} and {_shown(moved.preprocessing)}; "
+            f"name the second one with @{space.height}"
         )
     pair = Pair(held, moved)
     targets = {"held": held.describe(images), "moved": moved.describe(images)}

@@ -1,7 +1,7 @@
 """Walks along directions: how far a descriptor really moves where it is to move most, or not.
 
 A step of a grey levels has a root mean square of a over all values, whatever its direction. N
-images, uint8 RGB [N, H, W, 3]; directions [N, H, W, 3] in network space, of any length. Host
+images, uint8 RGB [N, H, W, C]; directions [N, H, W, C] in network space, of any length. Host
 arrays.
 """
 
@@ -17,6 +17,8 @@ import scipy.fft
 from posenet_jax.analysis import extremes
 from posenet_jax.analysis.extremes import ExtremeDirections
 from posenet_jax.encoders.encoder import Tap, in_batches
+from posenet_jax.errors import InputError
+from posenet_jax.images.preprocessing import Preprocessing
 
 Array = jax.Array
 
@@ -37,7 +39,7 @@ NAMES = {
 class Steps(NamedTuple):
     """Both steps of one length along a direction, forth and back."""
 
-    pictures: np.ndarray  # [N, H, W, 3] uint8, forth
+    pictures: np.ndarray  # [N, H, W, C] uint8, forth
     grey_levels: np.ndarray  # [N] root mean square of what is left of it in 0 to 255, of both
     change: np.ndarray  # [N] ‖φ(x') - φ(x)‖ / ‖φ(x)‖ of pictures, rounded and clipped, mean of both
     unclipped: np.ndarray  # [N] the same of the iterates as they are
@@ -46,14 +48,13 @@ class Steps(NamedTuple):
 class Walk(NamedTuple):
     """A direction at each image."""
 
-    direction: np.ndarray  # [N, H, W, 3] in network space, of any length
+    direction: np.ndarray  # [N, H, W, C] in network space, of any length
     gain: np.ndarray  # [N] how far a change of length one moves a linear descriptor; NaN: not known
 
 
 def names(tap: Tap, count: int, exact: int = extremes.EXACT) -> list[str]:
     """Returns the keys of `directions` of so many images: not all are known beyond `exact`."""
-    size = tap.preprocessing.size
-    image = jax.ShapeDtypeStruct((size, size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct(tap.preprocessing.shape, jnp.float32)
     known = {"most", "random"}
     known |= {"difference"} if count > 1 else set()
     if math.prod(jax.eval_shape(tap, image).shape) <= exact:
@@ -100,7 +101,7 @@ def step(tap: Tap, images: np.ndarray, direction: np.ndarray, grey_levels: float
     """Returns the steps of so many grey levels along a direction; zero directions stay."""
     space = tap.preprocessing
     points = np.asarray(space.to_network(images))
-    change = np.float32(grey_levels * space.scale) * _unit(direction)
+    change = np.float32(grey_levels * _scale(space)) * _unit(direction)
     before = _described(tap, points)
     moved = [points + sign * change for sign in (np.float32(1), np.float32(-1))]
     pictures = [np.asarray(space.to_image(x)) for x in moved]
@@ -111,6 +112,13 @@ def step(tap: Tap, images: np.ndarray, direction: np.ndarray, grey_levels: float
         change=_mean_change(tap, before, [np.asarray(space.to_network(x)) for x in pictures]),
         unclipped=_mean_change(tap, before, moved),
     )
+
+
+def _scale(space: Preprocessing) -> float:
+    """Returns the network space's units in a grey level; InputError where channels differ."""
+    if isinstance(space.scale, tuple):
+        raise InputError("steps are in grey levels, and this encoder's channels differ in scale")
+    return abs(space.scale)
 
 
 def _unit(direction: np.ndarray) -> np.ndarray:
@@ -138,7 +146,7 @@ def _encode(tap: Tap, points: Array) -> Array:
 
 
 def octave_energies(directions: np.ndarray) -> np.ndarray:
-    """Fractions [N, 6] of the energy of directions [N, H, W, 3] in `OCTAVES`; they add up to 1.
+    """Fractions [N, 6] of the energy of directions [N, H, W, C] in `OCTAVES`; they add up to 1.
 
     By the cosine transform, which mirrors an image at its borders: a Fourier transform would see
     edges there. Zero directions have none.
@@ -184,10 +192,10 @@ def walk_rows(
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Returns a row for each image, direction and length, and the pictures of the longest steps.
 
-    norm: [N] lengths of the descriptors. Pictures: {direction: [N, H, W, 3]}.
+    norm: [N] lengths of the descriptors. Pictures: {direction: [N, H, W, C]}.
     """
     rows, pictures = [], {}
-    a_level = tap.preprocessing.scale * math.sqrt(images[0].size)
+    a_level = _scale(tap.preprocessing) * math.sqrt(images[0].size)
     for name, walk in walked.items():
         energies = octave_energies(walk.direction)
         for length in sorted(grey_levels):

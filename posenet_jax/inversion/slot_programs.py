@@ -25,7 +25,7 @@ Array = jax.Array
 
 @struct.dataclass
 class Held:
-    """What slots hold of their jobs; leaves [S, ...]."""
+    """State, targets and recipes of the jobs in the slots; leaves [S, ...]."""
 
     state: State
     target: Target

@@ -85,5 +85,5 @@ def test_the_data_term_is_the_one_described():
 
 def test_networks_that_read_other_sizes_are_refused(images):
     other = Tap({}, Mean(1), "mean", Preprocessing(means=(0.0, 0.0, 0.0), size=16))
-    with pytest.raises(InputError, match="read images of 8 and 16 pixels a side; .* with @8"):
+    with pytest.raises(InputError, match="read images of 8×8×3 and 16×16×3; .* with @8"):
         opposition.opposed(tap(0), other, images, key=jax.random.key(0))
