@@ -202,7 +202,7 @@ def check_agreement(encoder: Encoder, tap: Tap) -> dict[str, float]:
 
 
 def slot_traffic(encoder: Encoder, tap: Tap, slots: int, rounds: int = 3) -> dict[str, float]:
-    """Returns copies, calls and waste of slots that are refilled; images end after 5 to 40 steps."""
+    """Copies, calls and waste of slots that are refilled; images end after 5–40 steps."""
     targets, _ = problem(tap, encoder.preprocessing.size, rounds * slots)
     steps = np.random.default_rng(0).integers(5, 41, len(targets))
     jobs = (
