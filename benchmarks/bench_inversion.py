@@ -159,7 +159,7 @@ def our_losses(encoder: Encoder, tap: Tap, count: int, steps: int) -> np.ndarray
     targets, starts = problem(tap, space.side, count)
     state = jax.vmap(lambda key: descent.init(key, RECIPE, space))(
         jax.random.split(jax.random.key(0), count)
-    ).replace(image=starts)
+    ).replace(parameters=starts)
 
     @jax.jit
     def advance(state, tap, targets):
