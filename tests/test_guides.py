@@ -64,7 +64,7 @@ def theirs(network):
 
 
 def test_the_guide_to_ones_own_network_runs_to_its_end(monkeypatch):
-    """Of small networks at 224 pixels."""
+    """Small networks at 224 pixels stand in for the guide's."""
     few = posenet_jax.recipes.CALIBRATED.replace(steps=2)
     monkeypatch.setattr(posenet_jax.recipes, "CALIBRATED", few)
     vit = theirs(ViT(width=64, depth=1, heads=1, hidden=64))

@@ -76,7 +76,7 @@ def torch_vit(torch, form: str):
         network.head = nn.Linear(WIDTH, 7)
 
     def positions():
-        """Of the class token, if it has one, and of the image's own grid of patches."""
+        """Embeddings of the class token, if it has one, and of the image's own grid of patches."""
         first, square = network.pos_embed[:, :own], network.pos_embed[:, own:]
         wanted = SIZE // PATCH
         if grid != wanted:

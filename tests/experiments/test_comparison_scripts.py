@@ -33,7 +33,7 @@ def test_taps_of_their_own_names_are_inverted(folder, tmp_path):
 
 
 def test_bulk_inversion_with_a_pose_network_for_judge(folder, tmp_path):
-    """Of 100 pixels, of pictures that have 64."""
+    """The judge reads 100 pixels, the pictures have 64."""
     out = tmp_path / "out"
     flags = ("--encoder=squeezenet-random-0@64", "--layer=fire9", "--judge=compact")
     few = "--steps=5", "--slots=2", "--batch_size=2", "--cpu_devices=1"

@@ -1,38 +1,17 @@
 """Slots that fit in memory: the default number, and half of it where a device is out of memory."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dense_jobs import DEVICES, KEY, SPACE, STOP, encode, jobs_of
 
 from posenet_jax.errors import InputError
-from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import engine, recipes, slot_memory, slot_programs
+from posenet_jax.inversion import engine, slot_memory, slot_programs
 from posenet_jax.inversion.job_queues import Job, JobQueues, slot_of
 
-SPACE = Preprocessing(means=(90.0, 100.0, 110.0), size=16)
-KEY = jax.random.key(7)
-STOP = recipes.PAPER_NO_PRIOR.replace(steps=60, tolerance=0.1, stop_early=True)
-DEVICES = jax.local_device_count()
 FULL, HALF = 4 * DEVICES, 2 * DEVICES
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 123 bytes."
-
-
-@functools.cache
-def _matrix():
-    return np.random.default_rng(0).normal(0, 0.02, (12, 16 * 16 * 3)).astype(np.float32)
-
-
-def encode(image):
-    return jax.nn.softplus(jnp.asarray(_matrix()) @ image.ravel())
-
-
-def _jobs(count):
-    images = np.random.default_rng(1).normal(0, 50, (count, 16, 16, 3)).astype(np.float32)
-    targets = np.asarray(jax.lax.map(encode, jnp.asarray(images)))
-    return [Job(i, target, number=i) for i, target in enumerate(targets)]
 
 
 def _run(jobs, slots, **options):
@@ -90,7 +69,7 @@ def test_the_engine_takes_what_fits(monkeypatch):
     monkeypatch.setattr(
         slot_programs, "empty", lambda *a, **k: made.append(k["slots"]) or empty(*a, **k)
     )
-    jobs = _jobs(DEVICES + 1)
+    jobs = jobs_of(DEVICES + 1)
     list(_run(jobs, None))
     targets = np.stack([job.target for job in jobs])
     engine.invert(encode, targets, key=KEY, recipe=STOP, space=SPACE)
@@ -142,7 +121,7 @@ def _with_room_for(monkeypatch, name, slots, calls):
     [("begin", 0), ("begin", 6), ("advance", 0), ("advance", 12), ("taken_out", 3)],
 )
 def test_out_of_memory_halves_the_slots_and_loses_nothing(monkeypatch, program, calls):
-    jobs = _jobs(3 * FULL)
+    jobs = jobs_of(3 * FULL)
     full, half = (_bytes(_run(jobs, slots)) for slots in (FULL, HALF))
     told = []
     with monkeypatch.context() as patch:
@@ -157,7 +136,7 @@ def test_out_of_memory_halves_the_slots_and_loses_nothing(monkeypatch, program, 
 
 
 def test_what_had_ended_before_is_not_inverted_again(monkeypatch):
-    jobs, begun = _jobs(3 * FULL), []
+    jobs, begun = jobs_of(3 * FULL), []
     full = _bytes(_run(jobs, FULL))
     earliest = min(full, key=lambda index: (full[index][1], index))
     fewest = full[earliest][1]
@@ -177,7 +156,7 @@ def test_what_had_ended_before_is_not_inverted_again(monkeypatch):
 
 
 def test_one_slot_that_does_not_fit_is_refused_after_what_has_ended(monkeypatch):
-    jobs = _jobs(3 * DEVICES)
+    jobs = jobs_of(3 * DEVICES)
     whole = _bytes(_run(jobs, DEVICES))
     _with_room_for(monkeypatch, "advance", 0, whole[0][1] + 1)
     done = []
@@ -193,7 +172,7 @@ def test_other_errors_of_the_device_are_its_own(monkeypatch):
 
     monkeypatch.setattr(slot_programs, "advance", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        list(_run(_jobs(1), DEVICES))
+        list(_run(jobs_of(1), DEVICES))
 
 
 def test_jobs_dealt_again_keep_their_order_and_get_the_slots_of_the_new_number():

@@ -6,33 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dense_jobs import DEVICES, KEY, SPACE, STOP, encode, jobs_of
 from jax.sharding import Mesh
 
-from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import engine, recipes, slot_programs
+from posenet_jax.inversion import engine, slot_programs
 from posenet_jax.inversion.engine import Tally
-from posenet_jax.inversion.job_queues import Job, slot_of
+from posenet_jax.inversion.job_queues import slot_of
 
-SPACE = Preprocessing(means=(90.0, 100.0, 110.0), size=16)
-KEY = jax.random.key(7)
-STOP = recipes.PAPER_NO_PRIOR.replace(steps=60, tolerance=0.1, stop_early=True)
-DEVICES = jax.local_device_count()
 IMAGE = 16 * 16 * 3 * 4  # bytes
-
-
-@functools.cache
-def _matrix():
-    return np.random.default_rng(0).normal(0, 0.02, (12, 16 * 16 * 3)).astype(np.float32)
-
-
-def encode(image):
-    return jax.nn.softplus(jnp.asarray(_matrix()) @ image.ravel())
-
-
-def _jobs(count):
-    images = np.random.default_rng(1).normal(0, 50, (count, 16, 16, 3)).astype(np.float32)
-    targets = np.asarray(jax.lax.map(encode, jnp.asarray(images)))
-    return [Job(i, target) for i, target in enumerate(targets)]
 
 
 def _run(jobs, slots=DEVICES, recipe=STOP, devices=DEVICES, **options):
@@ -48,7 +29,7 @@ def _bytes(results):
 
 @pytest.mark.parametrize("per_device", [1, 2, 8])
 def test_one_image_crosses_to_the_host_for_each_that_ended(per_device):
-    slots, jobs = per_device * DEVICES, _jobs(11)
+    slots, jobs = per_device * DEVICES, jobs_of(11)
     _, tally = _run(jobs, slots)
     assert tally.images == tally.images_to_host == len(jobs)
     # Beside it three numbers; at each look a slot's status and steps, and a device's steps.
@@ -65,7 +46,7 @@ def test_what_is_taken_out_is_one_row_of_each_device():
 
 def test_members_of_a_group_cross_together():
     recipe = STOP.replace(group=2, diverse=0.01, steps=4, stop_early=False)
-    done, tally = _run(_jobs(3), 2 * DEVICES, recipe)
+    done, tally = _run(jobs_of(3), 2 * DEVICES, recipe)
     assert tally.images == tally.images_to_host == len(done) == 6
     assert tally.wasted == 1.0 - 6 * 4 / tally.image_steps
 
@@ -79,7 +60,7 @@ def single_steps_looped(monkeypatch):
 @pytest.mark.parametrize("per_device", [1, 3])
 @pytest.mark.usefixtures("single_steps_looped")
 def test_steps_until_an_image_ends_are_those_one_by_one(per_device):
-    jobs = _jobs(9)
+    jobs = jobs_of(9)
     one_by_one, single = _run(jobs, per_device * DEVICES, chunk=1)
     assert len({one.steps for one in one_by_one}) > 2  # they end at different times
     for chunk in (2, 7, 1000):
@@ -91,7 +72,7 @@ def test_steps_until_an_image_ends_are_those_one_by_one(per_device):
 
 def test_a_loop_wastes_no_step_that_single_ones_would_not():
     """On one device. On several one may wait for another, `chunk` steps at most."""
-    jobs = _jobs(9)
+    jobs = jobs_of(9)
     counts = [_run(jobs, 3, devices=1, chunk=chunk)[1] for chunk in (1, 25)]
     for tally in counts:
         assert tally.steps * 3 == tally.image_steps
@@ -107,7 +88,7 @@ def test_a_loop_wastes_no_step_that_single_ones_would_not():
 def test_a_fixed_number_of_steps_is_as_many_calls_as_it_fills():
     recipe = STOP.replace(steps=50, stop_early=False)
     for chunk, calls in ((25, 2), (100, 1)):
-        _, tally = _run(_jobs(2), 2, recipe, devices=1, chunk=chunk)
+        _, tally = _run(jobs_of(2), 2, recipe, devices=1, chunk=chunk)
         assert tally.programs == calls + 2 * 2  # each image begins, and is taken out
         assert tally.wasted == 0.0 and tally.steps == 50
 
@@ -119,7 +100,7 @@ def test_the_next_steps_have_begun_when_a_result_is_handed_out(monkeypatch):
     )
     tally = Tally()
     done = engine.run(
-        encode, _jobs(8), key=KEY, recipe=STOP, space=SPACE, slots=DEVICES, tally=tally
+        encode, jobs_of(8), key=KEY, recipe=STOP, space=SPACE, slots=DEVICES, tally=tally
     )
     next(done)
     assert len(calls) == tally.steps + 1  # one more than a look has waited for
@@ -129,7 +110,7 @@ def test_the_next_steps_have_begun_when_a_result_is_handed_out(monkeypatch):
 
 def test_what_had_ended_is_handed_out_before_an_error_of_the_iterator():
     def jobs():
-        yield from _jobs(1)
+        yield from jobs_of(1)
         raise OSError("no more")
 
     mesh = Mesh(np.asarray(jax.devices()[:1]), ("slots",))
