@@ -223,7 +223,7 @@ QUICK = dataclasses.replace(
 )
 """Calibrated, in waves with the amplitudes of photographs: large shapes come in the first steps.
 
-Half the steps to a relative loss of 0.05, and a picture there that is nearer to the original in a
+About half the steps to a relative loss of 0.05, and a picture there nearer to the original in a
 judge; after its 200 steps nearly the same as `calibrated` after 300.
 """
 
