@@ -83,6 +83,18 @@ def _stage(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.partial(jax.jit, static_argnames=("config",))(function)
 
 
+def _of_scenes(config: ViewConfig) -> ViewConfig:
+    """`config` without the images' size and rays, which scenes do not depend on: a program that
+    draws scenes serves images of all sizes."""
+    plain = ViewConfig()
+    return dataclasses.replace(config, height=plain.height, width=plain.width, rays=plain.rays)
+
+
+def _of_pictures(config: ViewConfig) -> ViewConfig:
+    """What pictures of given scenes depend on: the kind, the images' size and their rays."""
+    return type(config)(height=config.height, width=config.width, rays=config.rays)
+
+
 @own_dtypes
 def scene_from_keys(
     keys: SceneKeys, view_key: Array, photo_key: Array, config: ViewConfig
@@ -112,14 +124,18 @@ def sample_scene(key: Array, config: ViewConfig) -> Scene:
     return scene_from_keys(*_scene_keys(key), config)
 
 
-@own_dtypes
 @_stage
+def _scenes(keys: SceneKeys, view_keys: Array, photo_keys: Array, config: ViewConfig) -> Scene:
+    one = functools.partial(scene_from_keys, config=config)
+    return jax.vmap(one)(keys, view_keys, photo_keys)
+
+
+@own_dtypes
 def scenes_from_keys(
     keys: SceneKeys, view_keys: Array, photo_keys: Array, config: ViewConfig
 ) -> Scene:
     """`scene_from_keys` for keys with leading axis B."""
-    one = functools.partial(scene_from_keys, config=config)
-    return jax.vmap(one)(keys, view_keys, photo_keys)
+    return _scenes(keys, view_keys, photo_keys, config=_of_scenes(config))
 
 
 @own_dtypes
@@ -230,7 +246,7 @@ def _interleave(image: Array) -> Array:
 
 def _images(scene: Scene, atlas: Atlas, config: ViewConfig) -> Array:
     """uint8 [B, 2, H, W, 3], stage after stage."""
-    world, cameras = scene.world, scene.cameras
+    world, cameras, config = scene.world, scene.cameras, _of_pictures(config)
     hit = _trace(world, cameras, config=config)
     lit = _light(world, cameras, hit, config=config)
     texture = _fetch(atlas, _look_up(world, cameras, hit, atlas, config=config))
@@ -271,7 +287,7 @@ def _measure(world: World, cameras: Camera, packed: Array, config: ViewConfig) -
 
 
 def _geometry(scene: Scene, config: ViewConfig) -> Geometry:
-    config = dataclasses.replace(config, rays=1)  # the pixels' centres alone
+    config = dataclasses.replace(_of_pictures(config), rays=1)  # the pixels' centres alone
     hit = _trace(scene.world, scene.cameras, config=config)
     return _measure(scene.world, scene.cameras, hit, config=config)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from kind_child import ALLEYS, AlleyConfig
 
 from posenet_jax import scenes
@@ -73,6 +73,7 @@ def test_a_kind_from_outside_is_rendered(alleys, small_atlas):
     made = examples.render([0, 1])
     assert made["image"].shape == (2, 2, 16, 16, 3) and made["image"].std() > 1
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(7), np.arange(2))
+    keys = jax.device_put(keys, NamedSharding(mesh, PartitionSpec("scenes")))  # as `render` has it
     world = scenes.sample_scenes(keys, config=dataclasses.replace(CONFIG, rays=2)).world
     line = np.asarray(world.street.line).reshape(2, 2)
     assert np.all(line.min(axis=1) <= 5.0)  # one side at least: a square may widen the other

@@ -12,7 +12,7 @@ from PIL import Image
 from posenet_jax import scenes
 from posenet_jax.errors import InputError
 from posenet_jax.scenes import atlas as atlases
-from posenet_jax.scenes import photometry, raycast
+from posenet_jax.scenes import photometry, raycast, rendering
 from posenet_jax.scenes import views as pair_views
 from posenet_jax.scenes.street import city as cities
 
@@ -77,6 +77,17 @@ def sampled(keys):
 def views(keys, atlas):
     rendered = (scenes.render_pairs(k, atlas, CONFIG, geometry=True) for k in batches(keys))
     return join(rendered)
+
+
+def test_scenes_of_all_image_sizes_share_a_program(keys, sampled):
+    """Nor do pictures depend on how their scenes were drawn."""
+    before = rendering._scenes._cache_size()
+    other = dataclasses.replace(CONFIG, height=64, width=24, rays=4)
+    again = scenes.sample_scenes(next(batches(keys)), config=other)
+    assert before > 0 and rendering._scenes._cache_size() == before
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get((again.world, sampled[0].world)))
+    narrow = dataclasses.replace(CONFIG, field_of_view=(0.5, 0.6), roll=0.0)
+    assert rendering._of_pictures(narrow) == rendering._of_pictures(CONFIG) != other
 
 
 @jax.jit
