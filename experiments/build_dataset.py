@@ -41,14 +41,13 @@ if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"count": "scenes"})
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from posenet_jax import scenes
 from posenet_jax.data import dataset_writing, tfds_builder
 from posenet_jax.errors import InputError, shown
 from posenet_jax.io.files import prepare_output
 
-from .common import images, rendered
+from .common import images, progress, rendered
 
 
 def _rendered(**hooks) -> tfds_builder.RenderedScenes:
@@ -64,7 +63,7 @@ def main() -> int:
         wanted = "takes no --images" if _IMAGES.value else "needs --images"
         raise InputError(f"--source={_SOURCE.value} {wanted}")
     tfds.disable_progress_bar()
-    with tqdm(unit="example", mininterval=1.0, dynamic_ncols=True) as bar:
+    with progress.bar(None, "example") as bar:
         size, max_pixels = _SIZE.value, options.MAX_PIXELS.value
         hooks = {
             "data_dir": _OUT.value,

@@ -53,7 +53,7 @@ import functools
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from posenet_jax import numerics, sharding
 from posenet_jax.analysis import findings, surgery

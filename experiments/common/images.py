@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from posenet_jax import scenes
 from posenet_jax.data import training_pairs
