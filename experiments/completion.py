@@ -15,23 +15,36 @@ import sys
 
 from .common import commands
 
+# After `=` stands a value: files, as for any program.
 _SHELLS = {
     "bash": """\
 _posenet_jax() {
-    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=
-    [[ $word == = || $before == = ]] && return  # a value: files
-    (( COMP_CWORD > 1 )) && command=${COMP_WORDS[1]}
-    COMPREPLY=($(compgen -W "$(posenet-jax completion words $command 2>/dev/null)" -- "$word"))
-    [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} name=
+    if [[ $word == = || $before == = ]]; then
+        return
+    fi
+    if (( COMP_CWORD > 1 )); then
+        name=${COMP_WORDS[1]}
+    fi
+    COMPREPLY=($(compgen -W "$(posenet-jax completion words $name 2>/dev/null)" -- "$word"))
+    if [[ ${COMPREPLY[0]} == *= ]]; then
+        compopt -o nospace 2>/dev/null
+    fi
 }
 complete -o default -F _posenet_jax posenet-jax
 """,
     "zsh": """\
 _posenet_jax() {
-    compset -P '*=' && { _files; return }  # a value: files
-    local command= end=' '
-    (( CURRENT > 2 )) && { command=$words[2]; end= }
-    compadd -S "$end" -- $(posenet-jax completion words $command 2>/dev/null)
+    local name='' suffix=' '
+    if compset -P '*='; then
+        _files
+        return
+    fi
+    if (( CURRENT > 2 )); then
+        name=$words[2]
+        suffix=''
+    fi
+    compadd -S "$suffix" -- $(posenet-jax completion words $name 2>/dev/null)
 }
 compdef _posenet_jax posenet-jax
 """,

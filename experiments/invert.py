@@ -85,7 +85,7 @@ def main() -> int:
                     decoder=decoder,
                     positions=originals.positions,
                     slots=_SLOTS.value or None,
-                    progress=bar.update,
+                    progress=bar.part(),
                 )
                 for layer, decoder in decoders.items()
             }

@@ -12,8 +12,15 @@ class Bar(tqdm):
 
     def __init__(self, *, desc: str | None = None, **options: Any) -> None:
         self._description = desc
+        self._while_compiling = f"{desc}, compiling" if desc else "compiling"
         self._compiling = True
-        super().__init__(desc=f"{desc}, compiling" if desc else "compiling", **options)
+        super().__init__(desc=self._while_compiling, **options)
+
+    def part(self) -> Callable[[int], Any]:
+        """Returns `update`, for a part of the work whose program is compiled first."""
+        self._compiling = True
+        self.set_description(self._while_compiling)
+        return self.update
 
     def update(self, n: float | None = 1) -> bool | None:
         """Counts n units more."""

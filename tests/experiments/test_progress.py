@@ -41,6 +41,13 @@ def test_compiling_is_said_and_counts_for_no_time_left(capsys):
         assert bar.format_dict["elapsed"] < 60 and "00:00<" in shown
         bar.start_t -= 50  # two steps in 50 seconds
         assert "6:51:" in str(bar)
+        bar.part()
+        assert "12/1000" in str(bar) and "a search, compiling:" in capsys.readouterr().err
+        elapsed = bar.format_dict["elapsed"]
+        bar.last_print_t -= 3600  # so long ago was the first part's last step
+        bar.start_t -= 3600
+        bar.update(2)
+        assert "a search:" in str(bar) and abs(bar.format_dict["elapsed"] - elapsed) < 30
     assert "compiling" not in capsys.readouterr().err.split("\r")[-1]
     with progress.bar(5, "step") as bar:
         bar.update(1)
