@@ -26,14 +26,17 @@ def _command() -> str:
     """Returns what `posenet-jax` is here: it may lie in an environment that is not activated."""
     if shutil.which("posenet-jax"):
         return "posenet-jax"
+    beside = Path(sys.executable).with_name("posenet-jax")
+    if beside.exists():
+        return os.path.relpath(beside)
     return f"{os.path.relpath(sys.executable)} -m {commands.PACKAGE}"
 
 
 def _next() -> str:
-    command = _command()
+    command, grid = _command(), Path(flags.FLAGS.out) / "grid.png"
     return "\n".join(
         [
-            f"next: open {Path(flags.FLAGS.out) / 'grid.png'}: images beside reconstructions",
+            f"next: open {grid}, images beside their reconstructions",
             f"  your own images:  {command} invert --images=FOLDER --out=runs/mine",
             f"  all commands:     {command} --help",
         ]

@@ -89,6 +89,7 @@ def test_help_lists_every_command_and_imports_nothing_that_takes_long(run):
     imported = set(re.findall(r"\| +(\w+)$", done.stderr, re.MULTILINE))
     assert "posenet_jax" in imported and not imported & {"jax", "numpy", "absl"}
     assert run("posenet-jax").stdout == done.stdout
+    assert run("python", "-m", "posenet_jax.experiments").stdout == done.stdout
     for command in ("posenet-jax", "posenet-jax invert --help"):
         done = run("bash", "-c", f"{command} | true")
         assert done.stderr == ""
@@ -114,14 +115,14 @@ def test_a_command_takes_the_scripts_flags(run):
 def test_the_demo_shows_its_pictures_and_what_comes_next(run, tmp_path):
     done = run("posenet-jax", "demo", *FEW)
     assert done.returncode == 0, done.stderr
-    assert "wrote demo/grid.png" in done.stdout and "open demo/grid.png" in done.stdout
+    assert "wrote demo/grid.png" in done.stdout and "next: open demo/grid.png" in done.stdout
     assert (tmp_path / "demo" / "grid.png").stat().st_size > 10_000
     assert len(list((tmp_path / "demo" / "images").iterdir())) == 2
     named = re.findall(r"posenet-jax (\w+) .*--out=", done.stdout)
     assert named == ["invert"]
     help_ = run("posenet-jax", "demo", "--help").stdout
     assert "Inverts the bundled demo images" in help_ and "--images" in help_
-    assert "open" not in help_
+    assert "next:" not in help_
 
 
 def test_where_the_command_is_not_on_the_path_the_next_ones_work_too(run, home):
