@@ -30,11 +30,10 @@ help:
 	@echo 'PYTHON=python3.12    before the first call: the interpreter to use (3.11 to 3.13)'
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/python -m experiments.invert --images=posenet_jax/demo_images \
-		--layer=fc5,conv4 --recipe=calibrated --out=demo
+	$(BIN)/posenet-jax demo
 
 report: $(VENV)/demo.stamp
-	$(BIN)/python -m experiments.report --out=report
+	$(BIN)/posenet-jax report --out=report
 
 # With ORACLE=1 a missing oracle is a failure, not a skipped test.
 test: $(VENV)/$(if $(filter 1,$(ORACLE)),oracle,test).stamp
@@ -60,6 +59,6 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each set of requirements: made again only when a requirement may have changed.
-$(VENV)/%.stamp: setup.cfg pyproject.toml | $(BIN)/pip
+$(VENV)/%.stamp: setup.cfg setup.py pyproject.toml | $(BIN)/pip
 	$(PIP_INSTALL) $(WANTS_$*)
 	@touch $@

@@ -151,5 +151,5 @@ for name, one in (("trained", encoder), ("untrained", untrained)):
     print(f"{name}: R² of the depth ahead {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]")
 
 # %% [markdown]
-# On 96 streets that is a first look with a wide interval; `experiments.measure_retention` does it
-# on 1,024, and `experiments.report` puts everything on one page.
+# On 96 streets that is a first look with a wide interval; `posenet-jax measure_retention` does it
+# on 1,024, and `posenet-jax report` puts everything on one page.

@@ -1,8 +1,8 @@
 """Builds a TFDS data set, as ArrayRecord, of rendered scenes or of images in a folder.
 
-    python -m experiments.build_dataset --source=streets --scenes=10000 --out=DATASETS
-    python -m experiments.build_dataset --source=photographs --images=PHOTOS --out=DATASETS
-    python -m experiments.build_dataset --source=street_view --images=3D_Street_View --out=DATASETS
+    posenet-jax build_dataset --source=streets --scenes=10000 --out=DATASETS
+    posenet-jax build_dataset --source=photographs --images=PHOTOS --out=DATASETS
+    posenet-jax build_dataset --source=street_view --images=3D_Street_View --out=DATASETS
 
 An interrupted run leaves no data set but a folder `incomplete.*`; the next run names it and is
 refused without --restart. Exit code: 0; 1 if some files could not be used (they are named, the
@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from experiments.common import options, runtime
+from .common import options, runtime
 
 _SOURCE = options.kind(
     "source",
@@ -41,13 +41,13 @@ if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"count": "scenes"})
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
-from experiments.common import images, rendered
 from posenet_jax import scenes
 from posenet_jax.data import dataset_writing, tfds_builder
 from posenet_jax.errors import InputError, shown
 from posenet_jax.io.files import prepare_output
+
+from .common import images, progress, rendered
 
 
 def _rendered(**hooks) -> tfds_builder.RenderedScenes:
@@ -63,7 +63,7 @@ def main() -> int:
         wanted = "takes no --images" if _IMAGES.value else "needs --images"
         raise InputError(f"--source={_SOURCE.value} {wanted}")
     tfds.disable_progress_bar()
-    with tqdm(unit="example", mininterval=1.0, dynamic_ncols=True) as bar:
+    with progress.bar(None, "example") as bar:
         size, max_pixels = _SIZE.value, options.MAX_PIXELS.value
         hooks = {
             "data_dir": _OUT.value,

@@ -1,8 +1,8 @@
 """Inverts any number of descriptors: of photographs, of a data set, of rendered scenes, or alone.
 
-    python -m experiments.bulk_invert --images=PHOTOS --layer=fc5 --out=runs/bulk
-    python -m experiments.bulk_invert --descriptors=runs/descriptors --restarts=4 --out=runs/bulk
-    python -m experiments.bulk_invert --render=streets --scenes=1000 --out=runs/bulk
+    posenet-jax bulk_invert --images=PHOTOS --layer=fc5 --out=runs/bulk
+    posenet-jax bulk_invert --descriptors=runs/descriptors --restarts=4 --out=runs/bulk
+    posenet-jax bulk_invert --render=streets --scenes=1000 --out=runs/bulk
 
 Writes results.csv, and ArrayRecord shards of the reconstructions that
 `tfds.builder_from_directory(OUT)` reads; with --pictures, PNG files in images/; and metrics.json,
@@ -19,7 +19,7 @@ import time
 
 from absl import flags
 
-from experiments.common import inputs, options, processes, recipe_options, runtime
+from .common import inputs, options, processes, recipe_options, runtime
 
 _DESCRIPTORS = flags.DEFINE_string(
     "descriptors", None, "Folder of extract_descriptors to invert, instead of images."
@@ -40,7 +40,6 @@ inputs.require(_DESCRIPTORS)
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-from experiments.common import progress
 from posenet_jax import reconstruction
 from posenet_jax.bulk import bulk_inversion, extraction, inversion_sets
 from posenet_jax.data.sources import ImageSource
@@ -50,6 +49,8 @@ from posenet_jax.errors import InputError
 from posenet_jax.evaluation import feature_networks, image_sets, results_table
 from posenet_jax.io import files
 from posenet_jax.shards.descriptor_shards import Descriptors
+
+from .common import progress
 
 
 def _judge() -> Encoder:

@@ -1,7 +1,7 @@
 """Decodes the descriptors of images with a trained decoder, and measures what came back.
 
-    python -m experiments.decode --images=PHOTOS --layer=fc5 --out=runs/decoded
-    python -m experiments.decode --compare --images=PHOTOS --layer=fc5 --out=runs/compared
+    posenet-jax decode --images=PHOTOS --layer=fc5 --out=runs/decoded
+    posenet-jax decode --compare --images=PHOTOS --layer=fc5 --out=runs/compared
 
 --compare sets all bundled decoders of the layer side by side, and inversion by optimisation (recipe
 calibrated). Writes results.csv, one row an image and method with every measure beside its control,
@@ -24,7 +24,7 @@ be read or written (they are named, the others are done); 2 if the run could not
 
 from absl import flags
 
-from experiments.common import inputs, options, runtime
+from .common import inputs, options, runtime
 
 inputs.require()
 _OUT = options.out()
@@ -53,7 +53,6 @@ _SEED = options.seed()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-from experiments.common import progress, results
 from posenet_jax import numerics, reconstruction
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
@@ -61,6 +60,8 @@ from posenet_jax.evaluation import feature_networks, method_comparison
 from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import comparison_sheets
+
+from .common import progress, results
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Evaluates an encoder on unseen rendered streets and on photographs with exact cameras.
 
-    python -m experiments.evaluate_posenet --encoder=streetnet --strecha=STRECHA --out=runs/judged
+    posenet-jax evaluate_posenet --encoder=streetnet --strecha=STRECHA --out=runs/judged
 
 Writes metrics.json (keys rendered, rendered_report_view and the sets of photographs), rotation.png
 and matching.png, pairs.csv with every pair's true rotation and errors, and run.json. Angles are in
@@ -11,7 +11,7 @@ import math
 
 from absl import flags
 
-from experiments.common import options, runtime
+from .common import options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
@@ -35,7 +35,6 @@ _SEED = options.seed(options.MEASURING_SEED)
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"weights": "encoder"})
 
-from experiments.common import images, photo_sets, progress, results
 from posenet_jax import numerics, sharding
 from posenet_jax.data import photograph_pairs
 from posenet_jax.data.photograph_pairs import PhotographPairs
@@ -44,6 +43,8 @@ from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import pose_evaluation, rendered_evaluation
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import pose_plots
+
+from .common import images, photo_sets, progress, results
 
 _FILES = ["metrics.json", "rotation.png", "matching.png", "pairs.csv"]
 

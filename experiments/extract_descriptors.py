@@ -1,7 +1,7 @@
 """Writes the descriptors of any number of images to ArrayRecord or safetensors files.
 
-    python -m experiments.extract_descriptors --images=PHOTOS --layer=fc5 --out=runs/descriptors
-    python -m experiments.extract_descriptors --dataset=DATASETS --split=train --out=runs/train
+    posenet-jax extract_descriptors --images=PHOTOS --layer=fc5 --out=runs/descriptors
+    posenet-jax extract_descriptors --dataset=DATASETS --split=train --out=runs/train
 
 A run that was killed is finished by the same command. Several machines or devices share the work
 with --process_count=N and --process_index=0 to N-1, one command each, into one folder; on a cluster
@@ -15,7 +15,7 @@ import time
 
 from absl import flags
 
-from experiments.common import inputs, options, processes, runtime
+from .common import inputs, options, processes, runtime
 
 _OUT = options.out()
 _LAYER = options.layer()
@@ -33,10 +33,11 @@ inputs.require()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-from experiments.common import progress
 from posenet_jax.bulk import extraction
 from posenet_jax.encoders import weights
 from posenet_jax.io import files
+
+from .common import progress
 
 
 def main() -> int:

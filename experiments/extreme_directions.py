@@ -1,8 +1,8 @@
 """Finds the changes of an image that a descriptor sees most and least, and images that fool it.
 
-    python -m experiments.extreme_directions --images=PHOTOS --limit=8 --out=runs/extremes \\
+    posenet-jax extreme_directions --images=PHOTOS --limit=8 --out=runs/extremes \\
         --beside=streetnet-random-0/fc5,squeezenet/features
-    python -m experiments.extreme_directions --images=PHOTOS --limit=8 --out=runs/judge \\
+    posenet-jax extreme_directions --images=PHOTOS --limit=8 --out=runs/judge \\
         --against=judge/fc5
 
 At each image the Jacobian of the descriptor says which change of a given energy moves it most (the
@@ -25,7 +25,7 @@ import time
 
 from absl import flags
 
-from experiments.common import inputs, options, runtime
+from .common import inputs, options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
@@ -78,7 +78,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import progress, results
 from posenet_jax import numerics
 from posenet_jax.analysis import opposition, walks
 from posenet_jax.data.loading import LoadedImages
@@ -89,6 +88,8 @@ from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.io.tensors import fingerprint
+
+from .common import progress, results
 
 
 def _networks(named: list[str]) -> dict[str, Tap]:

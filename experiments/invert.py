@@ -1,8 +1,8 @@
 """Inverts the descriptors of images and shows what the network kept of them.
 
-    python -m experiments.invert --images=PHOTOS --layer=fc5 --recipe=calibrated --out=runs/fc5
-    python -m experiments.invert --images=PHOTOS --restarts=4 --diverse=0.03 --out=runs/groups
-    python -m experiments.invert --render=streets --scenes=8 --out=runs/streets
+    posenet-jax invert --images=PHOTOS --layer=fc5 --recipe=calibrated --out=runs/fc5
+    posenet-jax invert --images=PHOTOS --restarts=4 --diverse=0.03 --out=runs/groups
+    posenet-jax invert --render=streets --scenes=8 --out=runs/streets
 
 Writes results.csv, images/ with the reconstructions, grid.png (original | reconstruction, labelled
 with the relative loss) and run.json. Results of an earlier run in the same folder are replaced. The
@@ -15,7 +15,7 @@ Exit code: 0; 1 if some images could not be read or written (they are named, the
 
 from absl import flags
 
-from experiments.common import inputs, options, recipe_options, runtime
+from .common import inputs, options, recipe_options, runtime
 
 inputs.require()
 _OUT = options.out()
@@ -35,13 +35,14 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 import functools
 
-from experiments.common import inverting, progress, results
 from posenet_jax import numerics, reconstruction
 from posenet_jax.data.loading import LoadedImages
 from posenet_jax.encoders import weights
 from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.reconstruction import Reconstruction
+
+from .common import inverting, progress, results
 
 
 def _grid(originals: LoadedImages, columns: dict[str, Reconstruction]) -> results.Draw:
@@ -84,7 +85,7 @@ def main() -> int:
                     decoder=decoder,
                     positions=originals.positions,
                     slots=_SLOTS.value or None,
-                    progress=bar.update,
+                    progress=bar.part(),
                 )
                 for layer, decoder in decoders.items()
             }

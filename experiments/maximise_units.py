@@ -1,7 +1,7 @@
 """Finds the image that each unit of a layer responds to most, all units in one run.
 
-    python -m experiments.maximise_units --render=streets --scenes=256 --out=runs/units
-    python -m experiments.maximise_units --images=PHOTOS --units=3,17,200 --out=runs/units
+    posenet-jax maximise_units --render=streets --scenes=256 --out=runs/units
+    posenet-jax maximise_units --images=PHOTOS --units=3,17,200 --out=runs/units
 
 Responses are given as multiples of the highest to any of the images given.
 
@@ -16,7 +16,7 @@ import time
 
 from absl import flags
 
-from experiments.common import inputs, options, runtime
+from .common import inputs, options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
@@ -48,13 +48,14 @@ import functools
 
 import numpy as np
 
-from experiments.common import progress, results
 from posenet_jax import numerics
 from posenet_jax.analysis import units
 from posenet_jax.encoders import weights
 from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
+
+from .common import progress, results
 
 
 def _page(found: units.Responses, given: np.ndarray, title: str) -> results.Draw:

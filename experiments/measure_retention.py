@@ -1,7 +1,7 @@
 """Tests the paper's claims: what do reconstructions keep, and what can be read off the layer?
 
-    python -m experiments.measure_retention --out=runs/retention
-    python -m experiments.measure_retention --beside=squeezenet/features \\
+    posenet-jax measure_retention --out=runs/retention
+    posenet-jax measure_retention --beside=squeezenet/features \\
         --photographs=photographs=FOLDER --out=runs/retention
 
 Streets, cars and rooms are rendered, encoded and inverted with a trained and an untrained network
@@ -22,7 +22,7 @@ be read or written (they are named, the others are done); 2 if nothing could be 
 
 from absl import flags
 
-from experiments.common import options, runtime
+from .common import options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
@@ -57,7 +57,6 @@ from functools import partial
 
 import jax
 
-from experiments.common import images, photo_sets, progress, rendered, results
 from posenet_jax import numerics, sharding
 from posenet_jax.analysis import claims, findings, retention
 from posenet_jax.analysis.findings import SceneSet
@@ -65,6 +64,8 @@ from posenet_jax.analysis.retention import Network
 from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import analysis_plots
+
+from .common import images, photo_sets, progress, rendered, results
 
 
 def _networks() -> list[Network]:

@@ -1,6 +1,6 @@
 """Measures how far each layer moves when one thing in a rendered scene is changed.
 
-    python -m experiments.measure_sensitivity --out=runs/sensitivity
+    posenet-jax measure_sensitivity --out=runs/sensitivity
 
 Changes, each alone: sensor noise, the photograph's settings, colour, texture, light, clutter (cars,
 trees and posts taken away; not in rooms), geometry, yaw, pitch and roll by 10°, and a step to the
@@ -17,7 +17,7 @@ rotation that they see between a scene and itself changed, degrees, beside the t
 
 from absl import flags
 
-from experiments.common import options, runtime
+from .common import options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
@@ -38,7 +38,6 @@ from functools import partial
 
 import jax
 
-from experiments.common import images, progress, rendered, results
 from posenet_jax import numerics, scenes, sharding
 from posenet_jax.analysis import sensitivity
 from posenet_jax.encoders import weights
@@ -46,6 +45,8 @@ from posenet_jax.errors import InputError
 from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report.analysis_plots import sensitivity_figure
+
+from .common import images, progress, rendered, results
 
 _FILES = ["sensitivity.csv", "sensitivity.png", "sensitivity_other.png", "grid.png"]
 

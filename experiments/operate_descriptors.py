@@ -1,7 +1,7 @@
 """Takes something from fc5 descriptors, and measures what is lost with it.
 
-    python -m experiments.operate_descriptors --out=runs/surgery
-    python -m experiments.operate_descriptors --images=PHOTOS --out=runs/surgery
+    posenet-jax operate_descriptors --out=runs/surgery
+    posenet-jax operate_descriptors --images=PHOTOS --out=runs/surgery
 
 Operations: rounding to b bits a unit, or to on and off; Gaussian noise (its standard deviation in
 units of the descriptor's own root mean square); keeping the k units of highest mean, or k at
@@ -20,7 +20,7 @@ be read or written (they are named, the others are done); 2 if the run could not
 
 from absl import flags
 
-from experiments.common import inputs, options, runtime
+from .common import inputs, options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
@@ -53,9 +53,8 @@ import functools
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from experiments.common import images, progress, results
 from posenet_jax import numerics, sharding
 from posenet_jax.analysis import findings, surgery
 from posenet_jax.data import training_pairs
@@ -65,6 +64,8 @@ from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import analysis_plots
+
+from .common import images, progress, results
 
 _BATCH = 64
 

@@ -1,7 +1,7 @@
 """Says which files of the repository are stale for an encoder, and makes them anew.
 
-    python -m experiments.remake --encoder=streetnet
-    python -m experiments.remake --run=demo,sensitivity --out=runs/remade --install=all
+    posenet-jax remake --encoder=streetnet
+    posenet-jax remake --run=demo,sensitivity --out=runs/remade --install=all
 
 Without --run it prints, of each product in docs/products.json, its files, whether they are current
 or stale, with which weights they were made (decoders and cards name their encoder themselves), and
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import options, runtime
+from .common import options, runtime
 
 _ENCODER = options.encoder()
 _RUN = flags.DEFINE_list(
@@ -62,12 +62,13 @@ _INPUTS = {
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-from experiments.common import products
-from experiments.common.products import Product
-from experiments.common.remaking import Remaking
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
 from posenet_jax.io import files
+
+from .common import products
+from .common.products import Product
+from .common.remaking import Remaking
 
 
 def _full(path: str) -> str:

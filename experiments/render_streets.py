@@ -1,7 +1,7 @@
 """Renders pairs of views of streets, cars or rooms, to look at or to try an encoder on.
 
-    python -m experiments.render_streets --scenes=16 --out=runs/streets
-    python -m experiments.render_streets --kind=rooms --interventions --scenes=4 --out=runs/rooms
+    posenet-jax render_streets --scenes=16 --out=runs/streets
+    posenet-jax render_streets --kind=rooms --interventions --scenes=4 --out=runs/rooms
 
 Writes images/NNNN_{0,1}.png, grid.png (each pair side by side, labelled with the angle between the
 cameras in degrees) and run.json. With --interventions, images/NNNN_NAME.png and a grid of what one
@@ -14,7 +14,7 @@ are named); 2 if nothing could be rendered.
 
 from absl import flags
 
-from experiments.common import options, runtime
+from .common import options, runtime
 
 _OUT = options.out()
 _KIND = options.rendered_kind()
@@ -36,13 +36,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.common import images, results
 from posenet_jax import geometry, metrics, numerics, scenes, sharding
 from posenet_jax.data import training_pairs
 from posenet_jax.data.training_pairs import RenderedPairs
 from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.scenes import interventions
+
+from .common import images, results
 
 _BATCH = 16
 

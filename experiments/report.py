@@ -1,7 +1,7 @@
 """Remakes the paper's figures and tables as one HTML page, with nothing but what is bundled.
 
-    python -m experiments.report --out=report
-    python -m experiments.report --out=report --photographs=mine=FOLDER --beside=squeezenet/features
+    posenet-jax report --out=report
+    posenet-jax report --out=report --photographs=mine=FOLDER --beside=squeezenet/features
 
 Streets, cars and rooms are rendered, encoded, inverted with the trained and an untrained network,
 decoded, and measured; no data is needed.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import options, runtime
+from .common import options, runtime
 
 _OUT = options.out()
 _PHOTOGRAPHS = options.photographs()
@@ -62,7 +62,6 @@ _SEED = options.seed(options.MEASURING_SEED)
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"photos": "photographs", "batch": "render_batch"})
 
-from experiments.common import photo_sets, progress, rendered
 from posenet_jax import sharding
 from posenet_jax.analysis import claims
 from posenet_jax.encoders import weights
@@ -71,6 +70,8 @@ from posenet_jax.inversion import recipes
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import contents
 from posenet_jax.report.material import NAMES_TAKEN, Material, ReportOptions, groups_of
+
+from .common import photo_sets, progress, rendered
 
 
 def _options() -> ReportOptions:
@@ -102,7 +103,7 @@ def main() -> int:
     networks = [*encoders, judge, *(encoder for encoder, _ in beside)]
     facts = {
         "weights": {encoder.name: encoder.fingerprint for encoder in networks},
-        "command": shlex.join(["python", "-m", "experiments.report", *sys.argv[1:]]),
+        "command": shlex.join(["posenet-jax", "report", *sys.argv[1:]]),
         "photographs_left_out": left_out,
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Searches the learning rate of a decoder as the paper did: a coarse stage, then a fine one.
 
-    python -m experiments.search_decoder --stage=coarse --images=PHOTOS --workdir=runs/search
-    python -m experiments.search_decoder --stage=fine --images=PHOTOS --val_images=OTHERS \\
+    posenet-jax search_decoder --stage=coarse --images=PHOTOS --workdir=runs/search
+    posenet-jax search_decoder --stage=fine --images=PHOTOS --val_images=OTHERS \\
         --workdir=runs/search
 
 Coarse: 500 batches each, judged by the training loss of the last 50. Fine: rates between those of
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import decoder_options, runtime
+from .common import decoder_options, runtime
 
 _STAGE = flags.DEFINE_enum(
     "stage",
@@ -39,13 +39,14 @@ _HIGHEST = flags.DEFINE_float(
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-from experiments.common import decoder_inputs, progress, run_sources
-from experiments.common.decoder_inputs import DecoderInputs
 from posenet_jax.errors import InputError
 from posenet_jax.io import files, output_folder
 from posenet_jax.report.decoder_plots import search_figure
 from posenet_jax.training import decoder_search
 from posenet_jax.training.decoder_training import DecoderConfig
+
+from .common import decoder_inputs, progress, run_sources
+from .common.decoder_inputs import DecoderInputs
 
 
 def _rates(workdir: Path) -> list[float]:

@@ -1,7 +1,7 @@
 """Searches the hyper-parameters of inversion as the paper did, all trials in one program.
 
-    python -m experiments.search_inversion --stage=1 --images=PHOTOS --workdir=runs/stage_1
-    python -m experiments.search_inversion --stage=2 --images=PHOTOS --workdir=runs/stage_2
+    posenet-jax search_inversion --stage=1 --images=PHOTOS --workdir=runs/stage_1
+    posenet-jax search_inversion --stage=2 --images=PHOTOS --workdir=runs/stage_2
 
 Stage 1: both λ zero, learning rate drawn log-uniformly from 1e-10 to 1e4, 1,500 trials. Stage 2:
 learning rate, β1, β2, both λ and the clipping percentile, 2,500 trials. Trial 0 is Table 1. Writes
@@ -13,7 +13,7 @@ whole range. A search that was killed is finished by the same command.
 
 from absl import flags
 
-from experiments.common import inputs, options, runtime
+from .common import inputs, options, runtime
 
 _STAGE = flags.DEFINE_enum(
     "stage", None, ["1", "2"], "Search of the paper's two to run.", required=True
@@ -51,13 +51,14 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 import numpy as np
 
-from experiments.common import progress, results
 from posenet_jax.bulk import search, search_run
 from posenet_jax.bulk.search import STAGES
 from posenet_jax.bulk.search_run import SearchConfig
 from posenet_jax.encoders import weights
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import search_sheets
+
+from .common import progress, results
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Trains a decoder against a discriminator, to sharp images that have the same descriptor.
 
-    python -m experiments.train_adversarial --images=PHOTOS --val_images=OTHERS --rendered=16 \\
+    posenet-jax train_adversarial --images=PHOTOS --val_images=OTHERS --rendered=16 \\
         --facades=FACADES --layer=fc5 --workdir=runs/adversarial
 
 Starts from a decoder trained by train_decoder. Losses of the generator: --image_weight × squared
@@ -16,7 +16,7 @@ has collapsed. health.png shows it.
 
 from absl import flags
 
-from experiments.common import (
+from .common import (
     adversarial_options,
     decoder_options,
     decoder_run_options,
@@ -42,12 +42,13 @@ if __name__ == "__main__":  # before the imports that take seconds
         }
     )
 
-from experiments.common import decoder_inputs, decoder_run
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
 from posenet_jax.report.decoder_plots import health_figure
 from posenet_jax.training import decoder_runs
 from posenet_jax.training.decoder_training import DecoderConfig
+
+from .common import decoder_inputs, decoder_run
 
 
 def main() -> int:

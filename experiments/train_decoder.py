@@ -1,6 +1,6 @@
 """Trains an up-convolutional decoder: from a descriptor to the image it came from.
 
-    python -m experiments.train_decoder --images=PHOTOS --val_images=OTHERS --rendered=32 \\
+    posenet-jax train_decoder --images=PHOTOS --val_images=OTHERS --rendered=32 \\
         --facades=FACADES --layer=fc5 --steps=20000 --drops=12000,17000 --workdir=runs/fc5
 
 Writes checkpoints/ (an interrupted run is resumed from there), metrics.csv and tensorboard/
@@ -12,7 +12,7 @@ mean image and of the nearest training neighbour; at the end curve.png.
 
 from absl import flags
 
-from experiments.common import decoder_options, decoder_run_options, runtime
+from .common import decoder_options, decoder_run_options, runtime
 
 _PLATEAU = flags.DEFINE_integer(
     "plateau",
@@ -25,10 +25,11 @@ _PLATEAU = flags.DEFINE_integer(
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-from experiments.common import decoder_inputs, decoder_run
 from posenet_jax.report.decoder_plots import curve_figure
 from posenet_jax.training import decoder_runs
 from posenet_jax.training.decoder_training import DecoderConfig
+
+from .common import decoder_inputs, decoder_run
 
 
 def main() -> int:

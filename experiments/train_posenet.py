@@ -1,6 +1,6 @@
 """Trains an encoder on rendered streets and, if given, photographs.
 
-    python -m experiments.train_posenet --workdir=runs/streetnet --facades=FACADES --photos=PHOTOS
+    posenet-jax train_posenet --workdir=runs/streetnet --facades=FACADES --photos=PHOTOS
 
 Writes checkpoints/ (an interrupted run is resumed from there), metrics.csv, tensorboard/ and, at
 every evaluation, weights.safetensors with weights.json, their metrics on held-out scenes.
@@ -8,7 +8,7 @@ every evaluation, weights.safetensors with weights.json, their metrics on held-o
 
 from absl import flags
 
-from experiments.common import options, pair_options, runtime
+from .common import options, pair_options, runtime
 
 _WORKDIR = options.workdir()
 _ARCHITECTURE = flags.DEFINE_string(
@@ -60,7 +60,6 @@ _HELD_OUT = flags.DEFINE_integer(
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-from experiments.common import progress, run_sources
 from posenet_jax import sharding
 from posenet_jax.data import varieties
 from posenet_jax.encoders import weights
@@ -68,6 +67,8 @@ from posenet_jax.errors import InputError
 from posenet_jax.io import files, output_folder
 from posenet_jax.training import encoder_runs
 from posenet_jax.training.pose_training import TrainConfig
+
+from .common import progress, run_sources
 
 
 def _config() -> TrainConfig:

@@ -50,23 +50,32 @@ def modules(package):
     return found
 
 
-def imported(tree, known):
-    """Modules among the known ones that a module names in its imports."""
+def imported(tree, known, package=""):
+    """Modules among the known ones that a module names in its imports.
+
+    package: the one that it lies in, where relative imports begin.
+    """
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, "relative imports are not read here"
+            assert node.level < 2, "imports out of the package are not read here"
+            parts = [package] * node.level + [node.module] * bool(node.module)
+            module = ".".join(parts)
             for alias in node.names:
-                dotted = f"{node.module}.{alias.name}"
-                found.add(dotted if dotted in known else node.module)
+                dotted = f"{module}.{alias.name}"
+                found.add(dotted if dotted in known else module)
     return found & known
 
 
 def graph_of(*packages):
     trees = {name: tree for package in packages for name, tree in modules(package).items()}
-    return {name: imported(tree, set(trees)) - {name} for name, tree in trees.items()}
+    known, folders = set(trees), {name.rpartition(".")[0] for name in trees}
+    return {
+        name: imported(tree, known, name if name in folders else name.rpartition(".")[0]) - {name}
+        for name, tree in trees.items()
+    }
 
 
 def circle_in(graph):
@@ -134,10 +143,12 @@ def test_the_library_knows_nothing_of_scripts_and_tests():
 
 
 def test_scripts_import_what_they_share_and_no_script():
-    trees = modules("experiments")
-    scripts = {name for name in trees if name.count(".") == 1} - {"experiments.common"}
-    for name, tree in trees.items():
-        assert not imported(tree, set(trees)) & scripts - {name}, name
+    graph = graph_of("experiments")
+    scripts = {name for name in graph if name.count(".") == 1} - {"experiments.common"}
+    for name, others in graph.items():
+        assert not others & scripts, name
+    assert graph["experiments.invert"] >= {"experiments.common.inputs"}
+    assert graph["experiments.common.inputs"] >= {"experiments.common.sources"}
 
 
 def test_a_modules_last_name_is_its_own(library):
@@ -157,3 +168,5 @@ def test_circles_and_upward_imports_are_seen():
     assert upward({"a.low": {"a"}}, ("low",)) == ["a.low imports a"]
     lazy = ast.parse("def f():\n    from a.high import g\n    import a.low\n")
     assert imported(lazy, set(one_way)) == {"a.high", "a.low"}
+    relative = ast.parse("from . import low\nfrom .high import g\n")
+    assert imported(relative, set(one_way), "a") == {"a.high", "a.low"}

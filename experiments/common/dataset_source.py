@@ -2,15 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from experiments.common.source import Given, Option, Source
+from .source import Given, Option, Source
 
 if TYPE_CHECKING:
     from posenet_jax.data.sources import DatasetImages
 
 
 def _open(given: Given) -> "DatasetImages":
-    from experiments.common import images
     from posenet_jax.data.sources import DatasetExamples, DatasetImages, dataset_folder
+
+    from . import images
 
     folder = dataset_folder(given.value)
     images.refuse_own(folder, given.output)

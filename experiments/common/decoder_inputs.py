@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.common import decoder_options, images, inputs, run_sources
 from posenet_jax import numerics, scenes
 from posenet_jax.bulk import extraction
 from posenet_jax.bulk.inversion_batches import check_origin
@@ -23,6 +22,8 @@ from posenet_jax.errors import InputError
 from posenet_jax.evaluation.decoder_evaluation import ImageSet, described
 from posenet_jax.training import decoder_data
 from posenet_jax.training.decoder_training import AXIS
+
+from . import decoder_options, images, inputs, run_sources
 
 _SETS = 400
 _NEIGHBOURS = 8192

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from experiments.common import inputs, options
+from . import inputs, options
 
 THREADS, FACADES = inputs.THREADS, inputs.OPTIONS["facades"]
 ENCODER = options.encoder()

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-from experiments.common import decoder_options, decoder_run_options, progress, run_sources, runtime
-from experiments.common.decoder_inputs import DecoderInputs
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import decoder_evaluation
@@ -13,6 +11,9 @@ from posenet_jax.io.run_files import read_json
 from posenet_jax.training import decoder_runs
 from posenet_jax.training.decoder_training import DecoderConfig, DecoderState
 from posenet_jax.training.training_loop import LoopConfig
+
+from . import decoder_options, decoder_run_options, progress, run_sources, runtime
+from .decoder_inputs import DecoderInputs
 
 _STEP = re.compile(r" *[0-9]{1,18} *")  # an entry of --drops
 

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from experiments.common import options
+from . import options
 
 STEPS = options.training_steps(20_000)
 LEARNING_RATE = flags.DEFINE_float(

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from experiments.common import options
-from experiments.common.source import Given, Source
+from . import options
+from .source import Given, Source
 
 if TYPE_CHECKING:
     from posenet_jax.data.sources import FolderImages
 
 
 def _open(given: Given) -> "FolderImages":
-    from experiments.common import images
+    from . import images
 
     return images.source(given.value, given.output, given.limit)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from experiments.common import options
 from posenet_jax import scenes
 from posenet_jax.data import training_pairs
 from posenet_jax.data.sources import FolderImages
@@ -17,6 +16,8 @@ from posenet_jax.errors import ImageError, InputError, shown
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import ImageList, folder_of, list_images
 from posenet_jax.images.preprocessing import Preprocessing
+
+from . import options
 
 # Where scripts write pictures in their output folder.
 _PICTURES = ("images", "samples")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import options
-from experiments.common.source import Given
-from experiments.common.sources import SOURCES
+from . import options
+from .source import Given
+from .sources import SOURCES
 
 if TYPE_CHECKING:
     from posenet_jax.data.loading import LoadedImages
@@ -73,9 +73,10 @@ def load(output: str, preprocessing: "Preprocessing") -> "LoadedImages":
 
     Raises InputError where not one can be read.
     """
-    from experiments.common import images
     from posenet_jax.data.loading import load_images
     from posenet_jax.errors import InputError
+
+    from . import images
 
     opened = source(output)
     loaded = load_images(opened, preprocessing, threads=THREADS.value)
@@ -91,9 +92,10 @@ def first(output: str, preprocessing: "Preprocessing") -> "list[NamedImage]":
 
     Raises InputError where not one can be read.
     """
-    from experiments.common import images
     from posenet_jax.data.loading import readable
     from posenet_jax.errors import InputError
+
+    from . import images
 
     opened = source(output, limit=0)
     read = readable(opened, preprocessing, threads=THREADS.value, report=images.tell)

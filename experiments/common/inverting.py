@@ -1,4 +1,4 @@
-"""Tables, pictures and columns of a page that `experiments.invert` makes of layers and restarts.
+"""Tables, pictures and columns of a page that `invert` makes of layers and restarts.
 
 L layers, R restarts of each image: {layer: R reconstructions}.
 """

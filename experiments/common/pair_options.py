@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import options
 from posenet_jax.data.varieties import VARIETIES
+
+from . import options
 
 if TYPE_CHECKING:
     import jax
@@ -59,9 +60,10 @@ def rendered(
     config: "TrainConfig", key: "jax.Array", mesh: "Mesh", output: str
 ) -> tuple["RenderedPairs", "RenderedPairs"]:
     """Returns sources of streets to train on, and of streets with other facades to evaluate on."""
-    from experiments.common import images
     from posenet_jax import scenes
     from posenet_jax.data.training_pairs import RenderedPairs
+
+    from . import images
 
     atlas, other_atlas, _ = images.facade_atlases(FACADES.value, key, mesh, output)
     scene = scenes.SceneConfig(angle_between=(0.0, math.radians(_MAX_ANGLE.value)))
@@ -117,8 +119,9 @@ def held_out_photographs(mesh: "Mesh", output: str) -> dict[str, "PhotoPairs | R
 
 
 def _loaded(pattern: str, mesh: "Mesh", output: str) -> "jax.Array":
-    from experiments.common import images
     from posenet_jax.data import training_pairs
+
+    from . import images
 
     listed = images.listed(pattern, output)
     photos, failures = training_pairs.load_photos(listed, mesh, max_pixels=options.MAX_PIXELS.value)

@@ -4,10 +4,11 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from experiments.common import images
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.report.material import Photographs
+
+from . import images
 
 
 def folders(flag: str, named: Sequence[str], taken: Collection[str]) -> dict[str, str]:

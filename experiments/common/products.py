@@ -36,7 +36,7 @@ _PRODUCT = {"name": re.compile(r"[a-z0-9_-]+"), "commands": [str], "files": [_FI
 _SCHEMA = {"products": [_PRODUCT], "independent": {str: str}}
 # Where documents and weights lie.
 _FOLDERS = ("docs", "posenet_jax/pretrained")
-_REMEDY = "restore it, or give another file to --products"
+_REMEDY = "restore it, or give --products the docs/products.json of a checkout"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -335,7 +335,7 @@ def as_shown(command: str, values: Mapping[str, str]) -> str:
     fields = {field for _, field, _, _ in string.Formatter().parse(command) if field}
     shown_for = {field: values.get(field, field.upper()) for field in fields}
     variables, (script, *flags) = split(command.format_map(shown_for))
-    return " ".join([*variables, "python", "-m", f"experiments.{script}", *flags])
+    return " ".join([*variables, "posenet-jax", script, *flags])
 
 
 def split(command: str) -> tuple[list[str], list[str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments.common import options
+from . import options
 
 if TYPE_CHECKING:
     from posenet_jax.inversion.recipes import Recipe

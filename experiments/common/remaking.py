@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common import products
-from experiments.common.products import Now, Product, Products, split
 from posenet_jax.encoders import bundled_encoders
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError, shown
 from posenet_jax.io import files, run_files
 
-_SCRIPTS = Path(__file__).resolve().parents[2]
+from . import commands, products
+from .products import Now, Product, Products, split
+
 _RECORD = "product.json"
 _SCHEMA = {"done": bool, "weights": {str: str}, "commands": [[str]]}
 
@@ -183,13 +183,15 @@ class Remaking:
         """Runs one command, environment variables `first`; returns whether it left images out."""
         variables, (script, *given) = words[:first], words[first:]
         print(f"{product}: {script}", flush=True)
-        environment = os.environ | dict(word.split("=", 1) for word in variables)
+        # It imports what this process does, whatever lies in the folder that it runs in.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        environment |= dict(word.split("=", 1) for word in variables)
         with open(folder / "printed.txt", "a", encoding="utf-8") as printed:
             printed.write(f"$ {shlex.join(words)}\n")
             printed.flush()
             code = subprocess.run(
-                [sys.executable, "-m", f"experiments.{script}", *given],
-                cwd=_SCRIPTS,
+                [sys.executable, "-P", "-m", f"{commands.PACKAGE}.{script}", *given],
+                cwd=self.root,
                 env=environment,
                 stdout=printed,
             ).returncode

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.common import images, options
 from posenet_jax import numerics, scenes
 from posenet_jax.data.rendered_examples import RenderedExamples
 from posenet_jax.data.traces import content_digest
 from posenet_jax.errors import InputError
+
+from . import images, options
 
 _BATCH = 32
 _INVENTED_FACADES = 256

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import options
-from experiments.common.source import Given, Option, Source
+from . import options
+from .source import Given, Option, Source
 
 if TYPE_CHECKING:
     from posenet_jax.data.rendered_examples import RenderedImages
 
 
 def _open(given: Given) -> "RenderedImages":
-    from experiments.common.rendered import rendered_examples
     from posenet_jax.data.rendered_examples import RenderedImages
+
+    from .rendered import rendered_examples
 
     count, seed, facades = (given.options[name] for name in ("scenes", "scene_seed", "facades"))
     examples = rendered_examples(given.value, count, seed, facades, given.output)

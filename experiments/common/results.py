@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import runtime
 from posenet_jax.io import files
 from posenet_jax.io.output_folder import OutputFolder
+
+from . import runtime
 
 Draw = Callable[[Path], None]
 

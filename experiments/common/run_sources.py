@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.common import images
 from posenet_jax.data.sources import FolderImages
 from posenet_jax.data.traces import SourceFacts, source_facts
 from posenet_jax.errors import InputError
 from posenet_jax.io.run_files import read_json
 from posenet_jax.training import training_loop
+
+from . import images
 
 Sources = dict[str, dict[str, Any]]
 

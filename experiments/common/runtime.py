@@ -15,6 +15,8 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from . import commands
+
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
     0,
@@ -37,7 +39,7 @@ def parse(renamed: Mapping[str, str] | None = None) -> None:
     renamed = renamed or {}
     app.define_help_flags()
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
-        if module.startswith("experiments."):
+        if module.startswith(f"{commands.PACKAGE}."):
             for flag in defined:
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     try:

@@ -64,7 +64,7 @@ class RenderedScenes(DatasetBuilder):
 
     def examples(self, split: Split) -> Iterator[Example]:
         if self._scenes is None:
-            raise InputError("rendered scenes are written by experiments.build_dataset")
+            raise InputError("rendered scenes are written by posenet-jax build_dataset")
         return self._scenes.of_split(split)
 
 

@@ -191,7 +191,7 @@ CALIBRATED = Recipe(
 )
 """The default: eq. 2 in its scale-free form, with a rate that soon is high and decays.
 
-`python -m experiments.invert --images=PHOTOS --limit=32 --layer=fc5,conv4` takes about a minute on
+`posenet-jax invert --images=PHOTOS --limit=32 --layer=fc5,conv4` takes about a minute on
 two cores; expect a relative loss near 0.014 at fc5 and 0.020 at conv4.
 """
 

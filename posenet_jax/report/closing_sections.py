@@ -6,11 +6,11 @@ from typing import Any
 from posenet_jax.report.page import Code, Part, Section, Table, Text, interval
 
 _COMMANDS = (
-    "python -m experiments.invert --images=PHOTOS --layer=fc5,conv4 --out=runs/inverted",
-    "python -m experiments.decode --compare --images=PHOTOS --layer=fc5 --out=runs/decoded",
-    "python -m experiments.measure_sensitivity --out=runs/sensitivity",
-    "python -m experiments.operate_descriptors --out=runs/surgery",
-    "python -m experiments.measure_retention --out=runs/retention",
+    "posenet-jax invert --images=PHOTOS --layer=fc5,conv4 --out=runs/inverted",
+    "posenet-jax decode --compare --images=PHOTOS --layer=fc5 --out=runs/decoded",
+    "posenet-jax measure_sensitivity --out=runs/sensitivity",
+    "posenet-jax operate_descriptors --out=runs/surgery",
+    "posenet-jax measure_retention --out=runs/retention",
 )
 # Columns that come in threes, and what the three are called together.
 _TRIPLES = {
@@ -27,7 +27,7 @@ def claims_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     if not rows:
         text = (
             "What the paper claims is kept and lost (colour, texture, edges toward the vanishing "
-            "point, skyline) is measured by python -m experiments.measure_retention "
+            "point, skyline) is measured by posenet-jax measure_retention "
             "--out=runs/retention; give its claims.csv to --claims to see it here."
         )
         return Section(title, [Text(text)])

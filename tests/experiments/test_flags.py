@@ -31,7 +31,9 @@ from posenet_jax.training.pose_training import TrainConfig
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 PRODUCTS = ROOT / "docs" / "products.json"
-SCRIPTS = sorted(path.stem for path in EXPERIMENTS.glob("*.py") if path.stem != "__init__")
+# `demo` has the flags of `invert`, `completion` none.
+WITHOUT = {"__init__", "__main__", "demo", "completion"}
+SCRIPTS = sorted({path.stem for path in EXPERIMENTS.glob("*.py")} - WITHOUT)
 
 # What a flag's definitions may differ in, and why.
 DIFFERENT = {
@@ -85,15 +87,15 @@ def tree_of(module):
 
 
 def imported(tree):
-    """Modules of experiments.common that a tree names."""
+    """Modules of experiments.common that a tree names, as `from .common import` or `from .x`."""
     return {
         name
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("experiments.common")
+        if isinstance(node, ast.ImportFrom) and node.level
         for name in (
             [alias.name for alias in node.names]
-            if node.module == "experiments.common"
-            else [str(node.module).rpartition(".")[2]]
+            if node.module in (None, "common")
+            else [node.module.rpartition(".")[2]]
         )
     }
 
@@ -341,7 +343,7 @@ def test_mistakes_are_told_in_a_sentence():
 
 def commands(text):
     """(script, names of flags) of every command in a text, with those of lines that go on."""
-    for start in re.finditer(r"python -m experiments\.(\w+)", text):
+    for start in re.finditer(r"(?:python -m experiments\.|posenet-jax )(\w+)", text):
         rest = text[start.end() :]
         rest = re.split(r"(?<!\\)\n|`", rest.replace("\\\n", " "))[0]
         yield start.group(1), re.findall(r"--(?:no)?([a-z_]+)", rest)
@@ -349,13 +351,15 @@ def commands(text):
 
 def test_the_documents_commands_exist(helps):
     seen = 0
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+    known = helps | {"demo": helps["invert"], "completion": {}, "COMMAND": {"flags": {}}}
+    documents = ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("posenet_jax/**/*.md")
+    for path in [*documents, *EXPERIMENTS.glob("*.py")]:
         for script, names in commands(path.read_text(encoding="utf-8")):
-            assert script == "NAME" or script in helps, (path.name, script)
+            assert script in known, (path.name, script)
             for name in set(names) - {"help", "helpfull"}:
                 seen += 1
-                assert name in helps[script] or f"no{name}" in helps[script], (path.name, name)
-    assert seen > 40
+                assert name in known[script] or f"no{name}" in known[script], (path.name, name)
+    assert seen > 100
 
 
 def test_the_products_commands_exist(helps):

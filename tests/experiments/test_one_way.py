@@ -12,8 +12,7 @@ SOURCES = sorted(EXPERIMENTS.rglob("*.py"))
 ALLOWED = {
     "random.key(": set(),  # numerics.seed_key: a seed names the same numbers with any generator
     "run_record(": {"runtime.py"},  # runtime.record has the flags
-    # progress.bar; of an unknown length, and one that goes over operations.
-    "tqdm(": {"progress.py", "build_dataset.py", "operate_descriptors.py"},
+    "tqdm(": {"operate_descriptors.py"},  # progress.bar, but for one that goes over operations
 }
 
 

@@ -103,7 +103,7 @@ def test_hyper_parameters_are_written(tmp_path):
 
 _RECORD = {
     **{"weights": {}, "versions": {}, "backend": "cpu", "device_kind": "cpu", "devices": 1},
-    **{"flags": {"seed": 0}, "command": "python -m experiments.report"},
+    **{"flags": {"seed": 0}, "command": "posenet-jax report"},
 }
 _CLAIM = {"claim": "colour is lost", "value": "0.5", "low": "0.25", "high": "0.75"}
 # Sections that need neither scenes nor inversions.
