@@ -52,6 +52,12 @@ _ACTIVE_SHARE = flags.DEFINE_float(
     "Fraction of images in which each unit of the descriptor should be active; units that are"
     " active in fewer are penalised.",
 )
+_TASKS = flags.DEFINE_list(
+    "tasks",
+    ["pose", "match", "normal"],
+    "Tasks that the encoder learns, separated by commas: pose (of one view relative to the other),"
+    " match (do two views show one target?), normal (of the target's surface).",
+)
 _SEED = options.seed()
 _HELD_OUT = flags.DEFINE_integer(
     "held_out_pairs", 512, "Rendered pairs of held-out streets to evaluate on.", lower_bound=1
@@ -65,7 +71,7 @@ from posenet_jax.data import varieties
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
 from posenet_jax.io import files, output_folder
-from posenet_jax.training import encoder_runs
+from posenet_jax.training import encoder_runs, pose_training
 from posenet_jax.training.pose_training import TrainConfig
 
 from .common import progress, run_sources
@@ -77,6 +83,7 @@ def _config() -> TrainConfig:
         if not pair_options.PHOTOS.value:
             raise InputError(f"--{flag} needs photographs: give --photos")
     varieties.check_names(pair_options.VARY.value)
+    tasks = pose_training.check_tasks(_TASKS.value)
     return TrainConfig(
         architecture=_ARCHITECTURE.value,
         steps=_STEPS.value,
@@ -87,6 +94,7 @@ def _config() -> TrainConfig:
         weight_decay=_WEIGHT_DECAY.value,
         active_share=_ACTIVE_SHARE.value,
         seed=_SEED.value,
+        **{f"{task}_weight": 0.0 for task in pose_training.TASKS if task not in tasks},
     )
 
 
@@ -105,7 +113,11 @@ def main() -> int:
     sources = {
         flag: run_sources.files(folder, _WORKDIR.value) for flag, folder in named.items() if folder
     }
-    begun = {"start": start.fingerprint if start else None, "vary": pair_options.VARY.value}
+    begun = {
+        "start": start.fingerprint if start else None,
+        "vary": pair_options.VARY.value,
+        "tasks": sorted(_TASKS.value),
+    }
     if done:
         run_sources.check(workdir / "run.json", f"the {done} steps done", sources, begun)
     key = encoder_runs.key_of(config.seed, "facades")

@@ -6,6 +6,7 @@ its concern.
 """
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,6 +38,14 @@ VARIETIES = {
                 "lowest_quality": 30.0,
             }
         },
+    ),
+    "together": Variety(
+        "one exposure and one set of colours for both views", {"development": {"difference": 0.0}}
+    ),
+    "apart": Variety("exposure and colours drawn apart", {"development": {"difference": 1.0}}),
+    "recoloured": Variety(
+        "hue and saturation drawn apart as well",
+        {"development": {"difference": 1.0, "hue": math.pi, "saturation": 0.6}},
     ),
     "courts": Variety("closed courts among the streets", {"chance_of_court": 0.35}),
     "traffic": Variety("vehicles of any size, and people", {"chance_of_traffic": 0.35}),

@@ -25,14 +25,14 @@ _CHROMINANCE = (
 )
 _TABLES = np.array([_LUMINANCE, _CHROMINANCE, _CHROMINANCE], np.float32).reshape(3, 8, 8)
 # ITU T.871 (JFIF): RGB to YCbCr, chrominance about zero.
-_TO_YCBCR = np.array(
+TO_YCBCR = np.array(
     [
         [0.299, 0.587, 0.114],
         [-0.168735892, -0.331264108, 0.5],
         [0.5, -0.418687589, -0.081312411],
     ]
 )
-_TO_RGB = np.linalg.inv(_TO_YCBCR)
+TO_RGB = np.linalg.inv(TO_YCBCR)
 
 
 def _cosines() -> np.ndarray:
@@ -59,11 +59,11 @@ def compress(image: Array, quality: Array) -> Array:
     basis = _cosines().astype(np.float32)
     left, right = (jnp.asarray(np.kron(np.eye(n, dtype=np.float32), basis)) for n in (down, across))
     middle = jnp.array([128.0, 0.0, 0.0])[:, None, None]
-    planes = jnp.round(_mixed(_TO_YCBCR, padded)) - middle  # samples are whole numbers
+    planes = jnp.round(_mixed(TO_YCBCR, padded)) - middle  # samples are whole numbers
     steps = jnp.tile(_steps(quality), (1, down, across))
     coefficients = _half_away((left @ planes @ right.T) / steps) * steps
     planes = jnp.round(left.T @ coefficients @ right) + middle
-    restored = _mixed(_TO_RGB, planes)[:, :height, :width]
+    restored = _mixed(TO_RGB, planes)[:, :height, :width]
     return jnp.round(jnp.clip(restored, 0.0, 255.0)).astype(jnp.uint8)
 
 

@@ -20,7 +20,10 @@ class DevelopmentConfig:
     sharpening: float = 0.0  # largest weight of each neighbour that is taken away, after the lens
     # JPEG quality of the stored file, 100 down to this; 100: not compressed.
     lowest_quality: float = 100.0
-    # Of exposure, tone and lens between the two: 0, the same; 1, drawn apart.
+    # Largest turn of all hues, radians, and change of saturation, a fraction; luma stays.
+    hue: float = 0.0
+    saturation: float = 0.0
+    # Of exposure, tone, colours and lens between the two: 0, the same; 1, drawn apart.
     difference: float = 0.2
 
 

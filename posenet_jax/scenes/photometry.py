@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from posenet_jax.numerics import seed_key
-from posenet_jax.scenes.compression import compress
+from posenet_jax.scenes.compression import TO_RGB, TO_YCBCR, compress
 from posenet_jax.scenes.config import DevelopmentConfig, ViewConfig
 
 Array = jax.Array
@@ -29,12 +29,33 @@ class Development(NamedTuple):
     noise: Array  # [] standard deviation, 1 = white
     noise_key: Array  # [] key of the sensor's noise
     quality: Array | None = None  # [] of the JPEG file, 1-100; None: not compressed
+    colours: Array | None = None  # [3, 3] matrix that RGB is multiplied by; None: as they are
 
 
 def plain_development() -> Development:
     """No change at all."""
     zero, one = jnp.float32(0.0), jnp.float32(1.0)
     return Development(zero, jnp.ones(3), one, one, zero, zero, zero, seed_key(0))
+
+
+def recolouring(hue: Array, saturation: Array) -> Array:
+    """[3, 3] matrix on RGB that turns chroma by `hue`, radians, and multiplies it by `saturation`.
+
+    Luma stays, and so do all greys: T⁻¹ M T, where T leads from RGB to YCbCr (ITU T.871) and M acts
+    on both differences of colour alone.
+    """
+    cos, sin = saturation * jnp.cos(hue), saturation * jnp.sin(hue)
+    zero, one = jnp.zeros_like(cos), jnp.ones_like(cos)
+    rows = ((one, zero, zero), (zero, cos, -sin), (zero, sin, cos))
+    turn = jnp.stack([jnp.stack(row) for row in rows])
+    return jnp.float32(TO_RGB) @ turn @ jnp.float32(TO_YCBCR)
+
+
+def _sample_recolouring(key: Array, config: DevelopmentConfig) -> Array | None:
+    if not config.hue and not config.saturation:
+        return None
+    hue, saturation = jax.random.uniform(key, (2,), minval=-1.0)
+    return recolouring(config.hue * hue, 1.0 + config.saturation * saturation)
 
 
 def sample_development(key: Array, config: DevelopmentConfig) -> Development:
@@ -56,6 +77,7 @@ def sample_development(key: Array, config: DevelopmentConfig) -> Development:
         noise=config.noise * r[5] ** 2,
         noise_key=noise_key,
         quality=100.0 - span * further[1] if span else None,
+        colours=_sample_recolouring(jax.random.fold_in(key, 2), config),
     )
 
 
@@ -128,6 +150,8 @@ def develop(image: Array, development: Development) -> Array:
     image = image * gain * falloff[None]
     image = jnp.exp(development.gamma * jnp.log(jnp.maximum(image, 1e-4)))
     image = 0.5 + development.contrast * (image - 0.5)
+    if development.colours is not None:
+        image = jnp.einsum("kc,chw->khw", development.colours, image)
     image = image + development.noise * _sensor_noise(development.noise_key, (height, width))
     image = jnp.round(255.0 * jnp.clip(image, 0.0, 1.0)).astype(jnp.uint8)
     return image if development.quality is None else compress(image, development.quality)

@@ -11,6 +11,7 @@ Arrays: P pairs, F descriptor length. Views 1 and 2 of a pair show the same targ
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -32,6 +33,16 @@ from posenet_jax.training import pose_losses
 Array = jax.Array
 
 GAIN = 64.0
+TASKS = ("pose", "match", "normal")
+
+
+def check_tasks(names: Collection[str]) -> Collection[str]:
+    """Returns the names of tasks; raises InputError where there are none, or one is not known."""
+    unknown = [name for name in names if name not in TASKS]
+    if unknown or not names:
+        what = f"no task {unknown[0]!r}" if unknown else "an encoder learns one task or more"
+        raise InputError(f"{what}; there are {', '.join(TASKS)}")
+    return names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +217,7 @@ def _loss(
     weights = {
         f"{name}_{task}": getattr(config, f"{task}_weight") * count / sum(counts)
         for name, count in zip(config.sources, counts, strict=True)
-        for task in ("pose", "match", "normal", "idle")
+        for task in (*TASKS, "idle")
     }
     total = sum(weights[name] * value for name, value in parts.items())
     return total, {"loss": total, **parts}

@@ -50,6 +50,8 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     (photos / "bad.jpg").write_text("not a Picture")
     run = _train(workdir, f"--photos={photos}", *varied, "--steps=3")
     assert run.returncode == 2 and "2 steps done --photos had other images" in run.stderr
+    run = _train(workdir, f"--photos={photos}", *varied, "--steps=3", "--tasks=pose")
+    assert run.returncode == 2 and "had tasks ['match', 'normal', 'pose'], not" in run.stderr
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,8 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
         ("--photo_pose", "give --photos"),
         ("--room_pairs=4", "--room_pairs needs photographs: give --photos"),
         ("--vary=views,fog", "no variety 'fog'"),
+        ("--tasks=pose,depth", "no task 'depth'; there are pose, match, normal"),
+        ("--tasks=", "one task or more"),
         ("--start=nothing", "nothing"),
     ],
 )

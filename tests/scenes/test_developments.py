@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from posenet_jax.scenes import DevelopmentConfig, compression, photometry
 
@@ -12,7 +13,8 @@ _SETTINGS = [name for name in photometry.Development._fields if name != "noise_k
 
 
 def _draw(key, **changes):
-    config = dataclasses.replace(DevelopmentConfig(sharpening=0.1, lowest_quality=30.0), **changes)
+    config = DevelopmentConfig(sharpening=0.1, lowest_quality=30.0, hue=1.0, saturation=0.5)
+    config = dataclasses.replace(config, **changes)
     return photometry.sample_developments(jax.random.key(key), config)
 
 
@@ -50,7 +52,7 @@ def test_settings_stay_in_their_ranges():
 
 def test_files_are_not_compressed_where_nothing_says_so():
     draw = photometry.sample_developments(jax.random.key(0), DevelopmentConfig())
-    assert draw.quality is None and (np.asarray(draw.blur) >= 0.0).all()
+    assert draw.quality is None and draw.colours is None and (np.asarray(draw.blur) >= 0.0).all()
 
 
 def test_a_compressed_development_is_the_plain_one_as_its_file_has_it():
@@ -58,3 +60,23 @@ def test_a_compressed_development_is_the_plain_one_as_its_file_has_it():
     plain = photometry.plain_development()
     expected = compression.compress(photometry.develop(image, plain), 40.0)
     np.testing.assert_array_equal(photometry.develop(image, plain._replace(quality=40.0)), expected)
+
+
+@pytest.mark.parametrize(("hue", "saturation"), [(0.0, 1.0), (np.pi, 1.0), (0.5 * np.pi, 0.5)])
+def test_colours_are_turned_as_pillows_ycbcr_has_them(hue, saturation):
+    """Within the rounding of both of Pillow's conversions; light and dark stay."""
+    rng = np.random.default_rng(0)
+    image = np.clip(rng.normal(128, 12, (8, 8, 3)), 0, 255).astype(np.uint8)
+    matrix = photometry.recolouring(np.float32(hue), np.float32(saturation))
+    development = photometry.plain_development()._replace(colours=matrix)
+    planes = np.moveaxis(image, -1, 0).astype(np.float32) / 255
+    # A plain development leaves values as they are but for its automatic exposure, which is off.
+    made = np.moveaxis(np.asarray(photometry.develop(planes, development)), 0, -1)
+    before, after = (
+        np.asarray(Image.fromarray(each).convert("YCbCr"), float) - (0, 128, 128)
+        for each in (image, made)
+    )
+    wanted = saturation * np.exp(1j * hue) * (before[..., 1] + 1j * before[..., 2])
+    np.testing.assert_allclose(after[..., 0], before[..., 0], atol=1.5)
+    np.testing.assert_allclose(after[..., 1] + 1j * after[..., 2], wanted, atol=2.5)
+    assert np.abs(wanted).max() > 10
