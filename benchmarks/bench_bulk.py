@@ -87,8 +87,8 @@ class PyTorchLoop:
 
     def invert(self, positions: list[int], starts: np.ndarray) -> None:
         """Inverts one batch; starts: [B, H, W, 3]."""
-        images = np.stack([self._space.resize(self._source[i].image) for i in positions])
-        images = torch_networks.channels_first(self._space.to_network(images))
+        pixels = np.stack([self._space.resize(self._source[i].image) for i in positions])
+        images = torch_networks.channels_first(self._space.to_network(pixels))
         with torch.no_grad():
             network = torch_networks.NETWORKS[self._network]
             targets = network(self._weights, images.to(torch_inversion.device()))[self._layer]
@@ -186,7 +186,7 @@ def compare(encoder: Encoder, source: FolderImages, recipe: Recipe) -> dict:
     peer = PyTorchLoop(encoder, _LAYER.value, source, recipe)
     with tempfile.TemporaryDirectory() as folder:
         few = FolderImages(list_images(_IMAGES.value, limit=_BATCH.value))
-        short = recipe.replace(steps=2)
+        short = recipes.with_steps(recipe, 2)
         _invert(encoder, few, Path(folder) / "compiled", short)
         PyTorchLoop(encoder, _LAYER.value, few, short).turn(0, len(few), _BATCH.value)
         turns = Turns(peer, len(source) * recipe.steps, _TURNS.value)
@@ -254,7 +254,7 @@ def main() -> int:
     if encoder.module.architecture != "resnet18":
         raise InputError(f"--encoder={_ENCODER.value} is no ResNet-18")
     source = FolderImages(list_images(_IMAGES.value, limit=_COUNT.value))
-    record = compare(encoder, source, recipes.CALIBRATED.replace(steps=_STEPS.value))
+    record = compare(encoder, source, recipes.with_steps(recipes.CALIBRATED, _STEPS.value))
     for name, value in record.items():
         print(f"{name}: {value}")
     if _JSON.value:

@@ -194,8 +194,12 @@ def step(
 
 def _hiding(recipe: Recipe) -> list[Callable[[Count, Recipe], Flag]]:
     """Returns what may keep a step from seeing its image as it is."""
-    transformed = [_transforming] if recipe.transforms else []
-    return transformed + ([] if recipe.low_precision_share is None else [in_low_precision])
+    hiding: list[Callable[[Count, Recipe], Flag]] = []
+    if recipe.transforms:
+        hiding.append(_transforming)
+    if recipe.low_precision_share is not None:
+        hiding.append(in_low_precision)
+    return hiding
 
 
 def _transforming(steps: Count, recipe: Recipe) -> Flag:
