@@ -1,4 +1,4 @@
-"""streetnet and compact in plain PyTorch: an oracle for the tests, a peer for the benchmark.
+"""Networks in plain PyTorch: an oracle for the tests, a peer for the benchmarks.
 
 Images are [B, 3, H, W], taps [B, C, h, w] and [B, F]. The only module that needs PyTorch when it is
 imported; import it where PyTorch is known to be there.
@@ -11,22 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from flax import traverse_util
 
 Tensor = torch.Tensor
 Weights = dict[str, Tensor]
 
 
 def from_flax(params: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> Weights:
-    """`conv1.weight` [out, in / groups, k, k], `conv1.bias`, … of an encoder's parameters."""
+    """`conv1.weight` [out, in / groups, k, k], `conv1.bias`, … of an encoder's parameters.
+
+    A layer inside another has both names, with a point between.
+    """
     weights = {}
-    for layer, values in params.items():
-        kernel = np.asarray(values["kernel"])
-        if kernel.ndim == 4:
-            kernel = kernel.transpose(3, 2, 0, 1)
-        else:
-            kernel = _channels_first_rows(kernel, np.asarray(params["conv4"]["kernel"]).shape[-1])
-        weights[f"{layer}.weight"] = _tensor(kernel, dtype)
-        weights[f"{layer}.bias"] = _tensor(values["bias"], dtype)
+    for path, value in traverse_util.flatten_dict(params).items():
+        layer, kind, array = ".".join(path[:-1]), path[-1], np.asarray(value)
+        if kind == "kernel" and array.ndim == 4:
+            array = array.transpose(3, 2, 0, 1)
+        elif kind == "kernel" and layer == "fc5":
+            array = _channels_first_rows(array, np.shape(params["conv4"]["kernel"])[-1])
+        elif kind == "kernel":
+            array = array.T
+        weights[f"{layer}.{'weight' if kind == 'kernel' else kind}"] = _tensor(array, dtype)
     return weights
 
 
@@ -81,7 +86,31 @@ def compact(weights: Weights, images: Tensor) -> dict[str, Tensor]:
     return taps
 
 
-NETWORKS = {"streetnet": streetnet, "compact": compact}
+def resnet18(weights: Weights, images: Tensor) -> dict[str, Tensor]:
+    """The taps of ResNet-18 and 34, batch normalisation in the convolutions, as in the weights."""
+    taps = {}
+    x = taps["stem"] = _conv_relu(weights, "conv1", images, stride=2, padding=3)
+    x = F.max_pool2d(x, 3, 2, padding=1)
+    for stage in range(1, 5):
+        blocks = sum(name.startswith(f"layer{stage}.") for name in weights if "conv1.bias" in name)
+        for number in range(blocks):
+            x = _block(weights, f"layer{stage}.{number}", x, 2 if stage > 1 and not number else 1)
+            taps[f"layer{stage}" + (f".{number}" if number < blocks - 1 else "")] = x
+    taps["features"] = x.mean((2, 3))
+    return taps
+
+
+NETWORKS = {"streetnet": streetnet, "compact": compact, "resnet18": resnet18}
+
+
+def _block(weights: Weights, name: str, x: Tensor, stride: int) -> Tensor:
+    """Two convolutions, added to what they read."""
+    y = _conv_relu(weights, f"{name}.conv1", x, stride=stride, padding=1)
+    y = F.conv2d(y, weights[f"{name}.conv2.weight"], weights[f"{name}.conv2.bias"], padding=1)
+    if f"{name}.downsample.weight" in weights:
+        own = (weights[f"{name}.downsample.{part}"] for part in ("weight", "bias"))
+        x = F.conv2d(x, *own, stride=stride)
+    return F.relu(x + y)
 
 
 def _conv_relu(weights: Weights, layer: str, x: Tensor, **options: int) -> Tensor:

@@ -17,15 +17,26 @@ class Turn(NamedTuple):
     others_busy: float  # cores that other processes used meanwhile
 
 
+class Watch:
+    """Time since it was made, and what other processes have used of the cores meanwhile."""
+
+    def __init__(self) -> None:
+        self._others, self._start = _others_seconds(), time.perf_counter()
+
+    def turn(self, work: float) -> Turn:
+        """Returns the measurement of so much work, done since."""
+        seconds = time.perf_counter() - self._start
+        return Turn(work / seconds, (_others_seconds() - self._others) / seconds)
+
+
 def quietly(measure: Callable[[], float], patience: int) -> Turn:
     """One turn; taken again, up to `patience` times, while others keep the cores busy."""
     turns = []
     for _ in range(1 + patience):
-        others, start = _others_seconds(), time.perf_counter()
+        watch = Watch()
         rate = measure()
-        busy = (_others_seconds() - others) / (time.perf_counter() - start)
-        turns.append(Turn(rate, busy))
-        if busy <= QUIET:
+        turns.append(watch.turn(0.0)._replace(rate=rate))
+        if turns[-1].others_busy <= QUIET:
             break
     return min(turns, key=lambda turn: turn.others_busy)
 

@@ -47,6 +47,14 @@ TRANSFORM = flags.DEFINE_list(
     f" order, NAME one of {', '.join(_TRANSFORMS)}: up to so many pixels, a share of the size,"
     " degrees; none if not given.",
 )
+LOW_PRECISION = flags.DEFINE_float(
+    "low_precision_share",
+    None,
+    "Share of the steps, the first ones, with products in the device's fastest precision; the last"
+    " ones have full precision. All are in JAX's default precision if not given.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 RESTARTS = flags.DEFINE_integer(
     "restarts", 1, "Inversions of each image, from as many starts.", lower_bound=1
 )
@@ -106,6 +114,7 @@ def chosen() -> "Recipe":
         "priors": dict(recipe.priors) | _numbers(PRIOR.value) if PRIOR.value else None,
         "parameterisation": PARAMETERISATION.value,
         "transforms": _numbers(TRANSFORM.value) or None,
+        "low_precision_share": LOW_PRECISION.value,
     }
     if DIVERSE.value is not None:
         given |= {"group": RESTARTS.value, "diverse": DIVERSE.value}

@@ -6,18 +6,18 @@ stage's name: `layer1.0`, `layer1`, …, `layer4`; `features` [..., C], the mean
 positions; and `scores` [..., 1000] of the classes, where the weights have them.
 """
 
-import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Self
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from posenet_jax.encoders.imagenet import CLASSES, floor_max_pool
+from posenet_jax.encoders.imagenet import CLASSES
 from posenet_jax.encoders.network import IMAGENET, Network
 from posenet_jax.errors import InputError
+from posenet_jax.nn.layers import UnitStrideConv
+from posenet_jax.nn.stem import StemConv, halving_max_pool
 
 Array = jax.Array
 
@@ -25,7 +25,15 @@ _COUNT = range(1, 2**12)
 _STAGES = 4
 
 
-def _conv(features: int, size: int, stride: int, name: str) -> nn.Conv:
+# From so many channels on a 3×3 convolution in Winograd's form is faster on a CPU; with 64 at 56×56
+# pixels evaluating the tiles takes what the products save.
+_MANY_CHANNELS = 128
+
+
+def _conv(features: int, size: int, stride: int, name: str) -> nn.Module:
+    """A convolution padded by half its kernel; one of 3×3 without a stride reads its `features`."""
+    if size == 3 and stride == 1 and features >= _MANY_CHANNELS:
+        return UnitStrideConv(features, size, padding=1, name=name)
     return nn.Conv(
         features,
         (size, size),
@@ -136,8 +144,8 @@ class ResNet18(Network):
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
         taps = {}
-        x = taps["stem"] = nn.relu(_stem(self.width)(images))
-        x = floor_max_pool(jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]))
+        x = taps["stem"] = nn.relu(StemConv(self.width, 7, stride=2, name="conv1")(images))
+        x = halving_max_pool(x)
         for name, tap, stage in self._named_blocks():
             stride = 2 if stage and name.endswith(".0") else 1
             channels = self.width * 2**stage
@@ -146,9 +154,6 @@ class ResNet18(Network):
         if self.classes:
             taps["scores"] = nn.Dense(self.classes, name="fc")(x)
         return taps
-
-
-_stem = functools.partial(_conv, size=7, stride=2, name="conv1")
 
 
 class ResNet50(ResNet18):

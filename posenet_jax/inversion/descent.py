@@ -168,15 +168,15 @@ def step(
     candidate = Best(image, value, relative_loss, descriptor_error)
     running = state.status == Status.RUNNING
     better = running & finite & (value < state.best.loss)
-    if recipe.transforms:  # a transformed image's losses are not its own
-        hidden = _transforming(state.steps, recipe)
+    if hiding := _hiding(recipe):  # losses that are not those of the image as it is
+        hidden = functools.reduce(operator.or_, (hides(state.steps, recipe) for hides in hiding))
         candidate = _select(hidden, Best(image, *(jnp.float32(jnp.inf),) * 3), candidate)
         better = running & finite & (hidden | (value < state.best.loss))
     best = _select(better, candidate, state.best)
     steps = state.steps + running.astype(jnp.int32)
     improved = value < _to_improve(state.reference_loss, recipe)
     stalled = jnp.where(improved, 0, state.stalled + 1)
-    if recipe.transforms:
+    if hiding:
         improved, stalled = improved & ~hidden, jnp.where(hidden, 0, stalled)
     parameters, moments = _move(state, gradient, recipe)
     moves = running & finite
@@ -192,9 +192,30 @@ def step(
     )
 
 
+def _hiding(recipe: Recipe) -> list[Callable[[Count, Recipe], Flag]]:
+    """Returns what may keep a step from seeing its image as it is."""
+    hiding: list[Callable[[Count, Recipe], Flag]] = []
+    if recipe.transforms:
+        hiding.append(_transforming)
+    if recipe.low_precision_share is not None:
+        hiding.append(in_low_precision)
+    return hiding
+
+
 def _transforming(steps: Count, recipe: Recipe) -> Flag:
     """Returns whether the step after `steps` of them transforms its image."""
     share = TRANSFORMED_SHARE if recipe.transformed_share is None else recipe.transformed_share
+    return _among_first(share, steps, recipe)
+
+
+def in_low_precision(steps: Count, recipe: Recipe) -> Flag:
+    """Returns whether the products of the step after `steps` of them are in low precision."""
+    assert recipe.low_precision_share is not None
+    return _among_first(recipe.low_precision_share, steps, recipe)
+
+
+def _among_first(share: float | jax.Array, steps: Count, recipe: Recipe) -> Flag:
+    """Returns whether the step after `steps` of them is in this share of all; the last never is."""
     done = steps.astype(jnp.float32)
     return (done < share * recipe.steps) & (done + 1 < recipe.steps)
 

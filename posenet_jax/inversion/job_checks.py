@@ -82,7 +82,8 @@ class CheckedJobs:
             raise InputError(f"its recipe differs from the run's in {', '.join(other)}")
         if self._structure != jax.tree.structure(recipe):
             raise InputError(
-                "its recipe has other priors or leaf_weights, or other transforms, than the run's"
+                "its recipe has other priors or leaf_weights, other transforms, or one of the two "
+                "alone a low_precision_share, than the run's"
             )
         encode_checks.check_numbers(recipe, "its recipe's")
 

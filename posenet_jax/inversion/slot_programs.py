@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import groups
+from posenet_jax.inversion import descent, groups, precision
 from posenet_jax.inversion.descent import Best, State, Status
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.inversion.shapes import Target
@@ -144,7 +144,14 @@ def advance(
 
     def one_step(state: State, encode: Any, targets: Target, recipe: Recipe) -> State:
         one = functools.partial(groups.step, encode=encode)
-        return jax.vmap(one)(state, targets, recipe)
+
+        def step(state: State) -> State:
+            return jax.vmap(one)(state, targets, recipe)
+
+        if recipe.low_precision_share is None:
+            return step(state)
+        low = jax.vmap(descent.in_low_precision)(state.steps, recipe)
+        return precision.stepped(step, state, low)
 
     def on_device(state: State, most: Array, *rest: Any) -> tuple[State, Array]:
         if not looped:

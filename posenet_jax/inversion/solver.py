@@ -13,7 +13,14 @@ from jax import lax
 
 from posenet_jax import numerics
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import encode_checks, grey_levels, groups, recipes
+from posenet_jax.inversion import (
+    descent,
+    encode_checks,
+    grey_levels,
+    groups,
+    precision,
+    recipes,
+)
 from posenet_jax.inversion.descent import Encode, State, Status
 from posenet_jax.inversion.engine import Result, space_of
 from posenet_jax.inversion.recipes import Recipe
@@ -39,9 +46,11 @@ def solve(
     `jax.random.fold_in(key, i)`. recipe: numbers, which may be traced. start: [H, W, C] in network
     space, where the recipe begins with an image.
 
-    May be called inside `jit` and `vmap`, with any argument traced but `space`. Outside of them it
-    compiles once for each `phi`, as the engine does. One that stops being finite is not started
-    again: its status says so. Raises InputError for arguments whose shapes or dtypes do not fit.
+    May be called inside `jit` and `vmap`, with any argument traced but `space`; inside `vmap` a
+    recipe's steps in low precision gain nothing, for those in full precision are computed too.
+    Outside of them it compiles once for each `phi`, as the engine does. One that stops being finite
+    is not started again: its status says so. Raises InputError for arguments whose shapes or dtypes
+    do not fit.
     """
     space = space or space_of(phi)
     encode_checks.check_key(key)
@@ -69,8 +78,13 @@ def _solve(
     def running(state: State) -> Array:
         return jnp.any(state.status == Status.RUNNING)
 
-    def step(state: State) -> State:
+    def one(state: State) -> State:
         return groups.step(state, target, recipe, encode=encode)
+
+    def step(state: State) -> State:
+        if recipe.low_precision_share is None:
+            return one(state)
+        return precision.stepped(one, state, descent.in_low_precision(state.steps, recipe))
 
     start = None if start is None else grey_levels.start_of(start, space)
     end = lax.while_loop(running, step, groups.init(key, recipe, space, start))

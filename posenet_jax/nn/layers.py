@@ -67,7 +67,7 @@ def _max_pool_forward(x: Array, window: int, stride: int) -> tuple[Array, tuple[
     return best, (place, jnp.zeros((*x.shape[-3:-1], 0), x.dtype))
 
 
-def _max_pool_gradient(
+def max_pool_gradient(
     window: int, stride: int, kept: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array]:
     """A pixel in row a·stride + p lies in window a at row p, in window a - 1 at p + stride, …"""
@@ -102,7 +102,7 @@ def _spaced(windows: Array) -> Array:
     return windows[..., :, None, :, None, :]
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_gradient)
+max_pool.defvjp(_max_pool_forward, max_pool_gradient)
 
 
 def local_response_norm(

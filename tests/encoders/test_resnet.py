@@ -105,6 +105,16 @@ def test_taps_and_gradients_agree_with_torch(torch, drawn, bottleneck):
     torch_compared.compare(torch, encoder, taps, pixels, *IMAGENET)
 
 
+@pytest.mark.usefixtures("winograd_forms")
+def test_many_channels_convolved_in_winograds_form_agree_with_torch(torch):
+    network, taps = torch_resnet(torch, bottleneck=False, width=16, classes=0, blocks=(1, 1, 1, 1))
+    torch_compared.draw(torch, network)
+    encoder = encoder_from_torch(torch_compared.state(network), size=SIZE)
+    tap = encoder.tap("layer4").prepared()
+    assert set(tap.evaluated) == {"layer4.0"}  # of 128 channels
+    torch_compared.compare(torch, encoder, taps, torch_compared.images(SIZE), *IMAGENET)
+
+
 def test_a_file_is_known_its_control_and_its_size_too(drawn, tmp_path):
     network, _ = drawn(True)
     path = tmp_path / "mine.safetensors"

@@ -281,16 +281,18 @@ def test_the_recipes_flags_are_checked_before_jax_and_say_a_recipe():
     code = (
         "from absl import flags; from experiments.common import recipe_options;"
         "flags.FLAGS(['x', '--steps=7', '--prior=tv:0.5', '--transform=scale:0.1,jitter:2',"
-        " '--parameterisation=fourier', '--data_term=cosine', '--restarts=3', '--diverse=0.25']);"
+        " '--parameterisation=fourier', '--data_term=cosine', '--restarts=3', '--diverse=0.25',"
+        " '--low_precision_share=0.75']);"
         "made = recipe_options.chosen();"
         "print([made.steps, dict(made.priors), list(made.transforms.items()), made.data_term,"
-        " made.parameterisation, made.group, made.diverse]);"
+        " made.parameterisation, made.group, made.diverse,"
+        " made.low_precision_share]);"
         "flags.FLAGS(['x', '--recipe=paper']); recipe_options.chosen()"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     priors, transforms = {"l6": 0.03, "tv": 0.5}, [("scale", 0.1), ("jitter", 2.0)]
-    expected = [7, priors, transforms, "cosine", "fourier", 3, 0.25]
+    expected = [7, priors, transforms, "cosine", "fourier", 3, 0.25, 0.75]
     assert ast.literal_eval(done.stdout) == expected
     assert "InputError: recipe paper: clipping sets pixels to zero" in done.stderr
 
