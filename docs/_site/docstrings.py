@@ -1,4 +1,6 @@
-"""Docstrings, which are plain text with `names` in backticks, as reStructuredText for autodoc."""
+"""What autodoc finds, made readable: docstrings, plain text with `names` in backticks, become
+reStructuredText; signatures have short names; fields of tuples without a text are left out.
+"""
 
 import itertools
 import re
@@ -8,22 +10,44 @@ from typing import Any
 from sphinx.application import Sphinx
 
 _FIELD = re.compile(r"(`?[\w.*]+`?(?:, `?[\w.*]+`?)*): (.+)")
+_ARRAY = "jaxlib._jax.Array"
 _LISTED = re.compile(r"- (.+)")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Connects the conversion to autodoc."""
+    """Connects the changes to autodoc."""
     app.connect("autodoc-process-docstring", _convert)
+    app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True}
 
 
 def _convert(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    if not getattr(obj, "__module__", "").startswith("posenet_jax") and what != "module":
-        if not name.startswith("posenet_jax"):
-            return
     groups = itertools.groupby(lines, key=lambda line: bool(line.strip()))
     paragraphs = [list(group) for filled, group in groups if filled]
     lines[:] = [line for paragraph in paragraphs for line in (*_paragraph(paragraph), "")]
+
+
+def _shorten(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    given: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None]:
+    """Returns the signature: arrays by their short name, defaults that are functions as `...`."""
+
+    def short(text: str | None) -> str | None:
+        # Functions as defaults have no Python form, without which Sphinx shows a signature raw.
+        return text and re.sub(r"<(?:function|class) [^>]*>", "...", text.replace(_ARRAY, "Array"))
+
+    return short(given), short(returned)
+
+
+def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    return (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") or None
 
 
 def _paragraph(lines: list[str]) -> Iterator[str]:
