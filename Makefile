@@ -56,7 +56,7 @@ check: $(VENV)/check.stamp
 	$(BIN)/mypy
 
 clean:
-	rm -rf demo report site .jupyter_cache build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo report site jupyter_execute .jupyter_cache build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 # pip comes last when an environment is made, so its presence says that the making was finished.
