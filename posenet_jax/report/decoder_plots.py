@@ -76,7 +76,7 @@ def health_figure(path: str | Path, *metrics: str | Path) -> None:
                 if name not in run:
                     continue
                 known = np.isfinite(run[name])
-                label = name if run is runs[0] else None
+                label = name.replace("_", " ") if run is runs[0] else None
                 axes.plot(
                     run["step"][known],
                     run[name][known],
