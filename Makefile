@@ -14,19 +14,21 @@ WANTS_demo := -e '.'
 WANTS_test := -e '.[test]'
 WANTS_oracle := -e '.[test,oracle]' torch==2.13.0
 WANTS_check := -e '.[dev]'
+WANTS_docs := -e '.[docs]'
 
-.PHONY: help demo report test test-avx2 check clean
+.PHONY: help demo report docs test test-avx2 check clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo            install, then invert the embedded images into demo/'
 	@echo 'make report          install, then remake the report into report/, with what is bundled alone'
+	@echo 'make docs            install Sphinx, then build the documentation, its notebooks run, into site/'
 	@echo 'make test            install, then run the tests, two files at a time; ARGS="-k name" goes to pytest'
 	@echo 'make test ORACLE=1   the same with PyTorch installed, as the oracle of some tests'
 	@echo 'make test-avx2       the tests that promise the same bytes, as on a processor without AVX-512'
 	@echo 'make check           install ruff and mypy, then lint, format check and types'
-	@echo 'make clean           remove demo/, report/ and every cache; .venv stays'
+	@echo 'make clean           remove demo/, report/, site/ and every cache; .venv stays'
 	@echo 'PYTHON=python3.12    before the first call: the interpreter to use (3.11 to 3.13)'
 
 demo: $(VENV)/demo.stamp
@@ -34,6 +36,10 @@ demo: $(VENV)/demo.stamp
 
 report: $(VENV)/demo.stamp
 	$(BIN)/posenet-jax report --out=report
+
+# Warnings are errors. Notebooks are run again when they have changed, or after `make clean`.
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . site
 
 # With ORACLE=1 a missing oracle is a failure, not a skipped test.
 test: $(VENV)/$(if $(filter 1,$(ORACLE)),oracle,test).stamp
@@ -49,7 +55,7 @@ check: $(VENV)/check.stamp
 	$(BIN)/mypy
 
 clean:
-	rm -rf demo report build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo report site jupyter_execute .jupyter_cache build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 # pip comes last when an environment is made, so its presence says that the making was finished.

@@ -1,12 +1,12 @@
-"""A guided tour, to be run whole or cell by cell."""
-
 # %% [markdown]
-# # A guided tour
-#
-# A network trained for camera pose turns an image of 100×100 pixels into a descriptor. What is left
-# of the image in it? Run this file as it is (`python docs/tour.py`, a minute or two on two cores),
-# or cell by cell in an editor that knows `# %%`. Pictures go to `runs/tour`; nothing but the
-# package is needed. POSENET_TOUR_STEPS sets the steps of the inversions, 300 if not given.
+"""
+# A guided tour
+
+A network trained for camera pose turns an image of 100×100 pixels into a descriptor. What is left
+of the image in it? Run this file as it is (`python docs/tour.py`, a minute or two on two cores),
+or cell by cell in an editor that knows `# %%`. Pictures go to `runs/tour`; nothing but the
+package is needed. POSENET_TOUR_STEPS sets the steps of the inversions, 300 if not given.
+"""
 
 # %%
 import dataclasses
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from PIL import Image
 
 import posenet_jax
 from posenet_jax import metrics, scenes
@@ -89,6 +90,7 @@ for number in range(2):
     drawn = posenet_jax.decode(generator, targets, jax.random.key(number))
     pictures[f"draw {number + 1}"] = np.asarray(space.to_image(drawn))
 image_grid(OUT / "pictures.png", pictures)
+Image.open(OUT / "pictures.png")
 
 # %% [markdown]
 # ## A function of your own

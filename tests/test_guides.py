@@ -1,14 +1,23 @@
-"""Code of the guides runs as it stands, with fewer steps, two images and a small encoder."""
+"""Code of the guides runs as it stands, with fewer steps, two images and a small encoder.
 
+Not run: what needs Caffe (docs/encoders.md), the rendering of docs/guide/data.md, which the tour
+and the tests of scenes do, and commands of the shell.
+"""
+
+import functools
 import re
 from importlib.resources import files
 from pathlib import Path
 
+import jax
 import numpy as np
-from flax import traverse_util
+from flax import linen, traverse_util
+from PIL import Image
+from safetensors.numpy import save_file
 
 import posenet_jax
 from posenet_jax.encoders.resnet import ResNet18
+from posenet_jax.encoders.streetnet import StreetNet
 from posenet_jax.encoders.vit import ViT
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import list_images
@@ -82,3 +91,37 @@ def test_the_guide_to_ones_own_network_runs_to_its_end(monkeypatch):
     run(code.replace("height, width = 240, 320", "height, width = 24, 32").split("\0"), names)
     assert names["pictures"].shape == (2, 24, 32, 1) and names["page"].dtype == np.uint8
     assert names["control"].preprocessing == names["encoder"].preprocessing
+
+
+def test_the_page_on_other_encoders_runs_but_for_caffe(monkeypatch, tmp_path):
+    """With a network of one convolution, and a file of streetnet's random weights."""
+    monkeypatch.chdir(tmp_path)
+    few = posenet_jax.recipes.CALIBRATED.replace(steps=2)
+    monkeypatch.setattr(posenet_jax, "invert", functools.partial(posenet_jax.invert, recipe=few))
+    network = linen.Conv(4, (8, 8), strides=8)
+    variables = network.init(jax.random.key(0), np.zeros((1, 100, 100, 3), np.float32))
+    save_file(theirs(StreetNet()), "streetnet.safetensors")
+    code = blocks((GUIDE.parent / "encoders.md").read_text(encoding="utf-8"))
+    assert ["import caffe" in block for block in code] == [False, False, True]
+    images = np.zeros((2, 100, 100, 3), np.uint8)
+    names = {"my_network": network, "variables": variables, "images": images}
+    run(code[:2], names)
+    assert names["pictures"].shape == images.shape
+    assert names["encoder"].name == "mine" and "fc5" in names["encoder"].taps
+
+
+def test_the_guide_to_many_images_reads_descriptors(monkeypatch, tmp_path):
+    """Of two small images; its other block is run by test_tour.py, which has a bulk run."""
+    monkeypatch.chdir(tmp_path)
+    small = posenet_jax.Preprocessing(means=(90.0, 100.0, 110.0), size=48)
+    encoder = posenet_jax.random_encoder("compact", preprocessing=small)
+    for number in range(2):
+        Image.new("RGB", (48, 48), (100 * number,) * 3).save(f"{number}.png")
+    source = posenet_jax.FolderImages(tmp_path)
+    posenet_jax.extract(encoder, "fc5", source, "runs/fc5", posenet_jax.ExtractionConfig())
+    names = {}
+    bulk, extracted = blocks((GUIDE / "many-images.md").read_text(encoding="utf-8"))
+    assert "runs/bulk" in bulk
+    run([extracted], names)
+    assert list(names["found"].names) == ["0.png", "1.png"]
+    assert names["found"].descriptors.shape == (2, 512)

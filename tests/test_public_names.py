@@ -1,6 +1,8 @@
 """The package's public names: what programs that embed it may rely on."""
 
 import ast
+import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +88,16 @@ def test_a_checker_sees_what_a_program_gets(package):
     code = f"import {package.__name__} as p; print(*sorted(set(p.__all__) & set(vars(p))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == eager
+
+
+def test_every_public_name_and_every_package_is_in_the_reference():
+    """`make docs` then fails where a name has no entry there."""
+    reference = Path(__file__).parents[1] / "docs" / "api"
+    for package in (posenet_jax, posenet_jax.metrics, posenet_jax.scenes):
+        page = "index" if package is posenet_jax else package.__name__.rpartition(".")[2]
+        listed = re.search(r"<!-- names of .*-->", (reference / f"{page}.md").read_text(), re.S)
+        assert listed and set(package.__all__) <= set(re.findall(r"\w+", listed[0]))
+    for found in pkgutil.iter_modules(posenet_jax.__path__):
+        if found.ispkg and found.name not in ("pretrained", "demo_images"):
+            page = (reference / f"{found.name}.md").read_text()
+            assert f"<!-- modules of posenet_jax.{found.name} -->" in page

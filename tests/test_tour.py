@@ -1,27 +1,59 @@
-"""The guided tour runs as it stands, with fewer steps."""
+"""The notebooks of docs/ run as they stand, with fewer steps.
+
+All but train_and_judge, which `make docs` runs: compiling it takes as long as the tour.
+"""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
-TOUR = Path(__file__).parents[1] / "docs" / "tour.py"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_tour_runs_to_its_end(tmp_path):
+def printed(name, folder, steps):
+    """Returns the lines that a notebook prints, run in a folder."""
     run = subprocess.run(
-        [sys.executable, TOUR],
-        cwd=tmp_path,
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "POSENET_TOUR_STEPS": "2"},
+        [sys.executable, DOCS / f"{name}.py"],
+        cwd=folder,
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "POSENET_TOUR_STEPS": str(steps)},
         capture_output=True,
         text=True,
         timeout=550,
     )
     assert run.returncode == 0, run.stderr
-    *_, trained, untrained = run.stdout.splitlines()
+    return run.stdout.splitlines()
+
+
+def test_the_tour_runs_to_its_end(tmp_path):
+    *_, trained, untrained = printed("tour", tmp_path, 2)
     assert trained.startswith("trained: R²") and untrained.startswith("untrained: R²")
     assert float(trained.split()[6]) > float(untrained.split()[6])
     with Image.open(tmp_path / "runs" / "tour" / "pictures.png") as picture:
         assert picture.size[0] > 600
+
+
+def test_ones_own_encoders_are_inverted(tmp_path):
+    lines = printed("own_encoder", tmp_path, 40)
+    assert [line.split(":")[0] for line in lines] == ["NNX, map", "Equinox, mean"]
+    for line in lines:
+        reached, other = (float(part.split()[-1]) for part in line.split(":")[1].split(","))
+        assert reached < 0.5 * other
+
+
+def test_a_whole_test_set_is_inverted_once_and_read_as_the_guide_says(tmp_path, monkeypatch):
+    first, again, *measures = printed("whole_test_set", tmp_path, 2)
+    assert first == "8 images inverted, 0 left out" and again == "0 images inverted anew"
+    assert [line.split(":")[0] for line in measures] == ["relative_loss", "luminance_correlation"]
+    (tmp_path / "runs" / "whole_test_set").rename(tmp_path / "runs" / "bulk")
+    monkeypatch.chdir(tmp_path)
+    guide = (DOCS / "guide" / "many-images.md").read_text(encoding="utf-8")
+    reading = re.findall(r"^```python\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)[0]
+    names = {}
+    exec(reading, names)
+    assert names["example"]["name"].endswith(b".png")
+    assert np.shape(names["example"]["image"]) == (2, 100, 100, 3)

@@ -20,6 +20,7 @@ NETWORKS: dict[str, type[Network]] = {
         ViT,
     )
 }
+"""Classes of networks by the name of their architecture."""
 
 
 def trainable() -> list[str]:

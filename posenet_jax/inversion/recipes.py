@@ -239,6 +239,7 @@ judge; after its 200 steps nearly the same as `calibrated` after 300.
 """
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED, WARM, QUICK)}
+"""The recipes by name."""
 
 
 def with_steps(recipe: Recipe, steps: int | None) -> Recipe:

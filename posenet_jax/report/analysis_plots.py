@@ -10,7 +10,8 @@ import numpy as np
 from posenet_jax.analysis import sensitivity
 from posenet_jax.analysis.retention import Network, Retention
 from posenet_jax.images.contact_sheet import image_grid
-from posenet_jax.report.plots import new_figure, save_figure
+from posenet_jax.report.claims_plot import claims_figure
+from posenet_jax.report.plots import colour, new_figure, save_figure
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -35,14 +36,14 @@ def sensitivity_figure(path: str | Path, rows: Rows, *, unit: str = "yaw") -> No
     for number, name in enumerate(names):
         axes = panels.flat[number]
         shown = [row for row in rows if row["intervention"] == name]
-        for colour, encoder in enumerate(encoders):
+        for place, encoder in enumerate(encoders):
             chosen = [row for row in shown if row["encoder"] == encoder]
-            control = 0 < colour == len(encoders) - 1
-            _profile(axes, chosen, f"ratio_to_{unit}", f"C{colour}", control)
+            control = 0 < place == len(encoders) - 1
+            _profile(axes, chosen, f"ratio_to_{unit}", colour(place), control)
         _scale(axes, shown if name == "noise" else loud, f"ratio_to_{unit}")
         axes.set_title(name, fontsize=10)
         axes.tick_params(axis="y", labelsize=8)
-        axes.tick_params(axis="x", labelsize=7, labelbottom=number + _WIDE >= len(names))
+        axes.tick_params(axis="x", labelsize=8, labelbottom=number + _WIDE >= len(names))
         # The second panel's scale is the others', the first's its own.
         axes.tick_params(axis="y", labelleft=number % _WIDE == 0 or number == 1)
     for axes in panels.flat[len(names) :]:
@@ -50,6 +51,7 @@ def sensitivity_figure(path: str | Path, rows: Rows, *, unit: str = "yaw") -> No
     lines = panels.flat[0].get_lines()[: len(encoders)]
     panels.flat[-1].legend(lines, encoders, loc="center", frameon=False, fontsize=9)
     figure.supylabel(f"displacement, 1 = that of {words}", fontsize=10)
+    figure.supxlabel("layer", fontsize=10)
     save_figure(path, figure)
 
 
@@ -68,13 +70,13 @@ def _scale(axes: Any, rows: Rows, measure: str) -> None:
     axes.axhline(1.0, color="0.4", lw=0.8, zorder=1)
 
 
-def _profile(axes: Any, rows: Rows, measure: str, colour: str, control: bool) -> None:
+def _profile(axes: Any, rows: Rows, measure: str, paint: str, control: bool) -> None:
     """One line over the layers, with its interval."""
     middle, low, high = _columns(rows, measure)
     places = np.arange(len(rows))
     style = "s--" if control else "o-"
-    axes.plot(places, middle, style, color=colour, ms=3.5, lw=1.4)
-    axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(places, middle, style, color=paint, ms=3.5, lw=1.4)
+    axes.fill_between(places, low, high, color=paint, alpha=0.2, linewidth=0)
     axes.set_xticks(places, [row["layer"] for row in rows])
 
 
@@ -120,7 +122,7 @@ def surgery_figure(path: str | Path, rows: Rows) -> None:
     for line, measure in zip(panels, measures, strict=True):
         for axes, operations in zip(line, _PANELS.values(), strict=True):
             for number, operation in enumerate(operations):
-                _curve(axes, rows, operation, measure, f"C{number}")
+                _curve(axes, rows, operation, measure, colour(number))
             for control, style in _CONTROLS.items():
                 (row,) = (row for row in rows if row["operation"] == control)
                 axes.axhline(row[measure], color="0.4", ls=style, lw=1, zorder=0)
@@ -138,13 +140,13 @@ def surgery_figure(path: str | Path, rows: Rows) -> None:
     save_figure(path, figure)
 
 
-def _curve(axes: Any, rows: Rows, operation: str, measure: str, colour: str) -> None:
+def _curve(axes: Any, rows: Rows, operation: str, measure: str, paint: str) -> None:
     chosen = [row for row in rows if row["operation"] == operation]
     amounts = np.array([row["amount"] for row in chosen], float)
     middle, low, high = _columns(chosen, measure)
     style = "o-" if len(chosen) > 1 else "D"
-    axes.plot(amounts, middle, style, color=colour, ms=3.5, lw=1.4)
-    axes.fill_between(amounts, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(amounts, middle, style, color=paint, ms=3.5, lw=1.4)
+    axes.fill_between(amounts, low, high, color=paint, alpha=0.2, linewidth=0)
 
 
 def retention_pages(
@@ -165,25 +167,3 @@ def retention_pages(
         title = f"{kind} {group}, inverted from {layers}"
         pages[f"{group}.png"] = functools.partial(image_grid, columns=pictures, title=title)
     return pages
-
-
-def claims_figure(path: str | Path, rows: Rows) -> None:
-    """Writes a PNG of the rows of `claims`: each value with its interval, beside its controls."""
-    figure = new_figure(8.0, 0.8 + 0.3 * len(rows))
-    axes = figure.subplots()
-    places = np.arange(len(rows))[::-1]
-    for offset, (of, label) in enumerate(
-        (("", "trained"), ("untrained_", "untrained"), ("wrong_image_", "wrong image"))
-    ):
-        middle, low, high = (
-            np.array([row[f"{of}{part}"] for row in rows]) for part in ("value", "low", "high")
-        )
-        height = places + 0.22 - 0.22 * offset
-        axes.hlines(height, low, high, color=f"C{offset}", lw=1.5)
-        axes.plot(middle, height, "o", color=f"C{offset}", ms=4, label=label)
-    names = [f"{row['images']}: {row['measure']}" for row in rows]
-    axes.set_yticks(places, names, fontsize=8)
-    axes.grid(axis="y", color="0.92", lw=0.6)
-    axes.axvline(0.0, color="0.6", lw=0.8, zorder=0)
-    axes.legend(loc="lower right", fontsize=8, framealpha=1.0)
-    save_figure(path, figure)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posenet_jax.report.plots import new_figure, save_figure
+from posenet_jax.report.plots import colour, new_figure, save_figure
 from posenet_jax.training.training_loop import read_metrics
 
 _LABELS = {"train": "training images", "validation": "validation", "rendered": "held-out streets"}
@@ -39,13 +39,13 @@ def curve_figure(
         errors = columns.get(f"{name}_mse")
         if errors is None:
             continue
-        colour, known = f"C{number}", np.isfinite(errors)
+        paint, known = colour(number), np.isfinite(errors)
         number += 1
-        axes.plot(steps[known], errors[known], marker=".", color=colour, label=label)
+        axes.plot(steps[known], errors[known], marker=".", color=paint, label=label)
         for control, style in (("mean_image", "--"), ("nearest_neighbour", ":")):
             value = controls.get(f"{name}_{control}_mse")
             if value is not None and name != "train":
-                axes.axhline(value, color=colour, ls=style, lw=1)
+                axes.axhline(value, color=paint, ls=style, lw=1)
     for drop in drops:
         if drop < steps[-1]:
             axes.axvline(drop, color="0.8", lw=0.8, ls="-.", zorder=0)
@@ -68,27 +68,27 @@ def health_figure(path: str | Path, *metrics: str | Path) -> None:
         "distance to photographs' features": _found(runs[0], "kernel_distance"),
         "variance over draws, error of their mean": _found(runs[0], "draw_variance", "mean_error"),
     }
-    figure = new_figure(9.6, 5.0)
+    figure = new_figure(11.0, 6.4)
     for number, (title, names) in enumerate(panels.items()):
         axes = figure.add_subplot(2, 3, number + 1)
-        for colour, name in enumerate(names):
+        for place, name in enumerate(names):
             for run, style in zip(runs, itertools.cycle(_STYLES)):
                 if name not in run:
                     continue
                 known = np.isfinite(run[name])
-                label = name if run is runs[0] else None
+                label = name.replace("_", " ") if run is runs[0] else None
                 axes.plot(
                     run["step"][known],
                     run[name][known],
                     style,
-                    color=f"C{colour}",
+                    color=colour(place),
                     lw=1,
                     label=label,
                 )
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("batches", fontsize=8)
         axes.tick_params(labelsize=8)
-        axes.legend(frameon=False, fontsize=6)
+        axes.legend(frameon=False, fontsize=8)
     figure.axes[2].set_yscale("log")
     save_figure(path, figure)
 
@@ -109,8 +109,8 @@ def search_figure(path: str | Path, stages: Mapping[str, Sequence[Mapping[str, f
             ("validation_mse", "validation", "s:"),
         ):
             values = [row[column] for row in rows]
-            axes.plot(rates, values, style, color=f"C{number}", ms=4, label=f"{stage}, {label}")
+            axes.plot(rates, values, style, color=colour(number), ms=4, label=f"{stage}, {label}")
     axes.set(xscale="log", yscale="log", xlabel="learning rate")
-    axes.set_ylabel("mean squared error")
+    axes.set_ylabel("mean squared error, 1: black to white")
     axes.legend(frameon=False, fontsize=8)
     save_figure(path, figure)

@@ -11,7 +11,7 @@ from posenet_jax import metrics
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.evaluation.pose_evaluation import Evaluation
 from posenet_jax.metrics import PairErrors
-from posenet_jax.report.plots import new_figure, save_figure
+from posenet_jax.report.plots import COLOURS, new_figure, save_figure
 
 _PUBLISHED_LABELS = {"torch": "published, Torch network", "caffenet": "published, CaffeNet"}
 LABELS = {
@@ -40,6 +40,7 @@ def rotation_figure(path: str | Path, sets: Mapping[str, PairErrors]) -> None:
     """
     figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
+    axes.set_prop_cycle(color=COLOURS)
     for name, errors in sets.items():
         middle, low, median, high = _quartiles(errors)
         (line,) = axes.plot(middle, median, marker="o", label=f"{name}, {len(errors.rotation)}")
@@ -75,6 +76,7 @@ def matching_figure(path: str | Path, matching: np.ndarray, others: Mapping[str,
     """
     figure = new_figure(4.6, 4.4)
     axes = figure.add_subplot()
+    axes.set_prop_cycle(color=COLOURS)
     for name, logits in others.items():
         false_positives, recall = metrics.roc(matching, logits)
         axes.plot(false_positives, recall, label=name, drawstyle="steps-post")

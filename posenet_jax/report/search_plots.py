@@ -9,10 +9,10 @@ from matplotlib.ticker import NullFormatter
 
 from posenet_jax.bulk.search import Range, Stage, columns_of
 from posenet_jax.evaluation import measures
-from posenet_jax.report.plots import new_figure, save_figure
+from posenet_jax.report.plots import colour, new_figure, save_figure
 
 _COLOURS = "viridis_r"
-_COLOURED: dict[str, Any] = {"color": "C0", "lw": 0.8, "alpha": 0.6}
+_COLOURED: dict[str, Any] = {"color": colour(0), "lw": 0.8, "alpha": 0.6}
 _GREY: dict[str, Any] = {"color": "0.6", "lw": 0.2, "alpha": 0.15}
 
 
@@ -41,7 +41,7 @@ def loss_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.ndarray
                 x[order], y[order], s=4, c=columns["score"][order], cmap=_COLOURS, vmin=0, vmax=1
             )
             axes.axvline(_shown(name, columns_of(stage.recipe)), color="0.5", lw=0.8, zorder=0)
-            axes.plot(x[printed], y[printed], "o", mfc="none", mec="C3", ms=7)
+            axes.plot(x[printed], y[printed], "o", mfc="none", mec=colour(1), ms=7)
             if numbers.scale != "linear":
                 axes.set_xscale("log")
                 # Where a search has narrowed to less than a decade these would overlap.
@@ -50,7 +50,7 @@ def loss_figure(path: str | Path, stage: Stage, columns: Mapping[str, np.ndarray
                 axes.set_xlabel(_axis_label(name, numbers), fontsize=9)
             if not j:
                 axes.set_ylabel(label, fontsize=9)
-            axes.tick_params(labelsize=7)
+            axes.tick_params(labelsize=8)
     figure.colorbar(dots, ax=panels, label="score, 0 is best", aspect=40, pad=0.01)
     save_figure(path, figure)
 

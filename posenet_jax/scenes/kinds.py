@@ -11,6 +11,7 @@ from posenet_jax.scenes.room.room_kind import ROOMS
 from posenet_jax.scenes.street.street_kind import STREETS
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (STREETS, CARS, ROOMS)}
+"""The kinds of scenes by name."""
 
 
 def kind_names() -> list[str]:

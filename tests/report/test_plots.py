@@ -1,14 +1,18 @@
 """Figures of an evaluation: curves against counts by hand, files whole."""
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
 from posenet_jax import metrics
+from posenet_jax.analysis import claims
 from posenet_jax.evaluation.method_comparison import Compared, Method
 from posenet_jax.metrics import PairErrors
-from posenet_jax.report import comparison_sheets, pose_plots
+from posenet_jax.report import claims_plot, comparison_sheets, pose_plots
+
+ENDS = ("value", "low", "high")
 
 
 def test_roc_counts_what_each_threshold_accepts():
@@ -51,3 +55,31 @@ def test_sheets_of_methods_have_the_names_said_before(tmp_path):
         draw(tmp_path / name)
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) >= 2 * 8
+
+
+def test_a_plot_of_claims_is_in_words(monkeypatch):
+    """A panel a claim, its axis named, and every verdict that rows have beside its line."""
+    drawn = []
+    monkeypatch.setattr(claims_plot, "save_figure", lambda path, figure: drawn.append(figure))
+    numbers = {f"{of}{part}": 0.5 for of in ("", "wrong_image_", "untrained_") for part in ENDS}
+    verdicts = itertools.cycle(("supported", "not supported", "undecided"))
+    rows = [
+        {"claim": claim.sentence, "measure": measure, "images": images, "count": 3, **numbers}
+        | {"verdict": next(verdicts)}
+        for prefix, found in (("", claims.CLAIMS), ("R² of ", claims.PROBED))
+        for claim in found
+        for measure in [prefix + claim.measure]
+        for images in ("cities", "indoor", "street_photographs")
+    ]
+    claims_plot.claims_figure("claims.png", rows)
+    panels = [axes for axes in drawn[0].axes if axes.axison]
+    assert len(panels) == len(claims.CLAIMS) + 3  # probes: a panel each set of images
+    for axes in panels:
+        words = [axes.get_title(loc="left"), axes.get_xlabel()]
+        words += [label.get_text() for label in axes.get_yticklabels()]
+        assert all(words) and not any("_" in text for text in words), words
+        marks = [text.get_text() for text in axes.texts]
+        assert len(marks) == len(axes.get_yticks()) and set(marks) <= set("✓✗?")
+    first = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert first == ["streets (3)", "rooms (3)", "street photographs (3)"]
+    assert [text.get_text() for text in panels[0].texts] == ["✓", "✗", "?"]
