@@ -6,6 +6,8 @@ Writes checkpoints/ (an interrupted run is resumed from there), metrics.csv, ten
 every evaluation, weights.safetensors with weights.json, their metrics on held-out scenes.
 """
 
+from typing import Any
+
 from absl import flags
 
 from .common import options, pair_options, runtime
@@ -84,6 +86,7 @@ def _config() -> TrainConfig:
             raise InputError(f"--{flag} needs photographs: give --photos")
     varieties.check_names(pair_options.VARY.value)
     tasks = pose_training.check_tasks(_TASKS.value)
+    without: dict[str, Any] = {f"{t}_weight": 0.0 for t in pose_training.TASKS if t not in tasks}
     return TrainConfig(
         architecture=_ARCHITECTURE.value,
         steps=_STEPS.value,
@@ -94,7 +97,7 @@ def _config() -> TrainConfig:
         weight_decay=_WEIGHT_DECAY.value,
         active_share=_ACTIVE_SHARE.value,
         seed=_SEED.value,
-        **{f"{task}_weight": 0.0 for task in pose_training.TASKS if task not in tasks},
+        **without,
     )
 
 

@@ -132,7 +132,7 @@ def _scenes(keys: SceneKeys, view_keys: Array, photo_keys: Array, config: ViewCo
 
 @own_dtypes
 def scenes_from_keys(
-    keys: SceneKeys, view_keys: Array, photo_keys: Array, config: ViewConfig
+    keys: SceneKeys, view_keys: Array, photo_keys: Array, *, config: ViewConfig
 ) -> Scene:
     """`scene_from_keys` for keys with leading axis B."""
     return _scenes(keys, view_keys, photo_keys, config=_of_scenes(config))
