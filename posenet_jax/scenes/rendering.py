@@ -84,14 +84,16 @@ def _stage(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _of_scenes(config: ViewConfig) -> ViewConfig:
-    """`config` without the images' size and rays, which scenes do not depend on: a program that
-    draws scenes serves images of all sizes."""
+    """Returns `config` without the images' size and rays, which scenes do not depend on.
+
+    So a program that draws scenes serves images of all sizes.
+    """
     plain = ViewConfig()
     return dataclasses.replace(config, height=plain.height, width=plain.width, rays=plain.rays)
 
 
 def _of_pictures(config: ViewConfig) -> ViewConfig:
-    """What pictures of given scenes depend on: the kind, the images' size and their rays."""
+    """Returns what pictures of given scenes depend on: kind, the images' size and their rays."""
     return type(config)(height=config.height, width=config.width, rays=config.rays)
 
 
