@@ -2,9 +2,9 @@
 
 `engine.run` inverts a list and yields results in its order. Here jobs come and go at any time:
 every step says how far each is, a job can be taken out before its end, and the number of slots
-follows that of the jobs. The programs are the engine's (`slot_programs`), on one device; a job alone
-in its batch has, to the byte, the result of `engine.invert` with as many slots on one device. With
-others it is the same but for rounding, as with any other number of slots there.
+follows that of the jobs. The programs are the engine's (`slot_programs`), on one device; a job
+alone in its batch has, to the byte, the result of `engine.invert` with as many slots on one device.
+With others it is the same but for rounding, as with any other number of slots there.
 """
 
 import dataclasses

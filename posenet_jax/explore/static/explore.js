@@ -162,6 +162,7 @@ function setRunning(now) {
   running = now;
   $("go").textContent = now ? "Stop" : "Invert";
   $("go").classList.toggle("stop", now);
+  document.body.classList.toggle("running", now);
 }
 
 function show(image, source, alt) {
