@@ -16,11 +16,12 @@ import numpy as np
 from posenet_jax import metrics, numerics, reconstruction
 from posenet_jax.decoders.decoding import decode
 from posenet_jax.errors import InputError
-from posenet_jax.explore import wishes
+from posenet_jax.explore import closer_looks, wishes
 from posenet_jax.explore.catalogue import DEMO_IMAGES, Catalogue, Program, demo_images
+from posenet_jax.explore.closer_looks import Shown
 from posenet_jax.explore.live_batch import LiveBatch, LiveJob
 from posenet_jax.explore.live_queue import LiveQueue, Ticket
-from posenet_jax.explore.visitors import Picture, Visitor, data_url
+from posenet_jax.explore.visitors import PLACES, Picture, Visitor, data_url
 from posenet_jax.explore.wishes import Wish
 from posenet_jax.images import image_files
 from posenet_jax.inversion import encode_checks
@@ -42,7 +43,16 @@ class PageRequests:
         sizes: Sequence[int],
     ) -> None:
         self._catalogue, self._queue, self._side, self._sizes = catalogue, queue, side, sizes
-        self._actions = {"encoder": self._encoder, "invert": self._invert, "stop": self._stop}
+        self._actions = {
+            "encoder": self._encoder,
+            "invert": self._invert,
+            "stop": self._stop,
+            "operate": self._operate,
+            "decode": self._decode,
+            "restarts": self._restarts,
+            "pose": self._pose,
+            "extremes": self._extremes,
+        }
 
     def prepare_default(self) -> None:
         """Has the programs compiled that the page begins with, those of its images too."""
@@ -79,9 +89,91 @@ class PageRequests:
             raise InputError("an inversion of this page is running: stop it first")
         ticket = Ticket(jobs, visitor.told)
         space = self._catalogue.encoder(wish.program.encoder).preprocessing
-        visitor.begin(wish, ticket, space)
+        visitor.begin(wish, ticket, space, picture)
         visitor.say("began", restarts=len(jobs), control=control)
         self._queue.submit(wish.program, ticket)
+
+    async def _look(self, visitor: Visitor, event: str, look: Callable[[], dict[str, Any]]) -> None:
+        """Has something computed for a page, one thing at a time, and sends it."""
+        if visitor.busy:
+            raise InputError("one thing at a time: wait for what was asked before")
+        visitor.busy = True
+        try:
+            visitor.say(event, **await self._computed(look))
+        finally:
+            visitor.busy = False
+
+    async def _operate(self, visitor: Visitor, asked: Mapping[str, Any]) -> None:
+        picture = visitor.picture("first")
+
+        def look() -> dict[str, Any]:
+            wish = wishes.wish(self._catalogue, asked)
+            before, target, _ = self._targets(wish, picture)
+            facts: dict[str, Any] = {"loss": closer_looks.distance(before, target)}
+            names = self._catalogue.decoders(wish.program.encoder, wish.program.layer)
+            if names:
+                decoder = self._catalogue.decoder(*wish.program[:2], names[0])
+                key = numerics.seed_key(wish.seed)
+                (_, made), *_ = closer_looks.decoded(decoder, target, key)
+                facts["image"] = data_url(made)
+            return facts
+
+        await self._look(visitor, "operated", look)
+
+    async def _decode(self, visitor: Visitor, asked: Mapping[str, Any]) -> None:
+        picture = visitor.picture("first")
+
+        def look() -> dict[str, Any]:
+            wish = wishes.wish(self._catalogue, asked)
+            name = wishes.word(asked, "decoder", "")
+            decoder = self._catalogue.decoder(*wish.program[:2], name)
+            _, target, _ = self._targets(wish, picture)
+            return _pictures(closer_looks.decoded(decoder, target, numerics.seed_key(wish.seed)))
+
+        await self._look(visitor, "decoded", look)
+
+    async def _restarts(self, visitor: Visitor, asked: Mapping[str, Any]) -> None:
+        def look() -> dict[str, Any]:
+            made = closer_looks.mean_and_deviation(visitor.results(), "restarts")
+            if not made:
+                raise InputError("a mean needs two restarts or more: set their number and invert")
+            return _pictures(made)
+
+        await self._look(visitor, "restarts", look)
+
+    async def _pose(self, visitor: Visitor, asked: Mapping[str, Any]) -> None:
+        places = [visitor.picture(place) for place in PLACES]
+
+        def look() -> dict[str, Any]:
+            program = wishes.program_of(self._catalogue, asked)
+            encoder = self._catalogue.encoder(program.encoder)
+            if not encoder.predicts_poses:
+                raise InputError(f"{encoder.name} has no pose heads: choose another encoder")
+            fc5 = program._replace(layer="fc5")
+            space = encoder.preprocessing
+            first, second = (self._described(fc5, own.pixels(space)) for own in places)
+            facts = {"original": closer_looks.pose(encoder, first, second)}
+            of_this = visitor.wish is not None and visitor.wish.program.encoder == program.encoder
+            if of_this and visitor.inverted is places[0] and (made := visitor.results()):
+                again = self._described(fc5, made[0])
+                facts["reconstruction"] = closer_looks.pose(encoder, again, second)
+            return facts | {"loss": closer_looks.distance(first, second)}
+
+        await self._look(visitor, "pose", look)
+
+    async def _extremes(self, visitor: Visitor, asked: Mapping[str, Any]) -> None:
+        picture = visitor.picture("first")
+
+        def look() -> dict[str, Any]:
+            program = wishes.program_of(self._catalogue, asked)
+            levels = wishes.number(asked, "grey_levels", 1.0, 64.0, 10.0)
+            encoder = self._catalogue.encoder(program.encoder)
+            pixels = picture.pixels(encoder.preprocessing)
+            key = numerics.seed_key(0)
+            tap = encoder.tap(program.layer)
+            return _pictures(closer_looks.changed_most_and_least(tap, pixels, key, levels))
+
+        await self._look(visitor, "extremes", look)
 
     async def _stop(self, visitor: Visitor, asked: Mapping[str, Any]) -> None:
         if visitor.ticket is not None:
@@ -100,12 +192,12 @@ class PageRequests:
 
     def _record(self, visitor: Visitor) -> dict[str, Any]:
         """Returns what was asked for and what came of it, to be kept beside the pictures."""
-        if visitor.wish is None or visitor.ticket is None:
+        if visitor.wish is None or visitor.ticket is None or visitor.inverted is None:
             raise InputError("there is no reconstruction yet: press Invert")
         encoder = self._catalogue.encoder(visitor.wish.program.encoder)
         seen = sorted(visitor.ticket.images.items())
         facts = {
-            "image": visitor.pictures["first"].name,
+            "image": visitor.inverted.name,
             "weights": encoder.fingerprint,
             "results": [
                 {
@@ -137,8 +229,8 @@ class PageRequests:
     def _warm_up(self) -> None:
         default = self._catalogue.default
         space = self._catalogue.encoder(default.encoder).preprocessing
-        target = self._described(default, np.zeros(space.shape, np.uint8))
-        self._control(default.encoder, default.layer, target)
+        self._described(default, np.zeros(space.shape, np.uint8))
+        self._demo_descriptors(default.encoder, default.layer)
         space.to_image(np.zeros(space.shape, np.float32))
 
     def _described(self, program: Program, pixels: np.ndarray) -> np.ndarray:
@@ -149,20 +241,25 @@ class PageRequests:
         """Returns the jobs of a wish, a restart each, and the relative loss of other pictures."""
         encoder = self._catalogue.encoder(wish.program.encoder)
         layer = wish.program.layer
-        target = self._described(wish.program, picture.pixels(encoder.preprocessing))
+        _, target, others = self._targets(wish, picture)
         decoder = reconstruction.start_decoder(encoder, layer, wish.recipe, None)
         start = None if decoder is None else decode(decoder, target[None])[0]
         key = numerics.seed_key(wish.seed)
         jobs = [
             LiveJob(key, target, wish.recipe, restart, start) for restart in range(wish.restarts)
         ]
-        return jobs, self._control(wish.program.encoder, layer, target)
+        return jobs, _control(target, others)
 
-    def _control(self, encoder: str, layer: str, target: np.ndarray) -> float:
-        """Returns the mean relative loss of the bundled pictures, without the picture itself."""
+    def _targets(self, wish: Wish, picture: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the picture's descriptor, the one to invert, those of the bundled pictures."""
+        encoder, layer = wish.program[:2]
+        space = self._catalogue.encoder(encoder).preprocessing
+        found = self._described(wish.program, picture.pixels(space))
         others = self._demo_descriptors(encoder, layer)
-        losses = metrics.relative_losses(np.concatenate([target[None], others]))[0, 1:]
-        return float(losses[losses > 1e-6].mean())
+        if not wish.operation:
+            return found, found, others
+        key = numerics.seed_key(wish.seed)
+        return found, closer_looks.operated(wish.operation, wish.amount, found, others, key), others
 
     @functools.lru_cache(maxsize=32)  # noqa: B019
     def _demo_descriptors(self, encoder: str, layer: str) -> np.ndarray:
@@ -170,3 +267,13 @@ class PageRequests:
         paths = [DEMO_IMAGES / name for name in demo_images()]
         pictures = chosen.preprocessing.resize_all(map(image_files.read_image, paths))
         return chosen.tap(layer).describe(pictures)
+
+
+def _control(target: np.ndarray, others: np.ndarray) -> float:
+    """Returns the mean relative loss of other pictures' descriptors, without the picture's own."""
+    losses = metrics.relative_losses(np.concatenate([target[None], others]))[0, 1:]
+    return float(losses[losses > 1e-6].mean())
+
+
+def _pictures(shown: Sequence[Shown]) -> dict[str, Any]:
+    return {"pictures": [{"caption": one.caption, "image": data_url(one.picture)} for one in shown]}

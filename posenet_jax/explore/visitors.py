@@ -47,6 +47,7 @@ class Visitor:
         self.wish: Wish | None = None
         self.ticket: Ticket | None = None
         self.space: Preprocessing | None = None  # of the ticket's encoder
+        self.inverted: Picture | None = None  # by the ticket
         self.busy = False  # with something else than an inversion
         self._messages: list[dict[str, Any]] = []
         self._sent: dict[int, tuple[int, int]] = {}  # restart -> points, steps of the picture
@@ -66,9 +67,10 @@ class Visitor:
         self._messages.append({"event": event} | facts)
         self._wake.set()
 
-    def begin(self, wish: Wish, ticket: Ticket, space: Preprocessing) -> None:
+    def begin(self, wish: Wish, ticket: Ticket, space: Preprocessing, picture: Picture) -> None:
         """Makes an inversion this page's."""
         self.wish, self.ticket, self.space = wish, ticket, space
+        self.inverted = picture
         self._sent, self._last = {}, ()
 
     def told(self) -> None:

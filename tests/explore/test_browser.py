@@ -49,7 +49,7 @@ class Browser:
         self.until(self["go"].is_enabled)
 
     def resize(self, width):
-        """Lays the page out for so many pixels: a window has a least width, which a phone has not."""
+        """Lays the page out for so many pixels: a window cannot be as narrow as a phone."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 

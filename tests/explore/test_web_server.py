@@ -13,10 +13,11 @@ from PIL import Image
 
 import posenet_jax
 from posenet_jax import numerics, recipes
+from posenet_jax.explore.catalogue import DEMO_IMAGES
 
 aiohttp = pytest.importorskip("aiohttp", reason="the page needs aiohttp: pip install .[explore]")
 
-DEMO = "photo_pavilion_left.jpg"
+DEMO, OTHER = "photo_pavilion_left.jpg", "photo_pavilion_right.jpg"
 
 
 class Page:
@@ -245,6 +246,49 @@ def test_whatever_a_page_sends_is_answered_in_a_sentence(served):
             assert "no request" in (await page.heard("error"))["sentence"]
 
     talk(served, conversation)
+
+
+def test_closer_looks_are_those_of_the_library(served):
+    """Descriptor surgery, the pose heads and the mean of restarts, as the page receives them."""
+
+    async def conversation(page):
+        await page.ask(do="pose")
+        assert (await page.heard("error"))["sentence"] == "choose a picture first"
+        await page.shows()
+        await page.ask(do="pose")
+        assert (await page.heard("error"))["sentence"] == "choose a second picture first"
+        await page.ask(do="demo", place="second", name=OTHER)
+        await page.heard("picture")
+        await page.ask(do="restarts")
+        assert "two restarts or more" in (await page.heard("error"))["sentence"]
+        await page.ask(do="decode", decoder="streetnet-fc5")
+        sentence = (await page.heard("error"))["sentence"]
+        assert sentence == "no decoder 'streetnet-fc5' for fc5 of compact; there is none"
+        await page.invert(steps=2, restarts=2, operation="largest", amount=64)
+        await page.ended()
+        await page.ask(do="restarts")
+        captions = [one["caption"] for one in (await page.heard("restarts"))["pictures"]]
+        assert captions[0] == "mean of 2 restarts" and captions[1].startswith("deviation, ")
+        await page.ask(do="operate", operation="largest", amount=64)
+        operated = await page.heard("operated")
+        await page.ask(do="pose")
+        return operated["loss"], await page.heard("pose")
+
+    loss, pose = talk(served, conversation)
+    encoder = posenet_jax.load_encoder("compact")
+    images = [np.asarray(Image.open(DEMO_IMAGES / name)) for name in (DEMO, OTHER)]
+    descriptors = encoder.tap("fc5").describe(encoder.preprocessing.resize_all(images))
+    first, second = descriptors
+    kept = np.where(first >= np.sort(first)[-64], first, 0)
+    assert loss == pytest.approx(eq_3(kept, first), rel=1e-4)
+    assert pose["loss"] == pytest.approx(eq_3(first, second), rel=1e-4)
+    expected = np.asarray(encoder.poses(first[None], second[None]))[0]
+    assert pose["original"]["distance"] == pytest.approx(np.linalg.norm(expected[3:]), rel=1e-4)
+    assert pose["reconstruction"]["distance"] > 0
+
+
+def eq_3(first, second):
+    return np.linalg.norm(first - second) / (np.linalg.norm(first) + np.linalg.norm(second))
 
 
 def test_a_pages_results_are_gone_when_it_is(served):

@@ -63,27 +63,57 @@ const handlers = {
     const chosen = $("layer").value || offered.default.layer;
     const layers = Object.keys(message.layers);
     fill($("layer"), layers, layers.includes(chosen) ? chosen : layers.at(-1));
+    layerChosen();
     ready();
   },
   picture(message) {
     if (message.place === "first") {
       show($("original"), message.image, `Original: ${message.name}`);
       $("no-original").hidden = true;
+      $("closer").hidden = false;
+      show($("pair-first"), message.image, `First: ${message.name}`);
+      for (const name of ["decode", "extremes"]) $(`${name}-out`).replaceChildren();
+      $("pose-out").hidden = true;
+      operate();
       if (!running) say("Press Invert.");
+    }
+    if (message.place === "second") {
+      show($("second"), message.image, `Second: ${message.name}`);
+      $("second-caption").textContent = "Second";
+      $("pose-out").hidden = true;
+      $("pose").disabled = false;
     }
     ready();
   },
   began(message) {
+    $("restarts-out").replaceChildren();
+    $("restarts-row").hidden = true;
     control = message.control;
     curves = [];
     clearResults(message.restarts);
     $("numbers").hidden = false;
     $("control").textContent = number(control);
   },
+  decoded: pictures("decode"),
+  restarts: pictures("restarts"),
+  extremes: pictures("extremes"),
+  operated(message) {
+    $("amount-words").textContent = `${amountWords()}: relative loss ${number(message.loss)} to the whole descriptor`;
+    $("preview").hidden = !message.image;
+    if (message.image) show($("preview-image"), message.image, `Decoded: ${amountWords()}`);
+    operating = false;
+    if (operateAgain) operate();
+  },
+  pose(message) {
+    $("pose").disabled = false;
+    $("pose-wrong").textContent = "";
+    poseTable(message);
+  },
   progress(message) {
     for (const one of message.restarts) showRestart(one);
     if (message.restarts.length) draw();
     setRunning(!message.ended);
+    $("restarts-row").hidden = !message.ended || +$("pictures").dataset.count < 2;
     if (message.failure) say(message.failure, true);
     else if (message.stopped) say("Stopped: the picture is the best so far.");
     else if (message.ended) say("Done.");
@@ -93,7 +123,12 @@ const handlers = {
   },
   error(message) {
     if (message.about === "invert") setRunning(false);
-    say(message.sentence, true);
+    if (message.about === "operate") operating = operateAgain = false;
+    const near = $(`${message.about}-wrong`);
+    if (near) {
+      near.textContent = message.sentence;
+      $(message.about).disabled = false;
+    } else say(message.sentence, true);
   },
 };
 
@@ -104,11 +139,12 @@ function fill(select, values, chosen) {
 function offer() {
   fill($("encoder"), offered.encoders, offered.default.encoder);
   fill($("recipe"), Object.keys(offered.recipes), offered.default.recipe);
-  $("demo").replaceChildren(...offered.demo.map(thumb));
+  $("demo").replaceChildren(...offered.demo.map((name) => thumb(name, "first")));
+  $("demo-2").replaceChildren(...offered.demo.map((name) => thumb(name, "second")));
   about();
 }
 
-function thumb(name) {
+function thumb(name, place) {
   const button = document.createElement("button");
   const image = document.createElement("img");
   button.type = "button";
@@ -116,7 +152,7 @@ function thumb(name) {
   image.src = `/demo/${encodeURIComponent(name)}`;
   image.alt = name.replace(/\.\w+$/, "").replaceAll("_", " ");
   button.append(image);
-  button.onclick = () => give("first", name);
+  button.onclick = () => give(place, name);
   button.dataset.name = name;
   return button;
 }
@@ -129,7 +165,7 @@ function about() {
 
 async function give(place, what) {
   given[place] = what;
-  for (const button of $("demo").children) {
+  for (const button of $(place === "first" ? "demo" : "demo-2").children) {
     button.setAttribute("aria-pressed", String(button.dataset.name === what));
   }
   if (typeof what === "string") {
@@ -272,6 +308,7 @@ const choice = () => ({
   steps: $("steps").valueAsNumber,
   seed: $("seed").valueAsNumber,
   restarts: $("restarts").valueAsNumber,
+  ...($("operation").value ? { operation: $("operation").value, amount: amount() } : {}),
 });
 
 $("controls").onsubmit = (event) => {
@@ -290,6 +327,132 @@ $("encoder").onchange = () => {
   send({ do: "encoder", encoder: $("encoder").value });
 };
 $("recipe").onchange = about;
+$("layer").onchange = layerChosen;
+
+function layerChosen() {
+  const decoders = encoders[$("encoder").value]?.layers[$("layer").value] ?? [];
+  fill($("decoder"), decoders, decoders[0]);
+  $("decode").disabled = !decoders.length;
+  $("decode-wrong").textContent = decoders.length ? "" : "There is no decoder for this layer of this encoder.";
+  for (const name of ["decode", "extremes"]) $(`${name}-out`).replaceChildren();
+  operate();
+}
+
+// Closer looks: a button each, and where what it finds is shown.
+
+function pictures(name) {
+  return (message) => {
+    $(`${name}-out`).replaceChildren(
+      ...message.pictures.map(({ caption, image }) => {
+        const figure = document.createElement("figure");
+        const [img, words] = [document.createElement("img"), document.createElement("figcaption")];
+        show(img, image, caption);
+        words.textContent = caption;
+        figure.append(img, words);
+        return figure;
+      }),
+    );
+    const button = $(name === "restarts" ? "mean" : name);
+    button.disabled = false;
+    const wrong = $(`${name}-wrong`);
+    if (wrong) wrong.textContent = "";
+  };
+}
+
+function look(name, extra = () => ({})) {
+  $(name).onclick = () => {
+    $(name).disabled = true;
+    send({ do: name, ...choice(), ...extra() });
+    const out = $(`${name}-out`);
+    if (out.tagName === "DIV") {
+      const words = document.createElement("p");
+      words.textContent = "Computing …";
+      out.replaceChildren(words);
+    }
+  };
+}
+look("decode", () => ({ decoder: $("decoder").value }));
+look("extremes", () => ({ grey_levels: $("levels").valueAsNumber }));
+look("pose");
+$("mean").onclick = () => send({ do: "restarts" });
+$("levels").oninput = () => ($("levels-words").textContent = `${$("levels").value} grey levels`);
+$("file-2").onchange = () => $("file-2").files[0] && give("second", $("file-2").files[0]);
+
+const POSE = [
+  ["Rotation", (p) => `${p.rotation.toFixed(1)}°`],
+  ["yaw, pitch, roll", (p) => p.turns.map((angle) => `${angle.toFixed(1)}°`).join(", ")],
+  ["Translation", (p) => `${p.distance.toFixed(1)} m, ${direction(p)}`],
+  ["Same target", (p) => `${(100 * p.match).toFixed(0)} %`],
+];
+
+function direction({ azimuth, elevation }) {
+  const side = azimuth < 0 ? "left" : "right";
+  const up = elevation < 0 ? "down" : "up";
+  return `${Math.abs(azimuth).toFixed(0)}° to the ${side} of forward, ${Math.abs(elevation).toFixed(0)}° ${up}`;
+}
+
+function poseTable({ original, reconstruction, loss }) {
+  const columns = [["of the picture", original]];
+  if (reconstruction) columns.push(["of its reconstruction", reconstruction]);
+  const head = row("th", ["", ...columns.map(([name]) => name)]);
+  const body = POSE.map(([name, words]) => row("td", [name, ...columns.map(([, pose]) => words(pose))]));
+  body.push(row("td", ["Relative loss between the two", number(loss), ...(reconstruction ? [""] : [])]));
+  const [top, rest] = [document.createElement("thead"), document.createElement("tbody")];
+  top.append(head);
+  rest.append(...body);
+  $("pose-out").replaceChildren(top, rest);
+  $("pose-out").hidden = false;
+}
+
+function row(kind, cells) {
+  const line = document.createElement("tr");
+  line.append(
+    ...cells.map((text, i) => {
+      const cell = document.createElement(i ? kind : "th");
+      cell.textContent = text;
+      return cell;
+    }),
+  );
+  return line;
+}
+
+// The operation on the descriptor: its amount on a slider, and what it does at once.
+
+const AMOUNTS = {
+  largest: ["Units", [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096], (k) => `${k} largest units kept, the rest zero`],
+  random: ["Units", [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096], (k) => `${k} units at random kept, the rest zero`],
+  quantised: ["Bits", [1, 2, 3, 4, 5, 6, 8], (b) => `${b} bit${b > 1 ? "s" : ""} a unit`],
+  noise: ["Noise", [0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2], (d) => `noise of ${d} times the descriptor's length`],
+};
+let operating = false;
+let operateAgain = false;
+
+const amount = () => AMOUNTS[$("operation").value][1][$("amount").valueAsNumber];
+const amountWords = () => ($("operation").value ? AMOUNTS[$("operation").value][2](amount()) : "");
+
+function operate() {
+  if (!$("operation").value || !page || $("original").hidden) return;
+  operateAgain = operating;
+  if (operating) return;
+  operating = true;
+  send({ do: "operate", ...choice() });
+}
+
+$("operation").onchange = () => {
+  const chosen = $("operation").value;
+  $("operating").hidden = !chosen;
+  if (!chosen) return;
+  const [name, values] = AMOUNTS[chosen];
+  $("amount-name").textContent = name;
+  $("amount").max = values.length - 1;
+  $("amount").value = Math.floor(values.length / 2);
+  $("amount").oninput();
+};
+$("amount").oninput = () => {
+  $("amount-words").textContent = amountWords();
+  $("amount").setAttribute("aria-valuetext", amountWords());
+  operate();
+};
 $("pixels").onchange = () => $("pictures").classList.toggle("pixelated", $("pixels").checked);
 $("file").onchange = () => $("file").files[0] && give("first", $("file").files[0]);
 
