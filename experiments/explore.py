@@ -31,7 +31,7 @@ _SLOTS = options.slots()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
     if not flags.FLAGS["cpu_devices"].present:
-        flags.FLAGS.cpu_devices = 1  # one inversion is quickest with all cores on its step
+        flags.FLAGS["cpu_devices"].value = 1  # one inversion is quickest with all cores on its step
 
 import asyncio
 

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from posenet_jax import metrics
 from posenet_jax.analysis import extremes, surgery, walks
+from posenet_jax.analysis.surgery import Components
 from posenet_jax.decoders import decoding
 from posenet_jax.decoders.decoding import Decoder
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
+from posenet_jax.inversion import encode_checks
 
 Array = jax.Array
 
@@ -28,9 +31,12 @@ OPERATIONS: dict[str, tuple[float, float]] = {
     "random": (1, 1e6),
     "quantised": (1, 8),
     "noise": (0.0, 4.0),
+    "components": (1, 1e6),
 }
 """Operations on a descriptor, and the least and the largest amount of each: units kept, units kept,
-bits a unit, standard deviation in terms of the descriptor's root mean square."""
+bits a unit, standard deviation in terms of the descriptor's root mean square, components kept."""
+
+_MOST_NUMBERS = 2048  # of a descriptor, where components are fitted: their covariance is square
 
 
 class Shown(NamedTuple):
@@ -64,12 +70,40 @@ def decoded(decoder: Decoder, descriptor: np.ndarray, key: Array) -> list[Shown]
     return named + mean_and_deviation(pictures, "draws")
 
 
+def components_of_crops(tap: Tap, pictures: np.ndarray) -> Components:
+    """Returns principal components of the descriptors of pictures, their crops and mirror images.
+
+    pictures: uint8 [N, H, W, C]. Raises InputError where descriptors are too long for it.
+    """
+    like = encode_checks.descriptor_like(tap, tap.preprocessing)
+    if like.size > _MOST_NUMBERS:
+        raise InputError(
+            f"components are kept of at most {_MOST_NUMBERS} numbers; {tap.layer} has {like.size}"
+        )
+    _, height, width, _ = pictures.shape
+    down, across = height // 6, width // 6
+    parts = [
+        pictures[:, top : top + height - down, left : left + width - across]
+        for top in (0, down)
+        for left in (0, across)
+    ]
+    crops = [pictures, *map(tap.preprocessing.resize_all, parts)]
+    images = np.concatenate([*crops, *(crop[:, :, ::-1] for crop in crops)])
+    return surgery.fit_components(tap.describe(images).reshape((len(images), -1)))
+
+
 def operated(
-    operation: str, amount: float, descriptor: np.ndarray, others: np.ndarray, key: Array
+    operation: str,
+    amount: float,
+    descriptor: np.ndarray,
+    others: np.ndarray,
+    key: Array,
+    components: Components | None = None,
 ) -> np.ndarray:
     """Returns a descriptor after an operation of `OPERATIONS`.
 
-    others: [M, …] of other pictures, to know each unit's range. Raises InputError for operations
+    others: [M, …] of other pictures, to know each unit's range. components: those of which the
+    first are kept, where these are asked for. Raises InputError for operations
     that there are not, and amounts that make no sense.
     """
     if operation not in OPERATIONS:
@@ -81,6 +115,9 @@ def operated(
     known = np.concatenate([flat, others.reshape((len(others), -1))])
     if operation == "noise":
         made = surgery.add_noise(key, flat, amount)
+    elif operation == "components":
+        assert components is not None
+        made = surgery.project(flat, components, round(amount))
     elif operation == "quantised":
         made = surgery.quantise(flat, known.max(axis=0), round(amount))
     else:
@@ -101,8 +138,9 @@ def pose(encoder: Encoder, first: np.ndarray, second: np.ndarray) -> dict[str, A
 
     Raises InputError where the encoder has no heads.
     """
-    found = np.asarray(encoder.poses(first[None], second[None]))
-    logit = float(np.asarray(encoder.matches(first[None], second[None]))[0])
+    pair = jnp.asarray(first)[None], jnp.asarray(second)[None]
+    found = np.asarray(encoder.poses(*pair))
+    logit = float(np.asarray(encoder.matches(*pair))[0])
     right, down, forward = found[0, 3:].astype(np.float64)
     return {
         "rotation": float(metrics.rotation_errors(found, np.zeros_like(found))[0]),

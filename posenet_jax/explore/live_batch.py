@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -156,7 +157,7 @@ class LiveBatch:
         return occupied & (status != Status.RUNNING)
 
     def _in_network_space(self, image: np.ndarray) -> np.ndarray:
-        return np.array(self._space.from_levels(image))
+        return np.array(self._space.from_levels(jnp.asarray(image)))
 
     def _empty(self, size: int) -> slot_programs.Held:
         return slot_programs.empty(

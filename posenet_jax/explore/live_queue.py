@@ -51,7 +51,9 @@ class Ticket:
 class LiveQueue:
     """Batches by program, and the tickets that wait for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_ready: Callable[[Hashable], None] = lambda program: None) -> None:
+        """on_ready: called, in another thread, when inversions of a program can begin at once."""
+        self._on_ready = on_ready
         self._changed = threading.Condition()
         self._batches: dict[Hashable, LiveBatch] = {}
         self._waiting: dict[Hashable, collections.deque[tuple[Ticket, int]]] = {}
@@ -71,17 +73,19 @@ class LiveQueue:
                 self._running[program] = {}
                 self._known[program] = self._compiler.submit(self._compile, program, make)
 
-    def is_ready(self, program: Hashable) -> bool:
-        """Whether inversions of a program can begin at once."""
-        return program in self._batches
+    @property
+    def ready(self) -> list[Hashable]:
+        """Programs whose inversions can begin at once."""
+        return list(self._batches)
 
     def submit(self, program: Hashable, ticket: Ticket) -> None:
         """Puts a ticket's jobs into the queue of a program that was prepared."""
         with self._changed:
-            if self._known[program].done() and not self.is_ready(program):
-                ticket.failure = "its program could not be compiled: see the terminal"
-            ticket.compiling = not self.is_ready(program)
-            self._waiting[program] += [(ticket, number) for number in range(len(ticket.jobs))]
+            ticket.compiling = program not in self._batches
+            if program in self._known:
+                self._waiting[program] += [(ticket, number) for number in range(len(ticket.jobs))]
+            else:
+                ticket.failure = "the program could not be compiled: the terminal says why"
             self._changed.notify()
         ticket.told()
 
@@ -122,8 +126,12 @@ class LiveQueue:
                     self._changed.notify()
                 for ticket in told:
                     ticket.told()
+                self._on_ready(program)
         except Exception as error:
-            self._give_up(program, error)
+            if program in self._batches:  # of more slots: those that there are go on
+                _LOG.exception("more slots for %s", program)
+            else:
+                self._give_up(program, error)
 
     def _give_up(self, program: Hashable, error: Exception) -> None:
         """Tells all who wait for a program that cannot be run; the next one to ask tries again."""

@@ -1,7 +1,7 @@
 """Requests that a page can make: to show a picture, to invert, to stop, to look closer.
 
-Whatever computes runs in one other thread (`side`), one thing at a time, so that the server goes on
-answering; inversions run in the queue's.
+Whatever computes runs in two other threads, so that the server goes on answering: `side` reads
+images and makes jobs of them, `looks` does what may take long. Inversions run in the queue's.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from posenet_jax import metrics, numerics, reconstruction
+from posenet_jax.analysis.surgery import Components
 from posenet_jax.decoders.decoding import decode
 from posenet_jax.errors import InputError
 from posenet_jax.explore import closer_looks, wishes
@@ -24,6 +25,7 @@ from posenet_jax.explore.live_queue import LiveQueue, Ticket
 from posenet_jax.explore.visitors import PLACES, Picture, Visitor, data_url
 from posenet_jax.explore.wishes import Wish
 from posenet_jax.images import image_files
+from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.inversion import encode_checks
 from posenet_jax.io import files
 from posenet_jax.io.provenance import run_record
@@ -39,10 +41,12 @@ class PageRequests:
         catalogue: Catalogue,
         queue: LiveQueue,
         side: concurrent.futures.Executor,
+        looks: concurrent.futures.Executor,
         *,
         sizes: Sequence[int],
     ) -> None:
-        self._catalogue, self._queue, self._side, self._sizes = catalogue, queue, side, sizes
+        self._catalogue, self._queue, self._sizes = catalogue, queue, sizes
+        self._side, self._looks = side, looks
         self._actions = {
             "encoder": self._encoder,
             "invert": self._invert,
@@ -99,7 +103,8 @@ class PageRequests:
             raise InputError("one thing at a time: wait for what was asked before")
         visitor.busy = True
         try:
-            visitor.say(event, **await self._computed(look))
+            loop = asyncio.get_running_loop()
+            visitor.say(event, **await loop.run_in_executor(self._looks, look))
         finally:
             visitor.busy = False
 
@@ -259,14 +264,24 @@ class PageRequests:
         if not wish.operation:
             return found, found, others
         key = numerics.seed_key(wish.seed)
-        return found, closer_looks.operated(wish.operation, wish.amount, found, others, key), others
+        fitted = self._components(encoder, layer) if wish.operation == "components" else None
+        made = closer_looks.operated(wish.operation, wish.amount, found, others, key, fitted)
+        return found, made, others
+
+    @functools.lru_cache(maxsize=16)  # noqa: B019
+    def _components(self, encoder: str, layer: str) -> Components:
+        """Returns the components of a layer's descriptors, fitted once."""
+        tap = self._catalogue.encoder(encoder).tap(layer)
+        return closer_looks.components_of_crops(tap, self._demo_pictures(tap.preprocessing))
 
     @functools.lru_cache(maxsize=32)  # noqa: B019
     def _demo_descriptors(self, encoder: str, layer: str) -> np.ndarray:
         chosen = self._catalogue.encoder(encoder)
+        return chosen.tap(layer).describe(self._demo_pictures(chosen.preprocessing))
+
+    def _demo_pictures(self, space: Preprocessing) -> np.ndarray:
         paths = [DEMO_IMAGES / name for name in demo_images()]
-        pictures = chosen.preprocessing.resize_all(map(image_files.read_image, paths))
-        return chosen.tap(layer).describe(pictures)
+        return space.resize_all(map(image_files.read_image, paths))
 
 
 def _control(target: np.ndarray, others: np.ndarray) -> float:

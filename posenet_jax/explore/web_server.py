@@ -36,9 +36,11 @@ class WebServer:
 
     def __init__(self, catalogue: Catalogue, *, sizes: Sequence[int], max_pixels: int) -> None:
         """sizes: numbers of slots, rising (`live_batch.sizes`). max_pixels: of an image file."""
-        self.queue = LiveQueue()
-        self._side = concurrent.futures.ThreadPoolExecutor(1, "compute")
-        self._requests = PageRequests(catalogue, self.queue, self._side, sizes=sizes)
+        self.queue = LiveQueue(self._became_ready)
+        self._side = concurrent.futures.ThreadPoolExecutor(1, "side")
+        self._looks = concurrent.futures.ThreadPoolExecutor(1, "looks")
+        self._requests = PageRequests(catalogue, self.queue, self._side, self._looks, sizes=sizes)
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it listens
         self._catalogue, self._max_pixels = catalogue, max_pixels
         self._visitors: dict[str, Visitor] = {}
         self._hosts: set[str] = set()
@@ -71,12 +73,24 @@ class WebServer:
             self.addresses = runner.addresses
             port = self.addresses[0][1]
             self._hosts = {f"{name}:{port}" for name in (ADDRESS, "localhost")}
+            self._loop = asyncio.get_running_loop()
             self._requests.prepare_default()
             yield port
         finally:
             await runner.cleanup()
             await asyncio.to_thread(self.queue.close)
             self._side.shutdown(cancel_futures=True)
+            self._looks.shutdown(cancel_futures=True)
+
+    def _became_ready(self, program: object) -> None:
+        """Tells all pages, from the queue's thread, which programs are compiled."""
+        with contextlib.suppress(RuntimeError):  # the server has ended
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._tell_ready)
+
+    def _tell_ready(self) -> None:
+        for visitor in self._visitors.values():
+            visitor.say("ready", programs=self.queue.ready)
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -174,6 +188,7 @@ class WebServer:
         sender = asyncio.create_task(_send(socket, visitor))
         try:
             visitor.say("hello", page=visitor.token, **self._catalogue.record())
+            visitor.say("ready", programs=self.queue.ready)
             async for message in socket:
                 if message.type == WSMsgType.TEXT:
                     await self._answer(visitor, message.data)

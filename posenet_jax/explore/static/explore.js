@@ -23,10 +23,12 @@ let given = { first: null, second: null }; // File or name of a bundled picture
 let curves = [];
 let control = null;
 let encoders = {};
+let compiled = new Set();
 
 const send = (what) => socket?.readyState === WebSocket.OPEN && socket.send(JSON.stringify(what));
 
 function say(sentence, wrong = false) {
+  if ($("status").textContent === sentence) return; // or it would be read out at every step
   $("status").textContent = sentence;
   $("status").classList.toggle("wrong", wrong);
 }
@@ -56,6 +58,10 @@ const handlers = {
     for (const place of ["first", "second"]) if (given[place]) give(place, given[place]);
     send({ do: "encoder", encoder: $("encoder").value });
     say("Choose a picture.");
+  },
+  ready({ programs }) {
+    compiled = new Set(programs.map((program) => program.join()));
+    tellCompiled();
   },
   encoder(message) {
     encoders[message.name] = message;
@@ -117,7 +123,7 @@ const handlers = {
     if (message.failure) say(message.failure, true);
     else if (message.stopped) say("Stopped: the picture is the best so far.");
     else if (message.ended) say("Done.");
-    else if (message.compiling) say("Compiling the program of this encoder, layer and recipe: half a minute the first time …");
+    else if (message.compiling) say("Compiling …");
     else if (message.ahead) say(`Waiting for a free slot: ${message.ahead} ahead.`);
     else say("Inverting …");
   },
@@ -161,6 +167,7 @@ function about() {
   $("about-encoder").textContent = ENCODERS[$("encoder").value] ?? "";
   $("about-recipe").textContent = RECIPES[$("recipe").value] ?? "";
   $("steps").value = offered.recipes[$("recipe").value];
+  tellCompiled();
 }
 
 async function give(place, what) {
@@ -190,6 +197,11 @@ async function give(place, what) {
   }
 }
 
+function tellCompiled() {
+  const chosen = [$("encoder").value, $("layer").value, $("recipe").value].join();
+  $("compiling").hidden = running || compiled.has(chosen);
+}
+
 function ready() {
   $("go").disabled = !page || $("original").hidden || !$("layer").value;
 }
@@ -199,6 +211,7 @@ function setRunning(now) {
   $("go").textContent = now ? "Stop" : "Invert";
   $("go").classList.toggle("stop", now);
   document.body.classList.toggle("running", now);
+  tellCompiled();
 }
 
 function show(image, source, alt) {
@@ -335,6 +348,7 @@ function layerChosen() {
   $("decode").disabled = !decoders.length;
   $("decode-wrong").textContent = decoders.length ? "" : "There is no decoder for this layer of this encoder.";
   for (const name of ["decode", "extremes"]) $(`${name}-out`).replaceChildren();
+  tellCompiled();
   operate();
 }
 
@@ -421,6 +435,7 @@ function row(kind, cells) {
 const AMOUNTS = {
   largest: ["Units", [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096], (k) => `${k} largest units kept, the rest zero`],
   random: ["Units", [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096], (k) => `${k} units at random kept, the rest zero`],
+  components: ["Components", [1, 2, 4, 8, 16, 32, 64, 79], (k) => `${k} principal component${k > 1 ? "s" : ""} of the bundled pictures and their crops kept, the rest at the mean`],
   quantised: ["Bits", [1, 2, 3, 4, 5, 6, 8], (b) => `${b} bit${b > 1 ? "s" : ""} a unit`],
   noise: ["Noise", [0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2], (d) => `noise of ${d} times the descriptor's length`],
 };
@@ -469,4 +484,5 @@ for (const kind of ["dragleave", "drop"]) {
     if (event.dataTransfer?.files[0] && kind === "drop") give("first", event.dataTransfer.files[0]);
   });
 }
+document.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
 connect();
