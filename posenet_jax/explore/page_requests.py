@@ -80,7 +80,7 @@ class PageRequests:
 
     async def _encoder(self, visitor: Visitor, asked: Mapping[str, Any]) -> None:
         name = wishes.word(asked, "encoder", self._catalogue.default.encoder)
-        visitor.say("encoder", **await self._computed(self._catalogue.encoder_record, name))
+        visitor.say("encoder", **await asyncio.to_thread(self._catalogue.encoder_record, name))
 
     async def _invert(self, visitor: Visitor, asked: Mapping[str, Any]) -> None:
         wish = await self._computed(wishes.wish, self._catalogue, asked)

@@ -144,6 +144,7 @@ function fill(select, values, chosen) {
 
 function offer() {
   fill($("encoder"), offered.encoders, offered.default.encoder);
+  fill($("layer"), [offered.default.layer], offered.default.layer);
   fill($("recipe"), Object.keys(offered.recipes), offered.default.recipe);
   $("demo").replaceChildren(...offered.demo.map((name) => thumb(name, "first")));
   $("demo-2").replaceChildren(...offered.demo.map((name) => thumb(name, "second")));
