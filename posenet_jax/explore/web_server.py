@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -69,7 +70,8 @@ class WebServer:
                 await site.start()
             except OSError as error:
                 advice = "choose another with --port, or 0 for any"
-                raise InputError(f"port {port}: {error.strerror}; {advice}") from None
+                reason = os.strerror(error.errno or 0).lower()
+                raise InputError(f"port {port}: {reason}; {advice}") from None
             self.addresses = runner.addresses
             port = self.addresses[0][1]
             self._hosts = {f"{name}:{port}" for name in (ADDRESS, "localhost")}

@@ -223,6 +223,18 @@ def test_the_server_listens_on_this_machine_alone(served):
     talk(served, conversation)
 
 
+def test_a_port_in_use_is_told_in_a_sentence(served):
+    from posenet_jax.explore.web_server import WebServer
+
+    async def listen():
+        server = WebServer(served[0]._catalogue, sizes=(1,), max_pixels=1)
+        async with server.listening(served[1]):
+            pass
+
+    with pytest.raises(posenet_jax.InputError, match=f"port {served[1]}: address already in use; "):
+        asyncio.run(listen())
+
+
 def test_whatever_a_page_sends_is_answered_in_a_sentence(served):
     async def conversation(page):
         await page.shows()
