@@ -36,7 +36,7 @@ ORDER = (
         "training",
         "analysis",
     ),
-    *("reconstruction", "bulk", "report"),
+    *("reconstruction", "bulk", "report", "explore"),
 )
 
 
