@@ -23,7 +23,7 @@ _OPEN_FILES = 16
 
 
 class Description:
-    """What a folder says of its data set. builder: TFDS's."""
+    """Description of a data set, as its folder has it. builder: TFDS's."""
 
     def __init__(self, folder: Path) -> None:
         """Raises InputError as `dataset_builder` does."""

@@ -180,7 +180,7 @@ def files_in(folder: Path) -> list[Object]:
 
 
 def _version(facts: dict[str, Any]) -> str:
-    """Of a digest, where there is one: a copy then has the same, wherever it lies."""
+    """Digest where there is one, so that a copy has the same version, wherever it lies."""
     keys = ("md5Hash", "ETag", "etag", "generation", "LastModified")
     return next((str(facts[key]) for key in keys if facts.get(key)), "")
 
