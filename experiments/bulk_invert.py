@@ -19,10 +19,12 @@ import time
 
 from absl import flags
 
-from .common import inputs, options, processes, recipe_options, runtime
+from .common import buckets, inputs, options, processes, recipe_options, runtime
 
-_DESCRIPTORS = flags.DEFINE_string(
-    "descriptors", None, "Folder of extract_descriptors to invert, instead of images."
+_DESCRIPTORS = buckets.taking(
+    flags.DEFINE_string(
+        "descriptors", None, "Folder of extract_descriptors to invert, instead of images."
+    )
 )
 _OUT = options.out()
 _LAYER = options.layer()

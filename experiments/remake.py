@@ -29,7 +29,7 @@ _ENCODER = options.encoder()
 _RUN = flags.DEFINE_list(
     "run", [], "Products to make, separated by commas: their names, or `stale`, or `all`."
 )
-_OUT = options.out(required=False)
+_OUT = options.out(required=False, local=True)
 _INSTALL = flags.DEFINE_enum(
     "install",
     None,

@@ -21,7 +21,7 @@ from absl import flags
 
 from .common import options, runtime
 
-_OUT = options.out()
+_OUT = options.out(local=True)
 _PHOTOGRAPHS = options.photographs()
 _CLAIMS = flags.DEFINE_string(
     "claims",

@@ -24,6 +24,10 @@ class OutputError(InputError):
         self.path, self.reason, self.advice = path, reason, advice
 
 
+class Unreachable(InputError):
+    """A bucket that does not give a file, for a reason that is not the file's."""
+
+
 class NotFinite(RuntimeError):
     """A loss stopped being a number; what was good before that is kept."""
 

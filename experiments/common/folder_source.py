@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from . import options
+from absl import flags
+
+from . import buckets, options
 from .source import Given, Source
 
 if TYPE_CHECKING:
@@ -15,4 +17,8 @@ def _open(given: Given) -> "FolderImages":
     return images.source(given.value, given.output, given.limit)
 
 
-FOLDER = Source("images", options.IMAGES, _open)
+def _define(name: str, default: str | None, help_text: str) -> flags.FlagHolder:
+    return buckets.taking(flags.DEFINE_string(name, default, help_text))
+
+
+FOLDER = Source("images", options.IMAGES, _open, define=_define)

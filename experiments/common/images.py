@@ -16,6 +16,7 @@ from posenet_jax.errors import ImageError, InputError, shown
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import ImageList, folder_of, list_images
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io import storage
 
 from . import options
 
@@ -73,16 +74,23 @@ def own_folders(pattern: str, output: str) -> list[str]:
 
     Images may lie in the output folder, but not where pictures are written.
     """
-    top, own = (os.path.realpath(os.path.expanduser(path)) for path in (folder_of(pattern), output))
+    top, own = _place(folder_of(pattern)), _place(output)
     if top != own and os.path.commonpath([top, own]) == own:
         return [os.path.join(output, name) for name in _PICTURES]
     return [output]
 
 
+def _place(path: str | Path) -> str:
+    """Where a path leads; one in a bucket as if the bucket were a folder of the disk."""
+    if storage.is_bucket(path):
+        return os.path.normpath(f"/{path}")
+    return os.path.realpath(os.path.expanduser(path))
+
+
 def refuse_own(folder: str | Path, output: str) -> None:
     """Raises InputError for a folder in which the run, or an earlier one, writes."""
-    place = os.path.realpath(folder)
-    own = map(os.path.realpath, own_folders(str(folder), output))
+    place = _place(folder)
+    own = map(_place, own_folders(str(folder), output))
     if any(os.path.commonpath([place, each]) == each for each in own):
         problem = f"{shown(folder)} is where pictures of the output folder {shown(output)} lie"
         raise InputError(f"{problem}; choose another for output")

@@ -12,6 +12,8 @@ from absl import flags
 from posenet_jax.encoders import bundled_encoders
 from posenet_jax.scenes.kinds import KINDS
 
+from . import buckets
+
 _RECIPES = ["calibrated", "paper", "paper_no_prior", "warm", "quick"]
 MEASURING_SEED = 1_000_003  # not one of training's
 
@@ -97,9 +99,10 @@ def kinds() -> flags.FlagHolder:
     )
 
 
-def out(*, required: bool = True) -> flags.FlagHolder:
-    """Defines `--out`."""
-    return flags.DEFINE_string("out", None, "Output folder for the results.", required=required)
+def out(*, required: bool = True, local: bool = False) -> flags.FlagHolder:
+    """Defines `--out`. local: it must not lie in a bucket."""
+    flag = flags.DEFINE_string("out", None, "Output folder for the results.", required=required)
+    return flag if local else buckets.taking(flag)
 
 
 def workdir() -> flags.FlagHolder:
@@ -164,13 +167,15 @@ def limit() -> flags.FlagHolder:
 
 def encoder() -> flags.FlagHolder:
     """Defines `--encoder`."""
-    return flags.DEFINE_string(
-        "encoder",
-        bundled_encoders.DEFAULT,
-        f"Encoder: a bundled one ({', '.join(bundled_encoders.names())}),"
-        f" {' or '.join(bundled_encoders.PACKAGED)} (with the extra compare installed), a"
-        " .safetensors file, or untrained weights: streetnet-random-SEED, likewise every other"
-        " architecture, or FILE-random-SEED. NAME@SIZE reads images of SIZE pixels.",
+    return buckets.taking(
+        flags.DEFINE_string(
+            "encoder",
+            bundled_encoders.DEFAULT,
+            f"Encoder: a bundled one ({', '.join(bundled_encoders.names())}),"
+            f" {' or '.join(bundled_encoders.PACKAGED)} (with the extra compare installed), a"
+            " .safetensors file, or untrained weights: streetnet-random-SEED, likewise every other"
+            " architecture, or FILE-random-SEED. NAME@SIZE reads images of SIZE pixels.",
+        )
     )
 
 
@@ -185,11 +190,13 @@ def control() -> flags.FlagHolder:
 
 def judge() -> flags.FlagHolder:
     """Defines `--judge`."""
-    return flags.DEFINE_string(
-        "judge",
-        bundled_encoders.JUDGE,
-        "Encoder in which pictures are compared with originals, not used for inversion or training:"
-        " a bundled one or a .safetensors file.",
+    return buckets.taking(
+        flags.DEFINE_string(
+            "judge",
+            bundled_encoders.JUDGE,
+            "Encoder in which pictures are compared with originals, not used for inversion or"
+            " training: a bundled one or a .safetensors file.",
+        )
     )
 
 
@@ -250,11 +257,13 @@ def training_steps(default: int) -> flags.FlagHolder:
 
 def start_decoder() -> flags.FlagHolder:
     """Defines `--decoder` of recipe warm."""
-    return flags.DEFINE_string(
-        "decoder",
-        None,
-        "Decoder whose images recipe warm starts from: a bundled one or a .safetensors file; the"
-        " bundled one named ENCODER-LAYER if not given.",
+    return buckets.taking(
+        flags.DEFINE_string(
+            "decoder",
+            None,
+            "Decoder whose images recipe warm starts from: a bundled one or a .safetensors file;"
+            " the bundled one named ENCODER-LAYER if not given.",
+        )
     )
 
 

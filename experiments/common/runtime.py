@@ -10,12 +10,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
 
-from . import commands
+from posenet_jax.io import storage
+
+from . import buckets, commands
 
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
@@ -23,10 +24,12 @@ _CPU_DEVICES = flags.DEFINE_integer(
     "CPU devices that batches are split over where there is no accelerator; 0: one for each core.",
     lower_bound=0,
 )
-_COMPILATION_CACHE = flags.DEFINE_string(
-    "compilation_cache",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/posenet_jax/xla"),
-    "Folder in which compiled programs are cached between runs; empty: no cache.",
+_COMPILATION_CACHE = buckets.taking(  # of JAX
+    flags.DEFINE_string(
+        "compilation_cache",
+        os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/posenet_jax/xla"),
+        "Folder in which compiled programs are cached between runs; empty: no cache.",
+    )
 )
 
 
@@ -54,6 +57,8 @@ def parse(renamed: Mapping[str, str] | None = None) -> None:
         _refuse(f"{' '.join(str(error).split())}; see --help")
     if len(rest) > 1:
         _refuse(f"unexpected argument {rest[1]!r}; see --help")
+    if sentence := buckets.refusal():
+        _refuse(sentence)
 
 
 def _refuse(sentence: str) -> None:
@@ -73,7 +78,7 @@ def configure() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or cores or 1)
     if _COMPILATION_CACHE.value:
-        folder = Path(_COMPILATION_CACHE.value).expanduser()
+        folder = storage.path(_COMPILATION_CACHE.value).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # The many small programs of a script take seconds together.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -34,6 +34,7 @@ from posenet_jax.evaluation.feature_networks import Lpips
 from posenet_jax.inversion import engine, recipes
 from posenet_jax.inversion.job_queues import Finished, Job
 from posenet_jax.inversion.recipes import Recipe
+from posenet_jax.io import storage
 from posenet_jax.io.run_files import schema_fault
 from posenet_jax.shards.descriptor_shards import Descriptors
 from posenet_jax.shards.folder import ShardFolder
@@ -135,7 +136,7 @@ def invert_all(
         inversion_batches.check_origin(source, encoder, layer)
     engine.groups_in(config.slots, mesh.size, recipe.group)  # before the folder says it has so many
     process = f"{config.process_index}-of-{config.process_count}"
-    shards = ShardFolder(Path(folder).expanduser(), "inversion", process)
+    shards = ShardFolder(storage.path(folder).expanduser(), "inversion", process)
     with shards.locked():
         wanted = _identity(encoder, tap, source, recipe, config, judge, lpips, decoder)
         fitting = config.slots

@@ -28,6 +28,7 @@ from posenet_jax.data.traces import TracedSource
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io import storage
 from posenet_jax.shards.batches import LoadedBatch, load_batches
 from posenet_jax.shards.descriptor_shards import (
     DTYPES,
@@ -111,7 +112,7 @@ def extract(
     mesh = mesh or Mesh(np.asarray(jax.local_devices()), ("images",))
     tap = encoder.tap(layer)
     process = f"{config.process_index}-of-{config.process_count}"
-    shards = ShardFolder(Path(folder).expanduser(), "extraction", process)
+    shards = ShardFolder(storage.path(folder).expanduser(), "extraction", process)
     with shards.locked():
         wanted = _identity(encoder, tap, source, config)
         identity, plan = shards.agreed(wanted, _default_sizes(wanted, mesh.size), mesh)
@@ -135,7 +136,7 @@ def check_images(folder: str | Path, source: ImageSource) -> None:
     A source with other names or sizes than were extracted, and an extraction by a version that
     wrote no traces, cannot be checked and pass.
     """
-    shards = ShardFolder(Path(folder).expanduser(), "extraction", "reader")
+    shards = ShardFolder(storage.path(folder).expanduser(), "extraction", "reader")
     identity = shards.identity()
     if identity is None or identity["source"] != source.fingerprint:
         return

@@ -1,6 +1,7 @@
 """Files of a bulk inversion: shards with their tables and pictures, results.csv, the manifest."""
 
 import functools
+import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ import numpy as np
 
 from posenet_jax.evaluation import results_table
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.io import files
+from posenet_jax.io import files, storage
 from posenet_jax.io.run_files import file_sha256, schema_fault
 from posenet_jax.shards import reconstruction_shards
 from posenet_jax.shards.folder import ShardFolder
 from posenet_jax.shards.plan import Failure, ShardPlan
 from posenet_jax.shards.reconstruction_shards import InvertedImage, shard_file, table_file
+from posenet_jax.threads import map_in_threads
 
 _FACTS = {"figures": {str: ("int", "float", "str")}}
 
@@ -32,6 +34,8 @@ def pending(
             return True
         try:
             digest = file_sha256(folder.path / table_file(record["file"]))
+        except storage.Unanswered:
+            raise
         except OSError:
             return False
         # Records of earlier versions have no digest.
@@ -56,7 +60,7 @@ def write_images(
         table = files.csv_text(_table_rows(layer, images)).encode()
         folder.write_file(table_file(file), functools.partial(Path.write_bytes, data=table))
         first = images[0].figures[0]
-        facts["table_sha256"] = file_sha256(folder.path / table_file(file))
+        facts["table_sha256"] = hashlib.sha256(table).hexdigest()
         facts["figures"] = {name: type(value).__name__ for name, value in first.items()}
     write = functools.partial(reconstruction_shards.write_shard, images=images)
     folder.write_shard(file, write, len(images), facts, traces)
@@ -93,9 +97,15 @@ def write_pictures(
     missing = (position for position in positions if position not in inverted)
     for position, failure in zip(missing, left_out, strict=True):
         for name in reconstruction_shards.picture_names(position, failure["name"], restarts):
-            (folder.path / "images" / name).unlink(missing_ok=True)
-    for name, content in itertools.chain(*map(reconstruction_shards.picture_files, images)):
+            storage.remove(folder.path / "images" / name)
+
+    def write(file: tuple[str, bytes]) -> None:
+        name, content = file
         folder.write_file(f"images/{name}", functools.partial(Path.write_bytes, data=content))
+
+    pictures = itertools.chain(*map(reconstruction_shards.picture_files, images))
+    for _ in map_in_threads(write, pictures, threads=folder.at_once):
+        pass
 
 
 def write_end(

@@ -8,16 +8,19 @@ ImageError. Reading happens at the moment of asking, from any thread.
 
 import hashlib
 import operator
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, SupportsIndex
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posenet_jax.data.dataset_metadata import INFO, check_lengths, dataset_builder
+from posenet_jax.data import bucket_dataset
+from posenet_jax.data.dataset_metadata import INFO, check_lengths
 from posenet_jax.errors import ImageError, InputError, shown
-from posenet_jax.images.image_files import MAX_PIXELS, decode_image, read_image
+from posenet_jax.images.image_files import MAX_PIXELS, bucket_content, decode_image, read_image
 from posenet_jax.images.image_list import DIGEST_BYTES, ImageList, as_list
+from posenet_jax.io import storage
 
 TRACES = "sources.npy"
 """Beside a data set that was made of files: what they were."""
@@ -80,6 +83,8 @@ class FolderImages:
     def __init__(self, images: ImageList | str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
         self._list = as_list(images)
         self._max_pixels = max_pixels
+        # What this thread was sent for a digest, and will want for the image: {position: content}.
+        self._fetched = threading.local() if storage.is_bucket(self._list.folder) else None
 
     @property
     def fingerprint(self) -> str:
@@ -93,7 +98,14 @@ class FolderImages:
 
     def digest(self, position: int) -> bytes:
         """16 bytes that another content would not have; zeros where it cannot be read."""
-        return self._list.digest(position)
+        if self._fetched is None:
+            return self._list.digest(position)
+        try:
+            content = bucket_content(self._list.path(position))
+        except ImageError:
+            return bytes(DIGEST_BYTES)
+        self._fetched.last = {position: content}
+        return hashlib.sha256(content).digest()[:DIGEST_BYTES]
 
     def __len__(self) -> int:
         return len(self._list)
@@ -104,7 +116,14 @@ class FolderImages:
 
     def __getitem__(self, position: SupportsIndex) -> NamedImage:
         index = operator.index(position)
-        image = read_image(self._list.path(index), max_pixels=self._max_pixels)
+        path, fetched = self._list.path(index), None
+        if self._fetched is not None:
+            fetched = getattr(self._fetched, "last", {}).get(index)
+            self._fetched.last = {}
+        if fetched is None:
+            image = read_image(path, max_pixels=self._max_pixels)
+        else:
+            image = decode_image(fetched, path, max_pixels=self._max_pixels)
         return NamedImage(self.name(index), image)
 
     def __repr__(self) -> str:
@@ -138,7 +157,8 @@ class DatasetExamples:
         """
         self._folder = dataset_folder(folder)
         self._max_pixels = max_pixels
-        builder = dataset_builder(self._folder)
+        self._description = bucket_dataset.Description(self._folder)
+        builder = self._description.builder
         features = builder.info.features
         named = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
         feature = named.get("image")
@@ -149,14 +169,16 @@ class DatasetExamples:
         self._single = isinstance(feature, tfds.features.Image)
         try:
             instructions = builder.info.splits[split].file_instructions
-            self._source = builder.as_data_source(split, decoders={"image": _AsStored()})
+            decoders = {"image": _AsStored()}
+            self._source = self._description.examples(split, instructions, decoders)
             self._length = len(self._source)
         except Exception as error:
             splits = ", ".join(sorted(builder.info.splits))
             reason = " ".join(str(error).split())[:200]
             problem = f"no split {split!r} to be read; there are {splits} ({reason})"
             raise InputError(f"{shown(self._folder)}: {problem}") from error
-        check_lengths(self._folder, instructions)
+        if not storage.is_bucket(self._folder):  # where that would read all shards
+            check_lengths(self._folder, instructions)
         self.fingerprint = _dataset_fingerprint(self._folder, split)
         self.times = _dataset_times(self._folder)
 
@@ -173,6 +195,8 @@ class DatasetExamples:
         index = operator.index(position)
         try:
             example = dict(self._source[index])
+        except storage.Unanswered as error:
+            raise storage.unreachable(error) from error
         except Exception as error:
             reason = " ".join(str(error).split())
             raise ImageError(f"{self.where(index)}: cannot be read ({reason})") from error
@@ -252,7 +276,9 @@ class DatasetImages:
 
 def dataset_folder(folder: str | Path) -> Path:
     """The one TFDS data set in or below a folder. Raises InputError where there is not just one."""
-    top = Path(folder).expanduser()
+    top = storage.path(folder).expanduser()
+    if storage.is_bucket(top):
+        return bucket_dataset.dataset_folder(top)
     if not top.is_dir():
         raise InputError(f"{shown(top)}: no such folder")
     if (top / INFO).is_file():
@@ -284,17 +310,16 @@ def _views(feature: Any) -> int:
 def _dataset_fingerprint(folder: Path, part: str) -> str:
     """Digest of the data set's description, with every shard's length, and its files' sizes."""
     digest = hashlib.sha256(part.encode())
-    digest.update((folder / INFO).read_bytes())
-    for file in sorted(folder.iterdir()):
+    digest.update(storage.content(folder / INFO))
+    for file in storage.files_in(folder):
         if file.name != TRACES:  # says nothing of the examples
-            digest.update(f"{file.name} {file.stat().st_size}\0".encode())
+            digest.update(f"{file.name} {file.size}\0".encode())
     return digest.hexdigest()[:16]
 
 
 def _dataset_times(folder: Path) -> np.ndarray:
     """[2] int64 that change when any file's times do."""
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        found = file.stat()
-        digest.update(f"{file.name} {found.st_mtime_ns} {found.st_ctime_ns}\0".encode())
+    for file in storage.files_in(folder):
+        digest.update(f"{file.name} {file.version}\0".encode())
     return np.frombuffer(digest.digest()[:16], "<i8")

@@ -15,6 +15,7 @@ import numpy as np
 
 from posenet_jax.data.sources import ImageSource, NamedImage
 from posenet_jax.images.image_list import DIGEST_BYTES, file_digest
+from posenet_jax.io import storage
 from posenet_jax.threads import map_in_threads
 
 _TRACE = np.dtype([("times", "<i8", 2), ("digest", "u1", DIGEST_BYTES)])
@@ -140,7 +141,8 @@ def read_traces(path: Path) -> np.ndarray:
     """Traces as `np.save` wrote them; none where the file is absent or damaged."""
     try:
         # Mapped: a damaged header's shape is held against the file's size, and takes no memory.
-        return np.array(np.load(path, mmap_mode="r"))
+        with storage.local_copy(path) as copy:
+            return np.array(np.load(copy, mmap_mode="r"))
     except (OSError, ValueError, EOFError):
         return np.zeros(0, _TRACE)
 

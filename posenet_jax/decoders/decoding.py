@@ -24,6 +24,7 @@ from posenet_jax.encoders.bundled_encoders import PRETRAINED
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError, one_line, shown
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io import storage
 from posenet_jax.io.run_files import brief, parsed_json
 from posenet_jax.io.tensors import checked_tree, fingerprint, read_tensors, write_tensors
 
@@ -219,8 +220,8 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
     """
     path = _FOLDER / f"{name_or_path}.safetensors"
     if not path.is_file():
-        path = Path(name_or_path)
-    if not path.is_file():
+        path = storage.path(name_or_path)
+    if not storage.is_file(path):
         bundled = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.safetensors"))) or "none"
         raise InputError(
             f"no decoder {str(name_or_path)!r}: give a .safetensors file, or one of those bundled: "

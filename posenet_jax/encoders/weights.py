@@ -27,6 +27,7 @@ from posenet_jax.encoders.network import Network, Normalisation
 from posenet_jax.encoders.packaged import PACKAGED
 from posenet_jax.errors import InputError, one_line, shown
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io import storage
 from posenet_jax.io.run_files import brief, parsed_json
 from posenet_jax.io.tensors import check_tree, checked_tree, named, read_tensors, write_tensors
 
@@ -150,7 +151,7 @@ def load_encoder(name_or_path: str | Path = bundled_encoders.DEFAULT) -> Encoder
     `efficientnet_lite0`, trained on ImageNet, are there where the extra `compare` is installed.
     """
     name = str(name_or_path)
-    if not Path(name).is_file():
+    if not storage.is_file(name):
         known, marker, size = name.rpartition("@")
         if marker and size.isdecimal():
             encoder = _loaded(known, int(size))
@@ -163,15 +164,15 @@ def _loaded(name: str, size: int | None) -> Encoder:
     known, marker, seed = name.rpartition("-random-")
     if marker and seed.isdecimal() and known in NETWORKS:
         return at_size(random_encoder(known, seed=int(seed)), size)
-    if marker and seed.isdecimal() and Path(known).is_file():
-        return control_of(_read(Path(known), size), seed=int(seed))
+    if marker and seed.isdecimal() and storage.is_file(known):
+        return control_of(_read(storage.path(known), size), seed=int(seed))
     if name in PACKAGED:
         kind = NETWORKS[name]
         return at_size(_headless(PACKAGED[name](), kind(), kind.image_space, name), size)
     path = PRETRAINED / f"{name}.safetensors"
     if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
+        path = storage.path(name)
+    if not storage.is_file(path):
         bundled = ", ".join(bundled_encoders.names(PRETRAINED))
         raise InputError(
             f"no weights {name!r}: give a .safetensors file or one of {bundled}, or "

@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError, features
 from posenet_jax.errors import ImageError, shown
 from posenet_jax.images import pillow_guard, tiff_files
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io import storage
 
 # By content, not by name. A closed list: Pillow hands some others (PostScript) to other programs.
 # AVIF came with Pillow 11.3, and may be left out of a build.
@@ -74,7 +75,22 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     that is absent, no image, damaged, truncated, of values whose meaning is not known, or of more
     than `max_pixels` pixels.
     """
+    if storage.is_bucket(path):
+        return _decode(bucket_content(path), path, max_pixels)
     return _decode(path, path, max_pixels)
+
+
+def bucket_content(path: str | Path) -> bytes:
+    """Content of an image's file in a bucket.
+
+    Raises ImageError where there is none, Unreachable where the bucket does not say.
+    """
+    try:
+        return storage.content(storage.path(path))
+    except FileNotFoundError as error:
+        raise _unreadable(path, error) from error
+    except storage.Unanswered as error:
+        raise storage.unreachable(error) from error
 
 
 def decode_image(encoded: bytes, name: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

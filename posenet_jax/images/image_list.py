@@ -20,7 +20,9 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from posenet_jax.errors import InputError, shown
+from posenet_jax.images import bucket_folder
 from posenet_jax.images.image_files import EXTENSIONS
+from posenet_jax.io import storage
 
 DIGEST_BYTES = 16
 
@@ -66,12 +68,20 @@ NOTHING = LeftOut({}, {})
 class ImageList:
     """Paths below a folder, sorted by their bytes.
 
-    left_out: files and folders beside them that are not read.
+    left_out: files and folders beside them that are not read. listed: [N, 3] int64, sizes and times
+    that came with the names, as a bucket's do; None: each file is asked.
     """
 
-    def __init__(self, folder: str, paths: list[bytes], left_out: LeftOut = NOTHING) -> None:
+    def __init__(
+        self,
+        folder: str,
+        paths: list[bytes],
+        left_out: LeftOut = NOTHING,
+        listed: np.ndarray | None = None,
+    ) -> None:
         self.folder = folder
         self.left_out = left_out
+        self._listed = listed
         self._names = b"".join(paths)
         self._ends = np.cumsum(np.array([len(path) for path in paths], np.int64))
 
@@ -93,9 +103,12 @@ class ImageList:
         """(fingerprint, times), of one look at every file."""
         digest, times = hashlib.sha256(), array.array("q")
         folder, start = os.fsencode(self.folder), 0
-        for end in self._ends.tolist():
+        for row, end in enumerate(self._ends.tolist()):
             path, start = self._names[start:end], end
-            size, *changed = _size_and_times(os.path.join(folder, path))
+            if self._listed is None:
+                size, *changed = _size_and_times(os.path.join(folder, path))
+            else:
+                size, *changed = self._listed[row].tolist()
             digest.update(b"%d %s\0" % (size, path))
             times.extend(changed)
         return digest.hexdigest()[:16], np.array(times, np.int64).reshape(-1, 2)
@@ -115,7 +128,7 @@ class ImageList:
 
     def path(self, position: int) -> Path:
         """The file."""
-        return Path(self.folder, os.fsdecode(self._below(position)))
+        return storage.path(os.path.join(self.folder, os.fsdecode(self._below(position))))
 
     def digest(self, position: int) -> bytes:
         """The `file_digest` of the file."""
@@ -131,7 +144,7 @@ class ImageList:
 def file_digest(path: str | Path) -> bytes:
     """16 bytes of a SHA-256 of a file's content; zeros where it cannot be read."""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with storage.opened(path, buffering=0) as file:
             return hashlib.file_digest(file, "sha256").digest()[:DIGEST_BYTES]
     except OSError:
         return bytes(DIGEST_BYTES)
@@ -145,6 +158,8 @@ def list_images(
     limit: the first so many. exclude: folders whose images are left out, whatever name they are
     reached by. `~` is the home folder. Raises InputError when nothing is there, or no image.
     """
+    if storage.is_bucket(pattern):
+        return _in_bucket(os.fspath(pattern), limit, exclude)
     path, folder = os.path.expanduser(os.fspath(pattern)), folder_of(pattern)
     below = os.fsencode(path[len(folder) :].lstrip(os.sep))
     entries: Iterable[tuple[bytes, str | None]]
@@ -163,8 +178,21 @@ def list_images(
     return ImageList(folder, images[:limit], left_out)
 
 
+def _in_bucket(pattern: str, limit: int | None, exclude: Iterable[str | Path]) -> ImageList:
+    folder = folder_of(pattern)
+    found = bucket_folder.files(pattern, folder, [os.fspath(name) for name in exclude])
+    images, left_out = _sorted_out((file.path, file.excluded) for file in found)
+    if not images:
+        raise InputError(_why_none(f"at {pattern}", left_out))
+    facts = {file.path: (file.size, *file.times) for file in found}
+    listed = np.array([facts[path] for path in images[:limit]], np.int64)
+    return ImageList(folder, images[:limit], left_out, listed)
+
+
 def folder_of(pattern: str | Path) -> str:
     """The folder that is searched: itself, a file's, or a glob's before its first wildcard."""
+    if storage.is_bucket(pattern):
+        return bucket_folder.folder_of(os.fspath(pattern))
     folder = os.path.expanduser(os.fspath(pattern))
     if os.path.exists(folder):
         return folder if os.path.isdir(folder) else os.path.dirname(folder)

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from posenet_jax.errors import InputError
-from posenet_jax.io import whole_files
+from posenet_jax.io import storage, whole_files
 
 
 def prepare_output(folder: str | Path) -> Path:
@@ -26,13 +26,12 @@ def prepare_output(folder: str | Path) -> Path:
 
     Raises InputError, one sentence, when they cannot.
     """
-    folder = Path(os.path.expanduser(folder))
+    folder = storage.path(os.path.expanduser(folder))
     # Permission bits say nothing to root, on a read-only disk or on a full one: only a file does.
     probe = folder / _temporary_name()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"\0")
-        probe.unlink()
+        storage.make_folder(folder)
+        storage.prove_writable(probe)
     except OSError as error:
         reason = error.strerror or str(error)
         if isinstance(error, FileExistsError | NotADirectoryError):
@@ -48,7 +47,7 @@ def write_atomically(path: str | Path, writer: Callable[[BinaryIO], object]) -> 
     When `writer` raises, nothing is left behind and what stood at `path` before still stands.
     Raises OutputError where the file cannot be written.
     """
-    path = Path(path)
+    path = storage.path(path)
     with whole_files.written(path, path.parent / _temporary_name()) as beside:
         with open(beside, "wb") as file:
             writer(file)

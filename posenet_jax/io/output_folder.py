@@ -4,7 +4,8 @@ A run says what files it will write. It takes the place of an earlier run of the
 files, and no others, are removed when its own are written; what is not known to be such a run's is
 never removed, and refused where it is in the way. unfinished.json names a run's files while they
 are written, run.json, the last of them, when all are there: killed at any moment, a run leaves a
-folder that does not look complete, and the next one knows what to remove.
+folder that does not look complete, and the next one knows what to remove. In a bucket too, where
+nothing keeps two runs from writing to a folder at the same time.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from posenet_jax.errors import InputError, OutputError, shown
+from posenet_jax.io import storage
 from posenet_jax.io.files import prepare_output, write_json
 
 RECORD = "run.json"
@@ -41,7 +43,7 @@ class OutputFolder:
         self._script = script
         self._files = list(dict.fromkeys([*files, RECORD]))
         self._held: dict[str, Path] = {}
-        self._unlock = weakref.finalize(self, os.close, _locked(self.path))
+        self._unlock = weakref.finalize(self, _unlocked, _locked(self.path))
         try:
             self._earlier = self._of_earlier_run()
             self._check_files()
@@ -52,13 +54,13 @@ class OutputFolder:
     def begin(self) -> None:
         """Removes an earlier run's files; call it when there is something to write."""
         notes = self.path / _UNFINISHED
-        if (self.path / RECORD).exists():
-            os.replace(self.path / RECORD, notes)  # it names them until all are gone
+        if storage.exists(self.path / RECORD):
+            storage.move(self.path / RECORD, notes)  # it names them until all are gone
         for name in self._earlier:
             _remove(self.path, name)
         write_json(notes, self._notes())
         for parent in sorted({(self.path / name).parent for name in self._files}):
-            parent.mkdir(parents=True, exist_ok=True)
+            storage.make_folder(parent)
 
     def held(self, name: str) -> Path:
         """Returns where to write a file that gets its name at the end, when all others are there.
@@ -86,9 +88,9 @@ class OutputFolder:
         Returns ", but for N of them" and what to do, or nothing where all were written.
         """
         for name, beside in sorted(self._held.items(), key=lambda item: item[0] == RECORD):
-            if beside.exists():
-                os.replace(beside, self.path / name)
-        (self.path / _UNFINISHED).unlink()
+            if storage.exists(beside):
+                storage.move(beside, self.path / name)
+        storage.remove(self.path / _UNFINISHED)
         self._unlock()
         for failure in self.failures:
             on_failure(f"not written: {failure.path} ({failure.reason})")
@@ -104,8 +106,9 @@ class OutputFolder:
         for name in self._files:
             _check_length(self.path, name)
             path = self.path / name
-            taken = name not in self._earlier and os.path.lexists(path)
-            for there in [path] if taken else [*path.parents][: name.count("/")]:
+            taken = name not in self._earlier and storage.exists(path)
+            above = [] if storage.is_bucket(path) else [*path.parents][: name.count("/")]
+            for there in [path] if taken else above:
                 if taken or (os.path.lexists(there) and not there.is_dir()):
                     raise InputError(
                         f"{shown(there)} is not known to be of an earlier run of {self._script};"
@@ -135,9 +138,9 @@ class OutputFolder:
 
         Raises InputError where there may be more: in folders within, or none of this script's.
         """
-        there = {name for name in self._files if os.path.lexists(self.path / name)}
+        there = {name for name in self._files if storage.exists(self.path / name)}
         within = {name.split("/")[0] for name in self._files if "/" in name}
-        if there <= {RECORD} or any((self.path / name).is_dir() for name in within):
+        if there <= {RECORD} or any(_is_folder(self.path / name) for name in within):
             raise InputError(
                 f"{shown(self.path)} holds a run of another script, or of an older version, which"
                 " did not note its files; move it away or choose another folder"
@@ -162,7 +165,7 @@ def prepare_workdir(folder: str | Path) -> Path:
 def _read(notes: Path) -> dict[str, Any] | None:
     """Returns a run's notes; None where there are none."""
     try:
-        content = json.loads(notes.read_bytes())
+        content = json.loads(storage.content(notes))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -174,8 +177,19 @@ def _read(notes: Path) -> dict[str, Any] | None:
     return content
 
 
-def _locked(folder: Path) -> int:
+def _is_folder(path: Path) -> bool:
+    return storage.exists(path) if storage.is_bucket(path) else path.is_dir()
+
+
+def _unlocked(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _locked(folder: Path) -> int | None:
     """Holds the folder until the process ends, where the file system has locks."""
+    if storage.is_bucket(folder):
+        return None
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,6 +204,8 @@ def _locked(folder: Path) -> int:
 
 def _check_length(folder: Path, name: str) -> None:
     """Raises InputError for a file whose name or path the file system does not take."""
+    if storage.is_bucket(folder):
+        return  # which takes 1,024 bytes, more than images and layers have
     path = (folder / name).absolute()
     longest = max(map(len, map(os.fsencode, (folder / name).relative_to(folder).parts)))
     for length, limit, what in (
@@ -222,6 +238,10 @@ def _is_inside(name: object) -> bool:
 def _remove(folder: Path, name: str) -> None:
     """Removes a file of an earlier run, or a held one of it; then folders left empty."""
     path = folder / name
+    if storage.is_bucket(folder):
+        for file in (path, _beside(path)):
+            storage.remove(file)
+        return
     for file in (path, _beside(path)):
         if not file.is_dir():
             file.unlink(missing_ok=True)

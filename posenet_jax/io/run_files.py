@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from posenet_jax.errors import InputError, shown
+from posenet_jax.io import storage
 
 COUNT = range(2**53)
 """Schema of how many there are of something."""
@@ -271,7 +272,7 @@ def _header_fault(header: Sequence[str], columns: Sequence[str]) -> str | None:
 
 def file_sha256(path: str | Path) -> str:
     """Digest of a file's content, in hexadecimal digits. Raises OSError."""
-    with open(path, "rb") as file:
+    with storage.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -282,9 +283,9 @@ def _opened(path: str | Path, mode: str, remedy: str) -> IO[Any]:
     """
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8-sig", "newline": ""}
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not storage.is_bucket(path) and not stat.S_ISREG(os.stat(path).st_mode):
             raise _unusable(path, "is not a file", remedy)
-        return open(path, mode, **text)
+        return storage.opened(path, mode, **text)
     except OSError as error:
         raise _unusable(path, f"cannot be opened ({_reason(error)})", remedy) from error
 

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from posenet_jax.errors import InputError, one_line, shown
+from posenet_jax.io import storage
 from posenet_jax.io.files import write_atomically
 from posenet_jax.io.run_files import brief
 
@@ -58,7 +59,7 @@ def write_tensors(path: str | Path, tree: Any, metadata: dict[str, str], dtype: 
         if not np.isfinite(value).all():
             raise InputError(f"{name} is not finite in {dtype}: not written to {path}")
     payload = save(tensors, metadata)
-    write_atomically(Path(path), lambda file: file.write(payload))
+    write_atomically(path, lambda file: file.write(payload))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -66,15 +67,24 @@ def read_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
     names an array of another kind of number.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
+        with storage.local_copy(path) as copy:
+            return _read(copy, path)
+    except OSError as error:
+        raise InputError(f"{shown(path)} cannot be read ({error.strerror or error})") from error
+
+
+def _read(copy: Path, path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """`read_tensors` of a local copy of the file that messages name."""
+    try:
+        with safe_open(copy, framework="numpy") as file:
             tensors = {name: _tensor(file, name) for name in file.keys()}
             return tensors, file.metadata() or {}
     except InputError as error:
         raise InputError(f"{shown(path)}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{shown(path)} cannot be read ({error.strerror or error})") from error
+    except OSError:
+        raise
     except Exception as error:  # a damaged header reaches NumPy as shapes of any kind
-        if other := _other_format(path):
+        if other := _other_format(copy):
             raise InputError(f"{shown(path)} is {other}") from error
         reason = one_line(error)
         raise InputError(f"{shown(path)} is not a readable safetensors file: {reason}") from error

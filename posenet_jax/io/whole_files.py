@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under another name, then renamed.
+"""Files that are whole or absent: written under another name, then renamed or uploaded.
 
 A write that fails raises OutputError, which says what stays and what to do.
 """
@@ -6,10 +6,12 @@ A write that fails raises OutputError, which says what stays and what to do.
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from posenet_jax.errors import OutputError, shown
+from posenet_jax.io import storage
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -18,6 +20,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def written(path: Path, beside: Path, *, durable: bool = False, advice: str = "") -> Iterator[Path]:
     """Yields `beside`; the file written there then replaces the one at `path`.
 
+    Where `path` is in a bucket a temporary file is yielded instead, and uploaded.
     durable: on the disk before it is renamed; else, after a power cut, the name may be all of it.
     advice: end of the message of an OutputError, instead of the usual one.
 
@@ -25,17 +28,31 @@ def written(path: Path, beside: Path, *, durable: bool = False, advice: str = ""
     OSError becomes an OutputError.
     """
     try:
+        with _uploaded(path) if storage.is_bucket(path) else _renamed(path, beside, durable) as own:
+            yield own
+    except OSError as error:
+        raise not_written(path, error, advice) from error
+
+
+@contextlib.contextmanager
+def _renamed(path: Path, beside: Path, durable: bool) -> Iterator[Path]:
+    try:
         yield beside
         if durable:
             with open(beside, "rb") as file:
                 os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise not_written(path, error, advice) from error
         raise
+
+
+@contextlib.contextmanager
+def _uploaded(path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield (file := Path(folder, path.name))
+        storage.upload(file, path)
 
 
 def refusal(error: BaseException) -> OSError | None:

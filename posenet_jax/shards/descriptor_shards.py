@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from posenet_jax.errors import InputError, shown
+from posenet_jax.io import storage
 from posenet_jax.io.run_files import COUNT, file_sha256, read_json
 from posenet_jax.shards import record_files
 from posenet_jax.shards.folder import MANIFEST, SHARD
@@ -112,9 +113,9 @@ def read_descriptors(folder: str | Path) -> Descriptors:
 
     Raises InputError where there is none, or none that is finished.
     """
-    folder = Path(folder).expanduser()
+    folder = storage.path(folder).expanduser()
     path = folder / MANIFEST
-    if not os.path.lexists(path):
+    if not storage.exists(path):
         raise InputError(
             f"{shown(folder)} holds no finished extraction; if one was stopped, the same command"
             " again finishes it"
@@ -263,8 +264,9 @@ class _ArrayRecordReader(_ShardReader):
         """One file open at a time, however many there are."""
         at, reader = self._open
         if at != number:
-            path = os.fspath(self._files[number])
-            reader = array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0")
+            with storage.local_copy(self._files[number]) as copy:  # which it holds open
+                path = os.fspath(copy)
+                reader = array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0")
             self._open = number, reader
         return reader
 
@@ -281,7 +283,8 @@ class _SafetensorsReader(_ShardReader):
     def _reader(self, number: int) -> tuple[Any, list[str]]:
         at, tensors, names = self._open
         if at != number:
-            tensors = safe_open(self._files[number], framework="numpy")
+            with storage.local_copy(self._files[number]) as copy:  # which it holds open
+                tensors = safe_open(copy, framework="numpy")
             names = json.loads(tensors.metadata()["names"])
             self._open = number, tensors, names
         return tensors, names
@@ -300,7 +303,7 @@ def _features(shape: Sequence[int], dtype: str) -> Any:
 
 def _size(file: Path) -> int:
     """In bytes; 0 for what is no file."""
-    return file.stat().st_size if file.is_file() else 0
+    return storage.size(file) if storage.is_file(file) else 0
 
 
 def _row(reader: Reader, position: int) -> Shard:

@@ -4,6 +4,10 @@ KIND.json says what the run is, from the start; records/ says which shards are d
 written after its shard, and of which images each is (`traces`); manifest.json says, at the end,
 that all are done. Every file is written under another name and renamed. Each process has names of
 its own for unfinished files, and a lock.
+
+In a bucket files are uploaded whole, in the same order, and there is no lock: a process owns its
+shards by its number alone. Two that were given the same number write the same bytes over each
+other's, and nothing is lost but time.
 """
 
 import contextlib
@@ -12,7 +16,6 @@ import fcntl
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from jax.sharding import Mesh
 
 from posenet_jax.data.traces import Checked, TracedSource, read_traces
 from posenet_jax.errors import InputError, shown
-from posenet_jax.io import whole_files
+from posenet_jax.io import storage, whole_files
 from posenet_jax.io.run_files import (
     COUNT,
     FILE_NAME,
@@ -34,6 +37,7 @@ from posenet_jax.io.run_files import (
     schema_fault,
 )
 from posenet_jax.shards.plan import ShardPlan
+from posenet_jax.threads import map_in_threads
 
 MANIFEST = "manifest.json"
 
@@ -68,12 +72,20 @@ class ShardFolder:
     kind: str
     process: str
 
+    @property
+    def at_once(self) -> int:
+        """Number of files to be read or written together: a bucket takes a while for each."""
+        return 16 if storage.is_bucket(self.path) else 1
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Holds this process's lock; unfinished files of a killed run are removed.
 
-        Raises InputError where another run holds it.
+        In a bucket there is neither. Raises InputError where another run holds it.
         """
+        if storage.is_bucket(self.path):
+            yield
+            return
         lock = self.path / f".{self.process}.lock"
         try:
             (self.path / _RECORDS).mkdir(parents=True, exist_ok=True)
@@ -129,11 +141,11 @@ class ShardFolder:
     def identity(self) -> dict[str, Any] | None:
         """Returns the folder's description of itself; None where no run has written to it."""
         path = self.path / f"{self.kind}.json"
-        if os.path.lexists(path):
+        if storage.exists(path):
             plan = dict.fromkeys(ShardPlan._fields, COUNT)
             return read_json(path, plan, remedy="choose another folder")
         for name in _OF_OTHERS:
-            if (self.path / name).exists():
+            if storage.exists(self.path / name):
                 problem = f"{shown(self.path)} holds {name} of another run"
                 raise InputError(f"{problem}; choose another folder")
         return None
@@ -218,7 +230,7 @@ class ShardFolder:
     def reopened(self, *tables: str) -> None:
         """Removes the files that say that all shards are done, and tables of all of them."""
         for name in (*_OF_FINISHED, *tables):
-            (self.path / name).unlink(missing_ok=True)
+            storage.remove(self.path / name)
 
     def pending(
         self, files: dict[int, str], is_whole: Callable[[int, dict[str, Any]], bool]
@@ -227,16 +239,27 @@ class ShardFolder:
 
         is_whole: whether a shard, by its number and record, is complete in all else.
         """
-        records = {number: self.record(file) for number, file in files.items()}
-        done = {n: record for n, record in records.items() if record and is_whole(n, record)}
+
+        def whole(number: int) -> dict[str, Any] | None:
+            record = self.record(files[number])
+            return record if record and is_whole(number, record) else None
+
+        records = dict(zip(files, map_in_threads(whole, files, threads=self.at_once), strict=True))
+        done = {number: record for number, record in records.items() if record}
         return [number for number in files if number not in done], done
 
     def record(self, file: str) -> dict[str, Any] | None:
-        """Record of a finished shard; None where it is not finished or its file has changed."""
+        """Record of a finished shard; None where it is not finished or its file has changed.
+
+        Raises OSError where a bucket does not say.
+        """
         try:
             record = read_json(self.path / _record(file), SHARD | {"left_out": LEFT_OUT})
-            whole = (self.path / file).stat().st_size == record["bytes"]
-        except (OSError, InputError):
+            whole = storage.size(self.path / file) == record["bytes"]
+        except (OSError, InputError) as error:
+            for cause in (error, error.__cause__):
+                if isinstance(cause, storage.Unanswered):
+                    raise cause from None
             return None
         return record if whole and record["file"] == file else None
 
@@ -279,10 +302,10 @@ class ShardFolder:
         """Yields the path of the file as written, which is renamed at the end of the block."""
         path = self.path / name
         beside = path.with_name(f".{path.name}.{self.process}.partial")
-        with whole_files.written(path, beside, durable=True, advice=_GOES_ON):
-            beside.parent.mkdir(exist_ok=True)
-            write(beside)
-            yield beside
+        with whole_files.written(path, beside, durable=True, advice=_GOES_ON) as draft:
+            draft.parent.mkdir(exist_ok=True)
+            write(draft)
+            yield draft
 
 
 def _devices(count: int) -> str:

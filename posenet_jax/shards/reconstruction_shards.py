@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from posenet_jax.io import storage
 from posenet_jax.io.files import png
 from posenet_jax.io.run_files import read_csv
 from posenet_jax.shards import record_files
@@ -121,7 +122,7 @@ def join_tables(
         lines = csv.writer(joined, lineterminator="\n")
         lines.writerow(columns)
         for table in tables:
-            with open(table, encoding="utf-8", newline="") as file:
+            with storage.opened(table, "r", encoding="utf-8", newline="") as file:
                 same = next(csv.reader([file.readline()]), None) == list(columns)
                 if same:
                     shutil.copyfileobj(file, joined)

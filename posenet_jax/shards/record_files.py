@@ -4,9 +4,11 @@ TFDS's own serializer orders an example's features as it happens; here the same 
 same bytes.
 """
 
+import contextlib
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from posenet_jax.io import whole_files
+from posenet_jax.io import storage, whole_files
 
 
 def record_file(dataset: str, split: str, number: int, count: int) -> str:
@@ -63,10 +65,42 @@ def write_metadata(
     shards: Sequence[Mapping[str, Any]],
     description: str,
 ) -> None:
-    """Writes what makes a folder of such files a data set. shards: `images` and `bytes` of each.
+    """Writes what makes a folder of such files a data set.
 
-    Raises OutputError.
+    shards: `file`, `images` and `bytes` of each. Raises OutputError.
     """
+    with _uploaded(folder, [shard["file"] for shard in shards]) as local:
+        _write_metadata(local, dataset, split, features, shards, description)
+
+
+@contextlib.contextmanager
+def _uploaded(folder: Path, files: Sequence[str]) -> Iterator[Path]:
+    """Yields the folder; for one in a bucket a temporary one, whose JSON files are uploaded.
+
+    In that are empty files of the shards' names, which TFDS looks for.
+    """
+    if not storage.is_bucket(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as local:
+        for name in files:
+            Path(local, name).touch()
+        yield Path(local)
+        for file in sorted(Path(local).glob("*.json")):
+            try:
+                storage.upload(file, folder / file.name)
+            except OSError as error:
+                raise whole_files.not_written(folder / file.name, error) from error
+
+
+def _write_metadata(
+    folder: Path,
+    dataset: str,
+    split: str,
+    features: tfds.features.FeaturesDict,
+    shards: Sequence[Mapping[str, Any]],
+    description: str,
+) -> None:
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder, dataset_name=dataset, split=split, filetype_suffix="array_record"
     )
