@@ -1,0 +1,1 @@
+"""The page of `posenet-jax explore`, on which inversions are watched while they run."""
