@@ -18,7 +18,6 @@ import importlib.metadata
 import os
 import re
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +27,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks.turns import QUIET, Turn, Watch
+from benchmarks.turns import NO_PEER, QUIET, Turn, Watch
 from experiments.common import runtime
 from posenet_jax import numerics
 from posenet_jax.bulk import bulk_inversion
@@ -244,10 +243,7 @@ def _losses(table: Path) -> list[float]:
 def main() -> int:
     """Compare, print, record."""
     if torch is None:
-        print(
-            "error: PyTorch is the peer of this benchmark: pip install .[oracle]", file=sys.stderr
-        )
-        return 2
+        raise InputError(NO_PEER)
     torch.set_num_threads(_THREADS.value)
     torch_inversion.full_precision()
     encoder = load_encoder(_ENCODER.value)

@@ -14,7 +14,6 @@ import importlib.metadata
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 
@@ -24,7 +23,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks.turns import QUIET, Turn, quietly
+from benchmarks.turns import NO_PEER, QUIET, Turn, quietly
 from experiments.common import runtime
 from posenet_jax.decoders import decoding
 from posenet_jax.decoders.networks import NETWORKS
@@ -182,10 +181,7 @@ def _row(title: str, turns: dict[str, Turn]) -> str:
 def main() -> int:
     """Compare, print, record."""
     if torch is None:
-        print(
-            "error: PyTorch is the peer of this benchmark: pip install .[oracle]", file=sys.stderr
-        )
-        return 2
+        raise InputError(NO_PEER)
     torch.set_num_threads(_THREADS.value)
     cases = [case.split(":") for case in _CASES.value]
     if not all(len(c) == 2 and c[0] in NETWORKS and c[1] in ("fc5", "conv4") for c in cases):

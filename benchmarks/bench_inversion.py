@@ -17,7 +17,6 @@ import importlib.metadata
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -27,7 +26,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from benchmarks.turns import QUIET, Turn, quietly
+from benchmarks.turns import NO_PEER, QUIET, Turn, quietly
 from experiments.common import runtime
 from posenet_jax.encoders.bundled_encoders import DEFAULT
 from posenet_jax.encoders.encoder import Encoder, Tap
@@ -357,10 +356,7 @@ def chosen_encoder() -> Encoder:
 def main() -> int:
     """Compare, print, record."""
     if torch is None:
-        print(
-            "error: PyTorch is the peer of this benchmark: pip install .[oracle]", file=sys.stderr
-        )
-        return 2
+        raise InputError(NO_PEER)
     torch.set_num_threads(_THREADS.value)
     torch_inversion.full_precision()
     encoder = chosen_encoder()

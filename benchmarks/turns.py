@@ -8,6 +8,7 @@ from typing import NamedTuple
 # Cores that others may keep busy in a turn that counts. PyTorch's threads wait for one another at
 # every layer: one busy neighbour costs it a factor of ten, and would make a fine, false ratio.
 QUIET = 0.1
+NO_PEER = "PyTorch is the peer of this benchmark: pip install .[oracle]"
 
 
 class Turn(NamedTuple):

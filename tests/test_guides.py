@@ -111,7 +111,7 @@ def test_the_page_on_other_encoders_runs_but_for_caffe(monkeypatch, tmp_path):
 
 
 def test_the_guide_to_many_images_reads_descriptors(monkeypatch, tmp_path):
-    """Of two small images; its other block is run by test_tour.py, which has a bulk run."""
+    """Two small images; the other block is run by test_tour.py, which has a bulk run."""
     monkeypatch.chdir(tmp_path)
     small = posenet_jax.Preprocessing(means=(90.0, 100.0, 110.0), size=48)
     encoder = posenet_jax.random_encoder("compact", preprocessing=small)

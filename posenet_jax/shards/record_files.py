@@ -70,7 +70,27 @@ def write_metadata(
     shards: `file`, `images` and `bytes` of each. Raises OutputError.
     """
     with _uploaded(folder, [shard["file"] for shard in shards]) as local:
-        _write_metadata(local, dataset, split, features, shards, description)
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=local, dataset_name=dataset, split=split, filetype_suffix="array_record"
+        )
+        info = tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[shard["images"] for shard in shards],
+            num_bytes=sum(shard["bytes"] for shard in shards),
+            filename_template=template,
+        )
+        try:
+            tfds.folder_dataset.write_metadata(
+                data_dir=os.fspath(local),
+                features=features,
+                split_infos=[info],
+                filename_template=template.replace(split=None),
+                version="1.0.0",
+                check_data=False,
+                description=description,
+            )
+        except OSError as error:
+            raise whole_files.not_written(local / "dataset_info.json", error) from error
 
 
 @contextlib.contextmanager
@@ -91,34 +111,3 @@ def _uploaded(folder: Path, files: Sequence[str]) -> Iterator[Path]:
                 storage.upload(file, folder / file.name)
             except OSError as error:
                 raise whole_files.not_written(folder / file.name, error) from error
-
-
-def _write_metadata(
-    folder: Path,
-    dataset: str,
-    split: str,
-    features: tfds.features.FeaturesDict,
-    shards: Sequence[Mapping[str, Any]],
-    description: str,
-) -> None:
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=folder, dataset_name=dataset, split=split, filetype_suffix="array_record"
-    )
-    info = tfds.core.SplitInfo(
-        name=split,
-        shard_lengths=[shard["images"] for shard in shards],
-        num_bytes=sum(shard["bytes"] for shard in shards),
-        filename_template=template,
-    )
-    try:
-        tfds.folder_dataset.write_metadata(
-            data_dir=os.fspath(folder),
-            features=features,
-            split_infos=[info],
-            filename_template=template.replace(split=None),
-            version="1.0.0",
-            check_data=False,
-            description=description,
-        )
-    except OSError as error:
-        raise whole_files.not_written(folder / "dataset_info.json", error) from error
