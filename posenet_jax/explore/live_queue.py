@@ -90,9 +90,12 @@ class LiveQueue:
         ticket.told()
 
     def stop(self, ticket: Ticket) -> None:
-        """Ends a ticket's jobs; their slots are free after the step that is being made."""
-        ticket.stopped = True
+        """Ends a ticket's jobs; their slots are free after the step that is being made.
+
+        Nothing of the ticket changes any more: that step's picture is not taken.
+        """
         with self._changed:
+            ticket.stopped = True
             self._changed.notify()
         ticket.told()
 
@@ -171,15 +174,17 @@ class LiveQueue:
             self._imaged[program] = now
         told = set()
         for seen in batch.step(images=images):
-            ticket, number = self._running[program][seen.job]
-            if seen.ended:
-                with self._changed:
+            with self._changed:
+                ticket, number = self._running[program][seen.job]
+                if seen.ended:
                     del self._running[program][seen.job]
-            ticket.latest[number] = seen
-            ticket.curves.setdefault(number, []).append((seen.steps, seen.relative_loss))
-            if seen.image is not None:
-                ticket.images[number] = seen
-                told.add(ticket)
+                if ticket.stopped:
+                    continue
+                ticket.curves.setdefault(number, []).append((seen.steps, seen.relative_loss))
+                if seen.image is not None:
+                    ticket.images[number] = seen
+                    told.add(ticket)
+                ticket.latest[number] = seen  # last: whoever reads that it ended finds the picture
         for ticket in told:
             ticket.told()
 

@@ -98,21 +98,24 @@ class Visitor:
             "failure": ticket.failure,
             "ended": ticket.ended,
         }
-        restarts = await asyncio.to_thread(self._restarts, ticket)
+        restarts = await asyncio.to_thread(self._restarts, ticket, self.space, self._sent)
         facts = tuple(state.values())
-        if not restarts and facts == self._last:
+        if ticket is not self.ticket or (not restarts and facts == self._last):
             return None
         self._last = facts
         return {"event": "progress", "restarts": restarts} | state
 
-    def _restarts(self, ticket: Ticket) -> list[dict[str, Any]]:
+    def _restarts(
+        self, ticket: Ticket, space: Preprocessing | None, sent: dict[int, tuple[int, int]]
+    ) -> list[dict[str, Any]]:
+        """Returns what is new of each restart since `sent`, which it brings up to date."""
         made = []
         for number, seen in sorted(ticket.images.items()):
-            points, steps = self._sent.get(number, (0, 0))
+            points, steps = sent.get(number, (0, 0))
             if seen.steps == steps:
                 continue
             curve = [point for point in ticket.curves[number][points:] if point[0] <= seen.steps]
-            self._sent[number] = points + len(curve), seen.steps
+            sent[number] = points + len(curve), seen.steps
             made.append(
                 {
                     "number": number,
@@ -121,7 +124,7 @@ class Visitor:
                     "relative_loss": seen.relative_loss,
                     "descriptor_error": seen.descriptor_error,
                     "status": seen.status.sentence,
-                    "image": data_url(self.shown(seen.image)),
+                    "image": data_url(_shown(seen.image, space)),
                     "curve": curve,
                 }
             )
@@ -131,16 +134,17 @@ class Visitor:
         """Returns the picture of a restart so far, uint8 [H, W, C]; InputError: there is none."""
         if self.ticket is None or number not in self.ticket.images:
             raise InputError("there is no reconstruction yet: press Invert")
-        return self.shown(self.ticket.images[number].image)
+        return _shown(self.ticket.images[number].image, self.space)
 
     def results(self) -> list[np.ndarray]:
         """Returns the pictures of all restarts so far."""
         return [self.result(number) for number in sorted(self.ticket.images if self.ticket else [])]
 
-    def shown(self, image: np.ndarray | None) -> np.ndarray:
-        """Returns the picture uint8 [H, W, C] of an image in network space."""
-        assert self.space is not None and image is not None  # since `begin`
-        return np.asarray(self.space.picture(np.asarray(self.space.to_image(image))))
+
+def _shown(image: np.ndarray | None, space: Preprocessing | None) -> np.ndarray:
+    """Returns the picture uint8 [H, W, C] of an image in network space."""
+    assert space is not None and image is not None  # since `begin`
+    return np.asarray(space.picture(np.asarray(space.to_image(image))))
 
 
 @functools.lru_cache(maxsize=64)
