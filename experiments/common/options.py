@@ -134,10 +134,10 @@ def facades() -> flags.FlagHolder:
     return flags.DEFINE_string("facades", None, FACADES)
 
 
-def photos() -> flags.FlagHolder:
-    """Defines `--photos`."""
+def photos(other: str = "none if not given") -> flags.FlagHolder:
+    """Defines `--photos`; `other` says what happens where there are none."""
     return flags.DEFINE_string(
-        "photos", None, "Folder, glob or file of photographs to train on; none if not given."
+        "photos", None, f"Folder, glob or file of photographs to train on; {other}."
     )
 
 
@@ -277,10 +277,10 @@ def network() -> flags.FlagHolder:
     )
 
 
-def slots() -> flags.FlagHolder:
-    """Defines `--slots`."""
+def slots(automatic: str = "chosen for the devices") -> flags.FlagHolder:
+    """Defines `--slots`; `automatic` says how many 0 means."""
     return flags.DEFINE_integer(
-        "slots", 0, "Images inverted at the same time; 0: chosen for the devices.", lower_bound=0
+        "slots", 0, f"Images inverted at the same time; 0: {automatic}.", lower_bound=0
     )
 
 
