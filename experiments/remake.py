@@ -50,7 +50,7 @@ _PRODUCTS = flags.DEFINE_string(
     " folder above its own.",
 )
 _INPUTS = {
-    "photos": options.photos("products that need them cannot be made without"),
+    "photos": options.photos(),
     "val_images": options.validation_images(),
     "facades": options.facades(),
     "strecha": options.strecha(),

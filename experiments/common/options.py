@@ -134,10 +134,10 @@ def facades() -> flags.FlagHolder:
     return flags.DEFINE_string("facades", None, FACADES)
 
 
-def photos(other: str = "none if not given") -> flags.FlagHolder:
-    """Defines `--photos`; `other` says what happens where there are none."""
+def photos() -> flags.FlagHolder:
+    """Defines `--photos`."""
     return flags.DEFINE_string(
-        "photos", None, f"Folder, glob or file of photographs to train on; {other}."
+        "photos", None, "Folder, glob or file of photographs to train on; none if not given."
     )
 
 
