@@ -112,7 +112,7 @@ def _search(photographs, workdir, *options, outside=False):
     networks = "--encoder=compact-random-0", "--judge=compact-random-1"
     folders = f"--images={photographs}", f"--workdir={workdir}"
     script = ["measure_child"] * outside + ["experiments.search_inversion"]
-    return script_process.start(*script, *few, *networks, *folders, *options).end()
+    return script_process.run_module(*script, *few, *networks, *folders, *options)
 
 
 def _rows(workdir):

@@ -53,7 +53,7 @@ def _run(script, *flags):
 
 
 def _striped(script, *flags):
-    return script_process.start("stripes_source", f"experiments.{script}", *flags).end()
+    return script_process.run_module("stripes_source", f"experiments.{script}", *flags)
 
 
 # A source from outside --------------------------------------------------------------------------
