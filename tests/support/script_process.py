@@ -13,6 +13,7 @@ import gc
 import multiprocessing
 import multiprocessing.connection
 import os
+import resource
 import runpy
 import subprocess
 import sys
@@ -127,7 +128,7 @@ class _Runner(NamedTuple):
         """The one of these settings, begun where there is none; the eldest of three ends."""
         settings = quick, devices
         found = _RUNNERS.pop(settings, None)
-        if found is None or not found.process.is_alive():
+        if found is None or found.connection.closed or not found.process.is_alive():
             if len(_RUNNERS) > 1:
                 _RUNNERS.pop(next(iter(_RUNNERS))).end()
             ours, theirs = multiprocessing.Pipe()
@@ -144,16 +145,17 @@ class _Runner(NamedTuple):
             self.connection.send((command, *map(str, said)))
             late = not self.connection.poll(timeout)
             try:
-                code = None if late else self.connection.recv()
+                code, last = (None, True) if late else self.connection.recv()
             except EOFError:  # the process has ended, as by a signal
-                code = None
+                code, last = None, True
             if code is None:
                 self.process.kill()
-                self.process.join()
-                code = self.process.exitcode
+            if last:
+                self.end()
             texts = [path.read_text() for path in said]
         if late:
             raise subprocess.TimeoutExpired(command, timeout, *texts)
+        code = self.process.exitcode if code is None else code
         return subprocess.CompletedProcess(command, code, *texts)
 
     def end(self) -> None:
@@ -162,6 +164,7 @@ class _Runner(NamedTuple):
 
 
 _RUNNERS: dict[tuple[bool, str], _Runner] = {}
+_MOST = 3 * 2**20  # KiB of memory after which a process runs no further script
 
 
 def _end_all() -> None:
@@ -173,13 +176,16 @@ Finalize(None, _end_all, exitpriority=100)  # before multiprocessing waits for t
 
 
 def _serve(connection: multiprocessing.connection.Connection, quick: bool) -> None:
-    """Runs scripts until the other end is closed."""
+    """Runs scripts until the other end is closed, or programs have taken much memory."""
     _settle(quick)
+    last = False
     with contextlib.suppress(EOFError):
-        while True:
+        while not last:
             command, *said = connection.recv()
             _redirect(*said)
-            connection.send(_exit_code(command))
+            code = _exit_code(command)
+            last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _MOST
+            connection.send((code, last))
 
 
 def _exit_code(command: list[str]) -> int:
