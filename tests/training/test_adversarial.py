@@ -136,8 +136,8 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     made = jnp.clip(
         wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape)), 0
     )
-    apply = jax.jit(lambda x: tap.module.apply({"params": tap.params}, x * 255.0))
-    truth, seen = apply(wanted), apply(made)
+    apply = jax.jit(lambda params, x: tap.module.apply({"params": params}, x * 255.0))
+    truth, seen = apply(tap.params, wanted), apply(tap.params, made)
     conditions = truth["fc5"] / SCALE
     lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
     loss, parts = lossy(made, wanted, truth, conditions, opponent, tap, ADVERSARIAL)
@@ -153,9 +153,9 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     _, more = lossy(*both)
     pixels = batch.images[0].astype(np.float64)[..., ::-1]
     drawn = 255.0 * np.asarray(made, np.float64) + np.asarray(encoder.preprocessing.means)
-    look = jax.jit(comparator.tap("conv1"))
+    look, conv1 = jax.jit(lambda tap, x: tap(x)), comparator.tap("conv1")
     b, a = (
-        np.asarray(look(jnp.asarray(x - other.means, jnp.float32)), np.float64)
+        np.asarray(look(conv1, jnp.asarray(x - other.means, jnp.float32)), np.float64)
         for x in (pixels, drawn)
     )
     product += np.mean((a[0] - b) * (a[1] - b)) / np.mean(b**2)
