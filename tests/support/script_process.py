@@ -25,7 +25,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import flags
+from absl import app, flags
 from absl.testing import flagsaver
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +178,7 @@ Finalize(None, _end_all, exitpriority=100)  # before multiprocessing waits for t
 def _serve(connection: multiprocessing.connection.Connection, quick: bool) -> None:
     """Runs scripts until the other end is closed, or programs have taken much memory."""
     _settle(quick)
+    app.define_help_flags()  # which absl does once in a process: they are not a script's own
     last = False
     with contextlib.suppress(EOFError):
         while not last:
