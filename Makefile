@@ -7,7 +7,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip -qq --disable-pip-version-check install
+# Python compiles a module when it is first imported: most of those installed never are.
+PIP_INSTALL := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile
 
 # What `pip install` is given for each stamp.
 WANTS_demo := -e '.'

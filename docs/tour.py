@@ -36,14 +36,15 @@ recipe = posenet_jax.recipes.CALIBRATED.replace(steps=STEPS)
 # ## An encoder is a function
 #
 # `tap` is a layer as a function of an image, or of a batch. It reads *network space*: float32, BGR,
-# less the means of the data that the network was trained on. `preprocessing` goes there and back.
+# less the means of the data that the network was trained on. `preprocessing` goes there and back;
+# `describe` reads any number of images as they are.
 
 # %%
 encoder = posenet_jax.load_encoder("streetnet")
 space, phi = encoder.preprocessing, encoder.tap("fc5")
 paths = list_images(str(files(posenet_jax) / "demo_images"))
 images = np.stack(image_files.read_images(paths, space).images)
-targets = phi(space.to_network(images))
+targets = phi.describe(images)
 print(f"{images.shape} uint8 RGB -> descriptors {targets.shape}")
 
 # %% [markdown]
@@ -57,7 +58,7 @@ untrained = posenet_jax.load_encoder("streetnet-random-0")
 pictures = {"original": images}
 for name, one in (("fc5", encoder), ("fc5 untrained", untrained)):
     tap = one.tap("fc5")
-    wanted = tap(space.to_network(images))
+    wanted = tap.describe(images)
     result = posenet_jax.invert(tap, wanted, key=jax.random.key(0), recipe=recipe, space=space)
     pictures[name] = np.asarray(space.to_image(result.image))
     print(f"{name}: relative losses {np.round(np.asarray(result.relative_loss), 3)}")
@@ -148,7 +149,7 @@ depth = np.concatenate([np.minimum(view.geometry.depth[:, 0], 100.0) for view in
 middle = np.log(depth[:, 40:60, 40:60]).mean(axis=(1, 2))[:, None]
 split = 3 * len(streets) // 4
 for name, one in (("trained", encoder), ("untrained", untrained)):
-    seen = np.asarray(one.tap("fc5")(space.to_network(streets)))
+    seen = one.tap("fc5").describe(streets)
     score = probes.score(seen[:split], middle[:split], seen[split:], middle[split:])
     print(f"{name}: R² of the depth ahead {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]")
 

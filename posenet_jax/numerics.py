@@ -56,6 +56,12 @@ def seed_key(seed: int | Array) -> Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
+@jax.jit
+def copied(tree: Any) -> Any:
+    """Returns a copy of every array of a tree, all by one program."""
+    return jax.tree.map(jnp.copy, tree)
+
+
 def as_float32(values: Array) -> Array:
     """Floating values in 32 bits; others as they are."""
     values = jnp.asarray(values)

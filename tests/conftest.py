@@ -47,16 +47,31 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # for all they start
 
 
+# Three ways of compiling, in the order in which the files come that ask for them.
+_OPTIMISED, _FORMS, _PLAIN = range(3)
+_cached = _OPTIMISED  # the way of the programs that JAX holds
+
+
+def _wanted(module: pytest.Module) -> int:
+    if module.get_closest_marker("optimised"):
+        return _OPTIMISED
+    fixtures = [name for mark in module.iter_markers("usefixtures") for name in mark.args]
+    return _FORMS if "winograd_forms" in fixtures else _PLAIN
+
+
+def _compile(way: int) -> None:
+    """JAX's cache of programs knows of neither setting: none may be used on the other side."""
+    global _cached
+    if way != _cached:
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", way != _OPTIMISED)
+        _cached = way
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiling(request):
-    """Compiling takes longer than running: most files run slower programs, of plain convolutions.
-
-    JAX's cache of programs does not know of the setting: none may be used on the other side of it.
-    """
-    quick = request.node.get_closest_marker("optimised") is None
-    if quick != jax.config.read("jax_disable_most_optimizations"):
-        jax.clear_caches()
-        jax.config.update("jax_disable_most_optimizations", quick)
+    """Compiling takes longer than running: most files run slow programs, of plain convolutions."""
+    _compile(_wanted(request.node))
 
 
 # What takes longest begins, or one worker would idle while the other ends it.
@@ -68,6 +83,7 @@ _LONG = (
     "test_adversarial.py",
     "test_scene_kinds.py",
     "test_configuration.py",
+    "test_invert_script.py",
     "test_tour.py",
     "test_train_script.py",
     "test_scenes.py",
@@ -83,12 +99,51 @@ _LONG = (
 @pytest.fixture(scope="module")
 def winograd_forms():
     """The forms of optimised programs in quickly compiled ones too, for files that test them."""
-    jax.clear_caches()  # of plain forms, which would stand in for those to be tested
+    _compile(_FORMS)
     with pytest.MonkeyPatch.context() as patch:
         for module in (layers, upconvolution):
             patch.setattr(module, "has_winograd", lambda size: size in winograd.SIZES)
         yield
-    jax.clear_caches()
+
+
+# Files whose scripts compile the same, for one worker: one script traces for the next.
+_TOGETHER = {
+    "scripts that render": (
+        "test_report.py",
+        "test_claims.py",
+        "test_analysis_scripts.py",
+        "test_evaluate_script.py",
+        "test_train_script.py",
+    ),
+    "scripts that invert": (
+        "test_invert_script.py",
+        "test_image_scripts.py",
+        "test_comparison_scripts.py",
+        "test_full_disk.py",
+        "test_results_tables.py",
+        "test_search.py",
+        "test_sources.py",
+        "test_bundled_decoders.py",
+        "test_remake.py",
+    ),
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hands whole files to workers, or all files of `_TOGETHER` that belong together."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    groups = {name: group for group, names in _TOGETHER.items() for name in names}
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return groups.get(Path(file).name, file)
+
+    return Scheduling(config, log)
 
 
 def pytest_configure(config):
@@ -101,13 +156,17 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Those marked alike together, so that a process changes from one to the other once."""
-    items.sort(
-        key=lambda item: (
-            item.get_closest_marker("optimised") is None,
-            _LONG.index(item.path.name) if item.path.name in _LONG else 99,
-        )
-    )
+    """Those compiled alike together, so that a process clears its programs twice.
+
+    Files in which only some tests want the forms come between, as both are compiled in them.
+    """
+    forms = {item.path for item in items if "winograd_forms" in item.fixturenames}
+
+    def place(item):
+        long = _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG)
+        return _wanted(item.getparent(pytest.Module)), item.path not in forms, long
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,8 @@ def test_descriptors_do_not_depend_on_how_many_are_encoded_together(originals):
     encoder = weights.random_encoder("compact")
     many = np.concatenate([originals] * 22)  # 66: more than one batch
     together = encoder.tap("fc5").describe(many)
-    apart = encoder.tap("fc5")(encoder.preprocessing.to_network(originals))
+    read = encoder.preprocessing.to_network(originals)
+    apart = jax.jit(lambda tap, x: tap(x))(encoder.tap("fc5"), read)
     assert together.shape == (66, 512)
     np.testing.assert_allclose(together[63:], apart, rtol=1e-4, atol=1e-3)
     with pytest.raises(InputError, match="reads 100×100 pixels; the images are 90×100"):

@@ -3,13 +3,11 @@
 All but train_and_judge, which `make docs` runs: compiling it takes as long as the tour.
 """
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import script_process
 from PIL import Image
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -17,14 +15,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def printed(name, folder, steps):
     """Returns the lines that a notebook prints, run in a folder."""
-    run = subprocess.run(
-        [sys.executable, DOCS / f"{name}.py"],
-        cwd=folder,
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "POSENET_TOUR_STEPS": str(steps)},
-        capture_output=True,
-        text=True,
-        timeout=550,
-    )
+    run = script_process.start("notebook_child", DOCS / f"{name}.py", folder, steps).end()
     assert run.returncode == 0, run.stderr
     return run.stdout.splitlines()
 

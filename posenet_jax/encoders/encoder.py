@@ -151,19 +151,18 @@ def init_params(
 
     size: side of square images of three channels, or height, width and channels.
     """
-    shape = (size, size, 3) if isinstance(size, int) else size
+    return _init(module, key, (size, size, 3) if isinstance(size, int) else size)
 
-    @jax.jit  # of the forward pass nothing is left then but the shapes
-    def init(key: Array) -> tuple[Any, Any]:
-        encoder_key, head_key = jax.random.split(key)
-        image = jnp.zeros(shape, jnp.float32)
-        taps, variables = module.init_with_output(encoder_key, image)
-        if "fc5" not in taps:
-            return variables["params"], None
-        head_variables = SiameseHeads().init(head_key, taps["fc5"], taps["fc5"])
-        return variables["params"], head_variables["params"]
 
-    return init(key)
+@functools.partial(jax.jit, static_argnums=(0, 2))  # nothing but shapes is left of the forward pass
+def _init(module: nn.Module, key: Array, shape: tuple[int, int, int]) -> tuple[Any, Any]:
+    encoder_key, head_key = jax.random.split(key)
+    image = jnp.zeros(shape, jnp.float32)
+    taps, variables = module.init_with_output(encoder_key, image)
+    if "fc5" not in taps:
+        return variables["params"], None
+    head_variables = SiameseHeads().init(head_key, taps["fc5"], taps["fc5"])
+    return variables["params"], head_variables["params"]
 
 
 @functools.lru_cache(maxsize=64)

@@ -22,6 +22,12 @@ from posenet_jax.nn import winograd
 Array = jax.Array
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def initialised(module: nn.Module, key: Array, *examples: Array) -> Any:
+    """Returns random variables of a network that reads such examples; equal networks share it."""
+    return module.init(key, *examples)
+
+
 def pooled_size(size: int, window: int, stride: int) -> int:
     """Length after Caffe's ceil-mode pooling: the last window may hang over the edge."""
     return math.ceil((size - window) / stride) + 1

@@ -23,6 +23,7 @@ from posenet_jax.decoders.decoding import value_range
 from posenet_jax.encoders.encoder import Tap
 from posenet_jax.encoders.streetnet import TAPS
 from posenet_jax.errors import InputError
+from posenet_jax.nn.layers import initialised
 from posenet_jax.training.discriminator import Discriminator
 
 Array = jax.Array
@@ -69,8 +70,8 @@ def init_discriminator(
 ) -> DiscriminatorState:
     """Random weights, for descriptors [*shape] and images [side, side, 3]."""
     image, descriptor = jnp.zeros((side, side, 3)), jnp.zeros(shape)
-    variables = dict(jax.jit(Discriminator().init)(key, image, descriptor))
-    return DiscriminatorState(variables, optimizer.init(variables["params"]))
+    variables = dict(initialised(Discriminator(), key, image, descriptor))
+    return DiscriminatorState(variables, jax.jit(optimizer.init)(variables["params"]))
 
 
 def with_noise(conditions: Array, noise: Array) -> Array:

@@ -21,6 +21,7 @@ from posenet_jax.decoders.decoding import Decoder, descriptor_shape, value_range
 from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
+from posenet_jax.nn.layers import initialised
 from posenet_jax.training import adversarial
 from posenet_jax.training.adversarial import AdversarialConfig, DiscriminatorState
 
@@ -76,6 +77,7 @@ def _network(config: DecoderConfig) -> DecoderNetwork:
     return NETWORKS[config.network](axis_name=AXIS)
 
 
+@functools.lru_cache(maxsize=64)  # whose functions are compiled once
 def _optimizer(config: DecoderConfig) -> optax.GradientTransformationExtraArgs:
     """Adam, and a schedule of the learning rate as a fraction of its first value."""
     schedule: optax.GradientTransformation
@@ -99,12 +101,12 @@ def init_state(config: DecoderConfig, shape: tuple[int, ...], seed: int | Array)
         opponent = adversarial.init_discriminator(
             _optimizer(config), shape, SIDE, jax.random.fold_in(key, 1)
         )
-    variables = dict(jax.jit(NETWORKS[config.network]().init)(key, jnp.zeros(read)))
+    variables = dict(initialised(NETWORKS[config.network](), key, jnp.zeros(read)))
     return DecoderState(
         step=jnp.zeros((), jnp.int32),
         variables=variables,
-        average=jax.tree.map(jnp.copy, variables),
-        opt_state=_optimizer(config).init(variables["params"]),
+        average=numerics.copied(variables),
+        opt_state=jax.jit(_optimizer(config).init)(variables["params"]),
         opponent=opponent,
     )
 
@@ -246,5 +248,5 @@ def initialised_from(state: DecoderState, decoder: Decoder) -> DecoderState:
         # Zeros where a kernel reads noise besides.
         flat[name] = jnp.pad(old, [(0, rows) for rows in extra])
     variables = traverse_util.unflatten_dict(flat, sep="/")
-    average = jax.tree.map(jnp.copy, variables)
+    average = numerics.copied(variables)
     return dataclasses.replace(state, variables=variables, average=average)

@@ -125,6 +125,7 @@ def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
     )
 
 
+@functools.lru_cache(maxsize=64)  # whose functions are compiled once
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """AdamW behind clipping of the gradient's global norm."""
     return optax.chain(
@@ -140,8 +141,8 @@ def init_state(config: TrainConfig) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        ema_params=jax.tree.map(jnp.copy, params),
-        opt_state=optimizer(config).init(params),
+        ema_params=numerics.copied(params),
+        opt_state=jax.jit(optimizer(config).init)(params),
     )
 
 
@@ -156,8 +157,8 @@ def start_from(encoder: Encoder, config: TrainConfig) -> TrainState:
             f" is {encoder.module.architecture}{'' if encoder.predicts_poses else ' without heads'}"
         )
     params = _other_units(encoder.params, encoder.head_params, 1.0 / GAIN)
-    averaged = jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, averaged, optimizer(config).init(params))
+    opt_state = jax.jit(optimizer(config).init)(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, numerics.copied(params), opt_state)
 
 
 def pose_scale(poses: Array) -> PoseScale:

@@ -31,10 +31,6 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _script(*flags):
-    return script_process.start("experiments.bulk_invert", *flags)
-
-
 def test_two_processes_joined_by_jax_and_a_third_that_finds_all_done(damaged, tmp_path):
     folder, bad = damaged
     flags = [
@@ -50,7 +46,10 @@ def test_two_processes_joined_by_jax_and_a_third_that_finds_all_done(damaged, tm
         "--shard_size=2",
     ]
     flags_of_all = [*flags, f"--coordinator=localhost:{_free_port()}", "--process_count=2"]
-    shares = [_script(*flags_of_all, f"--process_index={index}") for index in (0, 1)]
+    shares = [
+        script_process.start("experiments.bulk_invert", *flags_of_all, f"--process_index={index}")
+        for index in (0, 1)
+    ]
     ends = [share.end() for share in shares]
     assert {end.returncode for end in ends} <= {0, 1}, ends
     assert any("all shards done; " in end.stdout for end in ends)
@@ -58,7 +57,7 @@ def test_two_processes_joined_by_jax_and_a_third_that_finds_all_done(damaged, tm
         f"{i:02d}.png" for i in range(COUNT) if f"{i:02d}.png" not in bad
     ]
     assert json.loads((tmp_path / "run.json").read_text())["processes"] == 2
-    third = _script(*flags).end()
+    third = script_process.run("bulk_invert", *flags)
     assert third.returncode == 1 and "0 of them in" in third.stdout, third.stderr
     assert "median  worst 1 %   control" in third.stdout and "Traceback" not in third.stderr
     assert sum("left out: " in line for line in third.stderr.splitlines()) == len(bad)
@@ -82,7 +81,8 @@ def _check_set_measures(folder: Path, bad, out: Path, told: str) -> None:
 
 
 def test_the_script_wants_one_source(tmp_path):
-    refused = _script(f"--out={tmp_path}", "--images=a", "--descriptors=b").end()
+    flags = f"--out={tmp_path}", "--images=a", "--descriptors=b"
+    refused = script_process.run("bulk_invert", *flags)
     assert refused.returncode == 2 and "give one of --images" in refused.stderr
 
 

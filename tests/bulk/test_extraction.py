@@ -375,9 +375,11 @@ def test_an_error_that_is_no_fault_of_an_image_stops_the_run(encoder, tmp_path):
     assert _extract(encoder, Noise(9), tmp_path).finished
 
 
-def _start_script(*flags):
-    encoder = "--encoder=compact-random-0", "--cpu_devices=2"
-    return script_process.start("experiments.extract_descriptors", *flags, *encoder, quick=False)
+ENCODER = "--encoder=compact-random-0", "--cpu_devices=2"
+
+
+def _script(*flags):
+    return script_process.run("extract_descriptors", *flags, *ENCODER, quick=False)
 
 
 @pytest.mark.bytes
@@ -385,8 +387,9 @@ def test_two_scripts_at_once_and_damaged_files_named_also_by_a_third(encoder, da
     folder, bad = damaged
     out = tmp_path / "shared"
     flags = [f"--images={folder}", f"--out={out}", "--batch_size=4", "--shard_size=8"]
+    script = "experiments.extract_descriptors", *flags, *ENCODER, "--process_count=2"
     shares = [
-        _start_script(*flags, "--process_count=2", f"--process_index={index}") for index in (0, 1)
+        script_process.start(*script, f"--process_index={index}", quick=False) for index in (0, 1)
     ]
     ends = [share.end() for share in shares]
     assert {end.returncode for end in ends} <= {0, 1}, ends
@@ -398,7 +401,7 @@ def test_two_scripts_at_once_and_damaged_files_named_also_by_a_third(encoder, da
     left_out = json.loads(shared["manifest.json"])["left_out"]
     assert [failure["name"] for failure in left_out] == list(bad)
 
-    third = _start_script(*flags).end()
+    third = _script(*flags)
     assert third.returncode == 1, third.stderr
     assert f"{COUNT - 2} of {COUNT} images" in third.stdout
     lines = [line for line in third.stderr.splitlines() if "left out: " in line]
@@ -407,10 +410,10 @@ def test_two_scripts_at_once_and_damaged_files_named_also_by_a_third(encoder, da
 
 
 def test_the_script_exits_with_zero_or_one_sentence(folder, tmp_path):
-    run = _start_script(f"--images={folder}", f"--out={tmp_path}/a", "--limit=5").end()
+    run = _script(f"--images={folder}", f"--out={tmp_path}/a", "--limit=5")
     assert run.returncode == 0 and "5 of 5 images" in run.stdout, run.stderr
     assert list(extraction.read_descriptors(tmp_path / "a").names) == _names(folder)[:5]
-    refused = _start_script(f"--dataset={folder}", f"--out={tmp_path}/b").end()
+    refused = _script(f"--dataset={folder}", f"--out={tmp_path}/b")
     assert refused.returncode == 2 and "no data set" in refused.stderr, refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert not (tmp_path / "b").exists()

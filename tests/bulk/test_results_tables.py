@@ -51,7 +51,7 @@ def runs(folder, tmp_path_factory):
     for script, more in (("invert", ()), ("bulk_invert", ("--judge=compact-random-0",))):
         out = tmp_path_factory.mktemp("runs") / script
         flags = f"--images={folder}", f"--out={out}", *few, *more
-        run = script_process.start("measure_child", f"experiments.{script}", *flags).end()
+        run = script_process.run_module("measure_child", f"experiments.{script}", *flags)
         assert run.returncode == 1 and "zz.png" in run.stderr, run.stderr
         found[script] = run.stdout, _table(out / "results.csv")
     return found

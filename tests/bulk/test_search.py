@@ -108,11 +108,11 @@ def photographs(tmp_path_factory):
 
 def _search(photographs, workdir, *options, outside=False):
     """outside: with one more measure than the package has."""
-    few = "--stage=2", "--limit=2", "--steps=6", "--slots=4"
+    few = "--stage=2", "--limit=2", "--steps=4", "--slots=4"
     networks = "--encoder=compact-random-0", "--judge=compact-random-1"
     folders = f"--images={photographs}", f"--workdir={workdir}"
     script = ["measure_child"] * outside + ["experiments.search_inversion"]
-    return script_process.start(*script, *few, *networks, *folders, *options).end()
+    return script_process.run_module(*script, *few, *networks, *folders, *options)
 
 
 def _rows(workdir):
@@ -137,7 +137,7 @@ def test_a_trial_is_an_inversion_with_its_own_recipe(photographs, tmp_path):
     for trial in range(5):
         own = {name: float(drawn[name][trial]) for name in STAGES[2].ranges}
         own["priors"] = {prior: own.pop(f"{prior}_weight") for prior in ("tv", "l6")}
-        recipe = dataclasses.replace(STAGES[2].recipe, steps=6, **own)
+        recipe = dataclasses.replace(STAGES[2].recipe, steps=4, **own)
         jobs = [engine.Job(2 * trial + i, target) for i, target in enumerate(targets)]
         done = engine.run(tap, jobs, key=jax.random.key(0), recipe=recipe, slots=4)
         iterates = np.stack([one.image for one in done])

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from posenet_jax import scenes
 from posenet_jax.data import varieties
-from posenet_jax.data.photo_rooms import RoomViews
-from posenet_jax.data.virtual_rotation import VirtualRotation
+from posenet_jax.data.photo_rooms import RoomViews, sample_room_pair
+from posenet_jax.data.virtual_rotation import VirtualRotation, sample_photo_pair
 from posenet_jax.errors import InputError
 
 CONFIGS = [scenes.SceneConfig(), VirtualRotation(), RoomViews()]
@@ -43,6 +45,22 @@ def test_photographs_have_no_courts_and_streets_every_variety():
     streets = _changes(scenes.SceneConfig(), list(varieties.VARIETIES))
     assert {"chance_of_court", "chance_aside", "development.lowest_quality"} <= streets
     assert _changes(scenes.SceneConfig(), []) == set()
+
+
+def test_pairs_of_all_varieties_together_are_pairs_like_any():
+    """Traced, and not compiled, which takes ten times as long."""
+    streets, photographs, rooms = (varieties.varied(c, list(varieties.VARIETIES)) for c in CONFIGS)
+    key, photo = jax.random.key(0), jnp.zeros((120, 160, 3), jnp.uint8)
+    pairs = [
+        jax.eval_shape(lambda: sample_photo_pair(key, photo, photographs)),
+        jax.eval_shape(lambda: sample_room_pair(key, photo, jnp.eye(3), jnp.float32(1.0), rooms)),
+    ]
+    for pair in pairs:
+        assert pair.image.shape == (2, 100, 100, 3) and pair.image.dtype == jnp.uint8
+        assert pair.rotation.shape == (2, 3, 3)
+    scene = jax.eval_shape(lambda: scenes.sample_scene(key, streets))
+    assert scene.cameras.rotation.shape == (2, 3, 3) and scene.visible.shape == (2,)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(scene.developments)} == {2}
 
 
 def test_an_unknown_variety_is_named():

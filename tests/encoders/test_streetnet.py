@@ -73,8 +73,8 @@ def images(size: int) -> np.ndarray:
 def our_taps(architecture: str, size: int):
     """Every tap of a batch, and the function from all taps' cotangents to the input's gradient."""
     module, params = network(architecture)
-    forward = jax.jit(lambda x: module.apply({"params": params}, x))
-    return jax.vjp(forward, jnp.asarray(images(size)))
+    forward = jax.jit(lambda params, x: module.apply({"params": params}, x))
+    return jax.vjp(functools.partial(forward, params), jnp.asarray(images(size)))
 
 
 def their_taps(peer, architecture: str, size: int):

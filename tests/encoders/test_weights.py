@@ -273,7 +273,7 @@ def test_what_is_written_with_any_size_is_read_again(tmp_path):
     """A random encoder's parameters are those of its images."""
     space = Preprocessing(means=(1.0, 2.0, 3.0), size=64)
     encoder = random_encoder("compact", preprocessing=space)
-    assert encoder.tap("fc5")(jnp.zeros((64, 64, 3))).shape == (512,)
+    assert jax.eval_shape(encoder.tap("fc5"), jnp.zeros((64, 64, 3))).shape == (512,)
     save_encoder(tmp_path / "small.safetensors", encoder, "float32")
     assert load_encoder(tmp_path / "small.safetensors").fingerprint == encoder.fingerprint
     with pytest.raises(InputError, match="cannot read images of 8×8 pixels"):
@@ -293,8 +293,8 @@ def test_a_file_of_neither_kind_says_what_it_holds(tmp_path):
 
 def test_a_tap_is_its_layer_and_a_wrong_one_is_refused():
     image = jax.random.normal(jax.random.key(0), (2, 101, 101, 3))
-    assert trained().tap("conv4")(image).shape == (2, 4, 4, 160)
-    assert trained().tap("fc5")(image[0]).shape == (64,)
+    assert jax.eval_shape(trained().tap("conv4"), image).shape == (2, 4, 4, 160)
+    assert jax.eval_shape(trained().tap("fc5"), image[0]).shape == (64,)
     with pytest.raises(InputError, match="no layer 'fc6'.*conv1, conv2, conv3, conv4, fc5"):
         trained().tap("fc6")
 

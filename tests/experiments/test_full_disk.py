@@ -31,8 +31,12 @@ def images(tmp_path_factory):
     return folder
 
 
-def _limited(limit, module, *flags, quick=True):
-    return script_process.start("limited_child", limit, module, *flags, quick=quick).end()
+def _limited(limit, module, *flags):
+    return script_process.start("limited_child", limit, module, *flags).end()
+
+
+def _inverted(limit, *flags):
+    return script_process.run_module("limited_child", limit, "experiments.invert", *flags)
 
 
 def _files(folder: Path) -> set[str]:
@@ -44,7 +48,7 @@ def test_inversions_with_too_little_room_and_into_a_folder_that_is_not_empty(ima
     few = f"--images={images}", f"--out={tmp_path}", "--encoder=compact", "--steps=3"
     few = *few, "--cpu_devices=1"
     both = *few, "--layer=fc5,conv4"  # as test_invert_script compiles it
-    run = _limited(60_000, "experiments.invert", *both)
+    run = _inverted(60_000, *both)
     assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
     assert f"not written: {tmp_path}/grid.png (File too large)" in run.stderr
     with (tmp_path / "results.csv").open(newline="") as file:
@@ -59,7 +63,7 @@ def test_inversions_with_too_little_room_and_into_a_folder_that_is_not_empty(ima
     noted = json.loads((tmp_path / "run.json").read_text())["files"]
     assert set(noted) == tables | pictures | {"grid.png"}
 
-    run = _limited(12_000, "experiments.invert", *few, "--layer=fc5")
+    run = _inverted(12_000, *few, "--layer=fc5")
     assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
     told = [line for line in run.stderr.splitlines() if line.startswith("not written: ")]
     pictures = [f"{tmp_path}/images/{name}.png" for name in stems]
@@ -70,7 +74,7 @@ def test_inversions_with_too_little_room_and_into_a_folder_that_is_not_empty(ima
     assert "but for 3 of them: what is written already stays" in run.stdout
     assert _files(tmp_path) == tables  # and nothing of the run before
 
-    run = _limited(1500, "experiments.invert", *both)
+    run = _inverted(1500, *both)
     assert run.returncode == 2 and "Traceback" not in run.stderr, run.stderr
     said = run.stderr.splitlines()[-1]
     assert said.startswith(f"error: {tmp_path}/") and "cannot be written (File too large)" in said

@@ -37,8 +37,7 @@ FEW = "--encoder=compact-random-0", "--cpu_devices=1", "--layer=fc5"
 
 def _flags(*command):
     """Name -> help of the flags that a script lists."""
-    command = [sys.executable, *command, "--helpxml"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = script_process.run_module(*command, "--helpxml")
     root = xml.etree.ElementTree.fromstring(done.stdout)
     return {flag.findtext("name"): flag.findtext("meaning") for flag in root.iter("flag")}
 
@@ -53,7 +52,7 @@ def _run(script, *flags):
 
 
 def _striped(script, *flags):
-    return script_process.start("stripes_source", f"experiments.{script}", *flags).end()
+    return script_process.run_module("stripes_source", f"experiments.{script}", *flags)
 
 
 # A source from outside --------------------------------------------------------------------------
@@ -62,7 +61,7 @@ def _striped(script, *flags):
 def test_scripts_that_read_images_take_every_source():
     without = {"__init__", "__main__", "demo", "completion"}  # of flags of their own
     scripts = {path.stem for path in ROOT.glob("experiments/*.py")} - without
-    listed = {script: _flags("-m", f"experiments.{script}") for script in sorted(scripts)}
+    listed = {script: _flags(f"experiments.{script}") for script in sorted(scripts)}
     assert {script for script, flags in listed.items() if "dataset" in flags} == READING
     for script in READING:
         assert {*SOURCES, "limit", "threads"} <= set(listed[script]), script
@@ -71,10 +70,7 @@ def test_scripts_that_read_images_take_every_source():
 
 @pytest.mark.parametrize("script", sorted(READING))
 def test_a_source_from_outside_is_a_flag(script):
-    child = ROOT / "tests" / "support" / "stripes_source.py"
-    code = "import sys, runpy; sys.path[:0] = ['.']; sys.argv = sys.argv[1:]; "
-    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    listed = _flags("-c", code, str(child), f"experiments.{script}")
+    listed = _flags("stripes_source", f"experiments.{script}")
     assert listed["stripes"] == "Number of striped images to take instead of files."
     assert listed["contrast"].startswith("Grey levels")
 

@@ -25,6 +25,7 @@ def main(limit: str, module: str, *arguments: str) -> None:
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
+        OutputFolder.begin = begin
         _limit(resource.RLIM_INFINITY)
 
 

@@ -25,9 +25,13 @@ BRIGHTNESS = Measure(
 
 
 def main(module: str, *arguments: str) -> None:
-    measures.MEASURES = (*measures.MEASURES, BRIGHTNESS)
+    before = measures.MEASURES
+    measures.MEASURES = (*before, BRIGHTNESS)
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        measures.MEASURES = before
 
 
 if __name__ == "__main__":

@@ -1,18 +1,32 @@
 """Runs the project's scripts as a person does, but for their imports, which are done once.
 
-Each run is a process of its own, forked from one that has imported what scripts import: that takes
-longer than most of what the tests have them do. Flags, JAX's settings and devices are a run's own.
+`start` begins a process of its own, forked from one that has imported what scripts import: that
+takes longer than most of what the tests have them do. `run` has one process run script after
+script, so that what one has traced the next need not: most of a short run is tracing, which nothing
+on disk can save. Each has its own flags, modules of `experiments`, environment, warnings and
+output; devices and optimisation are the process's.
 """
 
 import atexit
+import contextlib
+import gc
 import multiprocessing
+import multiprocessing.connection
 import os
+import resource
 import runpy
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
+import warnings
+from multiprocessing.util import Finalize
 from pathlib import Path
+from typing import NamedTuple
+
+from absl import app, flags
+from absl.testing import flagsaver
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,21 +100,145 @@ def start(module: str, *arguments: object, quick: bool = True) -> Running:
     return Running([module, *map(str, arguments)], quick)
 
 
-def run(script: str, *flags: object, quick: bool = True) -> subprocess.CompletedProcess:
-    """What `python -m experiments.SCRIPT FLAGS` said and returned; `quick` as for `start`."""
-    return start(f"experiments.{script}", *flags, quick=quick).end()
+def run(script: str, *arguments: object, quick: bool = True) -> subprocess.CompletedProcess:
+    """What `python -m experiments.SCRIPT ARGUMENTS` said and returned; `quick` as for `start`."""
+    return run_module(f"experiments.{script}", *arguments, quick=quick)
+
+
+def run_module(module: str, *arguments: object, quick: bool = True) -> subprocess.CompletedProcess:
+    """The same of `python -m MODULE ARGUMENTS`, of a module that leaves the package as it was."""
+    command = [module, *map(str, arguments)]
+    return _Runner.of(quick, _devices(command)).run(command)
+
+
+def _devices(command: list[str]) -> str:
+    """Number of CPU devices that a command asks for: a process has them for good."""
+    asked = [flag.partition("=")[2] for flag in command if flag.startswith("--cpu_devices=")]
+    return asked[-1] if asked else "as many as there are cores"
+
+
+class _Runner(NamedTuple):
+    """A process that runs one script after the other."""
+
+    process: multiprocessing.process.BaseProcess
+    connection: multiprocessing.connection.Connection
+
+    @classmethod
+    def of(cls, quick: bool, devices: str) -> "_Runner":
+        """The one of these settings, begun where there is none; the eldest of three ends."""
+        settings = quick, devices
+        found = _RUNNERS.pop(settings, None)
+        if found is None or found.connection.closed or not found.process.is_alive():
+            if len(_RUNNERS) > 1:
+                _RUNNERS.pop(next(iter(_RUNNERS))).end()
+            ours, theirs = multiprocessing.Pipe()
+            process = _FORKS.Process(target=_serve, args=(theirs, quick))
+            process.start()
+            theirs.close()
+            found = cls(process, ours)
+        _RUNNERS[settings] = found
+        return found
+
+    def run(self, command: list[str], timeout: float = 550) -> subprocess.CompletedProcess:
+        with tempfile.TemporaryDirectory() as folder:
+            said = [Path(folder) / name for name in ("stdout", "stderr")]
+            self.connection.send((command, *map(str, said)))
+            late = not self.connection.poll(timeout)
+            try:
+                code, last = (None, True) if late else self.connection.recv()
+            except EOFError:  # the process has ended, as by a signal
+                code, last = None, True
+            if code is None:
+                self.process.kill()
+            if last:
+                self.end()
+            texts = [path.read_text() for path in said]
+        if late:
+            raise subprocess.TimeoutExpired(command, timeout, *texts)
+        code = self.process.exitcode if code is None else code
+        return subprocess.CompletedProcess(command, code, *texts)
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.join()
+
+
+_RUNNERS: dict[tuple[bool, str], _Runner] = {}
+_MOST = 3 * 2**20  # KiB of memory after which a process runs no further script
+
+
+def _end_all() -> None:
+    while _RUNNERS:
+        _RUNNERS.popitem()[1].end()
+
+
+Finalize(None, _end_all, exitpriority=100)  # before multiprocessing waits for them
+
+
+def _serve(connection: multiprocessing.connection.Connection, quick: bool) -> None:
+    """Runs scripts until the other end is closed, or programs have taken much memory."""
+    _settle(quick)
+    app.define_help_flags()  # which absl does once in a process: they are not a script's own
+    last = False
+    with contextlib.suppress(EOFError):
+        while not last:
+            command, *said = connection.recv()
+            _redirect(*said)
+            code = _exit_code(command)
+            last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _MOST
+            connection.send((code, last))
+
+
+def _exit_code(command: list[str]) -> int:
+    """Runs a script as the interpreter does, and leaves what scripts change as it was."""
+    environment, code = dict(os.environ), 0
+    with flagsaver.flagsaver(), warnings.catch_warnings():
+        try:
+            _run(command)
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "experiments"]:
+        del sys.modules[name]
+    os.environ.clear()
+    os.environ.update(environment)
+    flags.FLAGS.unparse_flags()
+    os.chdir(ROOT)
+    gc.collect()
+    return int(code or 0)
 
 
 def _main(command: list[str], quick: bool, stdout: str, stderr: str) -> None:
+    _redirect(stdout, stderr)
+    _settle(quick)
+    try:
+        _run(command)
+    finally:
+        atexit._run_exitfuncs()  # as a process would that is no fork
+
+
+def _redirect(stdout: str, stderr: str) -> None:
     for descriptor, path in ((1, stdout), (2, stderr)):
-        os.dup2(os.open(path, os.O_WRONLY), descriptor)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, descriptor)
+        os.close(file)
+
+
+def _settle(quick: bool) -> None:
     import jax
 
     jax.config.update("jax_disable_most_optimizations", quick)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
+
+
+def _run(command: list[str]) -> None:
     sys.argv = command
-    try:
-        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
-    finally:
-        atexit._run_exitfuncs()  # as a process would that is no fork
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -23,7 +23,11 @@ from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderCon
 from posenet_jax.training.discriminator import Discriminator
 
 BATCH, NOISE, SCALE = 4, 3, 20.0
-ADVERSARIAL = AdversarialConfig(noise=NOISE, layers=("conv2",))
+# One program for steps in which the discriminator moves and in which it pauses.
+PAUSE_BELOW = 1.05
+ADVERSARIAL = AdversarialConfig(
+    noise=NOISE, layers=("conv2",), discriminator_pause_below=PAUSE_BELOW
+)
 CONFIG = DecoderConfig(network="sharp", adversarial=ADVERSARIAL)
 
 
@@ -66,7 +70,8 @@ def test_every_linear_map_stretches_nothing_by_more_than_one(shape):
     image = jnp.asarray(rng.uniform(size=(2, 100, 100, 3)), jnp.float32)
     descriptor = jnp.asarray(rng.normal(size=(2, *shape)), jnp.float32)
     network = Discriminator(features=8, projected=4)
-    variables = jax.jit(network.init)(jax.random.key(0), image[0], descriptor[0])
+    shapes = jax.eval_shape(network.init, jax.random.key(0), image[0], descriptor[0])
+    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), "f"), shapes)
     apply = jax.jit(network.apply)
 
     @jax.jit
@@ -131,8 +136,8 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     made = jnp.clip(
         wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape)), 0
     )
-    apply = jax.jit(lambda x: tap.module.apply({"params": tap.params}, x * 255.0))
-    truth, seen = apply(wanted), apply(made)
+    apply = jax.jit(lambda params, x: tap.module.apply({"params": params}, x * 255.0))
+    truth, seen = apply(tap.params, wanted), apply(tap.params, made)
     conditions = truth["fc5"] / SCALE
     lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
     loss, parts = lossy(made, wanted, truth, conditions, opponent, tap, ADVERSARIAL)
@@ -148,8 +153,9 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     _, more = lossy(*both)
     pixels = batch.images[0].astype(np.float64)[..., ::-1]
     drawn = 255.0 * np.asarray(made, np.float64) + np.asarray(encoder.preprocessing.means)
+    look, conv1 = jax.jit(lambda tap, x: tap(x)), comparator.tap("conv1")
     b, a = (
-        np.asarray(comparator.tap("conv1")(jnp.asarray(x - other.means, jnp.float32)), np.float64)
+        np.asarray(look(conv1, jnp.asarray(x - other.means, jnp.float32)), np.float64)
         for x in (pixels, drawn)
     )
     product += np.mean((a[0] - b) * (a[1] - b)) / np.mean(b**2)
@@ -193,20 +199,21 @@ def test_two_devices_train_as_one(encoder, batch):
 
 
 def test_both_sides_move_and_the_discriminator_pauses_when_told(encoder, batch):
+    """It pauses below a ratio of losses, which is 2 at first, and 1 where all are called made.
+
+    What is added to every logit for that has no part in the generator's gradient.
+    """
     first = decoder_training.init_state(CONFIG, _shape(encoder), 0)
     before = jax.device_get(first.opponent)
     free, figures = _step(encoder, batch, state=first)
-    paused, _ = _step(
-        encoder,
-        batch,
-        dataclasses.replace(
-            CONFIG, adversarial=dataclasses.replace(ADVERSARIAL, discriminator_pause_below=1e6)
-        ),
-        state=first,
-    )
+    assert figures["loss_ratio"] > PAUSE_BELOW
+    sceptic = jax.tree.map(np.copy, before)
+    sceptic.variables["params"]["likely"]["bias"] -= 100.0
+    paused, figures_paused = _step(encoder, batch, state=first.replace(opponent=sceptic))
+    assert 0.9 < figures_paused["loss_ratio"] < PAUSE_BELOW
     unmoved = [
         np.array_equal(a, b)
-        for a, b in zip(*map(jax.tree.leaves, (before, paused.opponent)), strict=True)
+        for a, b in zip(*map(jax.tree.leaves, (sceptic, paused.opponent)), strict=True)
     ]
     assert all(unmoved)
     went = jax.tree.map(

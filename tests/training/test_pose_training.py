@@ -139,9 +139,10 @@ def test_change_of_units_is_exact(architecture, pairs, scale):
     params["encoder"]["conv1"]["bias"] += 0.1 * noise[: params["encoder"]["conv1"]["bias"].size]
     encoder = pose_training.in_image_units(params, config, SPACE, scale, "test")
     images = SPACE.to_network(pairs.image[:2, 0])
-    ours = jax.jit(encoder.tap("fc5"))(images)
+    ours = jax.jit(lambda tap, x: tap(x))(encoder.tap("fc5"), images)
     module = pose_training.training_module(config)
-    theirs = module.apply({"params": params["encoder"]}, images / GAIN)["fc5"]
+    apply = jax.jit(module.apply)
+    theirs = apply({"params": params["encoder"]}, images / GAIN)["fc5"]
     np.testing.assert_allclose(ours, GAIN * theirs, rtol=1e-4, atol=1e-3)
     heads = encoder.heads(ours, ours[::-1])
     expected = pose_training._heads(params, theirs, theirs[::-1])
