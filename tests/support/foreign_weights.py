@@ -19,7 +19,7 @@ def theirs(network):
             array = array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0))
         layer = network.foreign.get(layer or part, layer.replace("/", "."))
         suffix = {"kernel": ".weight", "scale": ".weight", "bias": ".bias"}.get(part, "")
-        found[layer + suffix] = array
+        found[layer + suffix] = np.ascontiguousarray(array)  # save_file writes memory as it lies
     for layer, norm in network.normed.items():
         shift = found.pop(f"{network.foreign[layer]}.bias")
         ones = np.ones_like(shift)
