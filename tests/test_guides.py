@@ -44,13 +44,13 @@ from posenet_jax.images import image_files
 from posenet_jax.images.image_list import list_images
 
 FEW = ("--limit=2", "--cpu_devices=1")
-BULK = (*FEW, "--encoder=compact-random-0", "--judge=compact-random-1", "--restarts=2")
+RANDOM = (*FEW, "--encoder=compact-random-0")
+BULK = ("--judge=compact-random-1", "--feature_networks=", "--restarts=2", "--steps=2")
 SMALL = {
     "invert --images=PHOTOS --layer=fc5 --out=runs/fc5": (*FEW, "--encoder=compact", "--steps=2"),
-    "extract_descriptors --images=PHOTOS --layer=fc5 --out=runs/fc5": BULK[:3],
-    "bulk_invert --images=PHOTOS --layer=fc5 --restarts=4 --pictures --out=runs/bulk": (
-        *(*BULK, "--feature_networks=", "--steps=2"),
-    ),
+    "extract_descriptors --images=PHOTOS --layer=fc5 --out=runs/fc5": RANDOM,
+    "bulk_invert --images=PHOTOS --layer=fc5 --restarts=4 --pictures --out=runs/bulk": RANDOM
+    + BULK,
     "build_dataset --source=photographs --images=PHOTOS --out=DATASETS": FEW[1:],
     "remake --encoder=NAME": ("--encoder=compact",),
 }
@@ -70,10 +70,10 @@ PYTHON = {
 # Commands ---------------------------------------------------------------------------------------
 
 
-def setup():
-    found = configparser.ConfigParser()
-    found.read(ROOT / "setup.cfg")
-    return found
+def extras():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return set(setup["options.extras_require"])
 
 
 def targets():
@@ -86,9 +86,8 @@ def environment(words):
     program, *given = words
     if program.removeprefix(".venv/bin/") == "pip":
         what = re.fullmatch(r"(?:\.|posenet_jax)(?:\[(\w+)\])?", given[-1])
-        extras = {None, *setup()["options.extras_require"]}
         asked = given[:-1] in (["install"], ["install", "-e"])
-        return asked and what is not None and what[1] in extras
+        return asked and what is not None and (what[1] is None or what[1] in extras())
     if program == "make":
         return len(given) == 1 and given[0] in targets()
     folder = re.search(r"^VENV := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
