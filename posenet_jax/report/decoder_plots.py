@@ -89,8 +89,9 @@ def health_figure(path: str | Path, *metrics: str | Path) -> None:
         axes.set_xlabel("batches", fontsize=8)
         axes.tick_params(labelsize=8)
         # Below the panel, where no line runs.
-        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
-        axes.legend(frameon=False, fontsize=7, **below)
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=7
+        )
     figure.axes[2].set_yscale("log")
     save_figure(path, figure)
 
