@@ -1,8 +1,10 @@
-"""Documents name only files, headings and names of the code that exist."""
+"""Documents name only files, headings and names of the code that exist; the site leads to all."""
 
+import glob
 import re
 from pathlib import Path
 
+import code_blocks
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -57,3 +59,21 @@ def test_what_is_missing_is_found():
     text += "`data/none.load` from posenet_jax.images import none, image_list\n"
     found = ["no.md", "#none", "inversion/none.py", "tests/none.py", "tests/test_words.py"]
     assert list(missing(text, ROOT)) == [*found, "priors.NONE", "none.load", "images.none"]
+
+
+def test_every_page_of_the_site_stands_in_a_table_of_contents():
+    pages = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("posenet_jax/pretrained/**/*.md")]
+    pages += [path for path in ROOT.glob("docs/*.py") if path.name != "conf.py"]
+    pages += [ROOT / "BUILD_NOTES.md", ROOT / "CHANGELOG.md"]
+    listed = [
+        Path(found).resolve()
+        for block in code_blocks.blocks()
+        if block.kind == "{toctree}"
+        for line in block.text.splitlines()
+        if line and not line.startswith(":")
+        for suffix in (".md", ".py")
+        for found in glob.glob(str((ROOT / block.page).parent / (line + suffix)))
+        if Path(found) != ROOT / block.page
+    ]
+    assert len(listed) > 30
+    assert set(listed) == set(pages) - {ROOT / "docs/index.md"}

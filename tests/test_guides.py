@@ -1,17 +1,38 @@
-"""Code of the guides runs as it stands, with fewer steps, two images and a small encoder.
+"""Every code block of the documents falls under a rule, and is run or read by it.
 
-Not run: what needs Caffe (docs/encoders.md), the rendering of docs/guide/data.md, which the tour
-and the tests of scenes do, and commands of the shell.
+- Python: all of it is run as it stands, a page's blocks one after another, with fewer steps, two
+  images and small networks in the place of large ones. A stand-in for the module of Caffe, which no
+  package has, hands over random weights.
+- `posenet-jax` with the words of a line in `SMALL` is run, with the flags that stand there after
+  those written: what a reader begins with. tests/experiments/test_command.py runs `demo`.
+- `posenet-jax` with others, most of them, is not run: the script reads the flags, and refuses those
+  that it does not know and values that cannot be. tests/experiments runs each script in small.
+- `pip install` and `make` are not run: extras are compared with setup.cfg, targets with the
+  Makefile.
+- Fences in braces are the site's: `make docs` builds them.
+
+Whatever else there may be fails.
 """
 
+import configparser
 import functools
+import itertools
+import json
+import os
 import re
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
+import code_blocks
 import jax
 import numpy as np
-from flax import linen, traverse_util
+import pytest
+import script_process
+from code_blocks import ROOT
+from flax import linen
+from foreign_weights import caffe, theirs
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -22,24 +43,146 @@ from posenet_jax.encoders.vit import ViT
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import list_images
 
-GUIDE = Path(__file__).parents[1] / "docs" / "guide"
+FEW = ("--limit=2", "--cpu_devices=1")
+RANDOM = (*FEW, "--encoder=compact-random-0")
+BULK = ("--judge=compact-random-1", "--feature_networks=", "--restarts=2", "--steps=2")
+SMALL = {
+    "invert --images=PHOTOS --layer=fc5 --out=runs/fc5": (*FEW, "--encoder=compact", "--steps=2"),
+    "extract_descriptors --images=PHOTOS --layer=fc5 --out=runs/fc5": RANDOM,
+    "bulk_invert --images=PHOTOS --layer=fc5 --restarts=4 --pictures --out=runs/bulk": RANDOM
+    + BULK,
+    "build_dataset --source=photographs --images=PHOTOS --out=DATASETS": FEW[1:],
+}
+
+# Pages with Python in them, each with the test that runs it.
+PYTHON = {
+    "README.md": "test_the_first_lines_of_python_write_a_picture",
+    "docs/encoders.md": "test_the_page_on_other_encoders_runs_to_its_end",
+    "docs/extremes.md": "test_the_page_on_extreme_directions_runs",
+    "docs/guide/data.md": "scenes/test_scenes.py::test_the_guide_to_data_renders",
+    "docs/guide/encoders.md": "test_the_guide_to_ones_own_network_runs_to_its_end",
+    "docs/guide/jax.md": "test_the_guide_to_jax_runs_to_its_end",
+    "docs/guide/many-images.md": "test_the_guide_to_many_images_writes_what_it_reads",
+}
 
 
-def blocks(text):
-    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+# Commands ---------------------------------------------------------------------------------------
 
 
-def test_the_guide_to_jax_runs_to_its_end(monkeypatch):
-    few = posenet_jax.recipes.CALIBRATED.replace(steps=2)
-    monkeypatch.setattr(posenet_jax.recipes, "CALIBRATED", few)
-    small = posenet_jax.load_encoder("compact")  # compiles in half the time
-    monkeypatch.setattr(posenet_jax, "load_encoder", lambda name: small)
-    space = small.preprocessing
-    paths = list_images(str(files(posenet_jax) / "demo_images"))
-    names = {"images": np.stack(image_files.read_images(paths, space).images)[:2]}
-    code = blocks((GUIDE / "jax.md").read_text(encoding="utf-8"))
-    assert len(code) > 5
-    run(code, names)
+def extras():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return set(setup["options.extras_require"])
+
+
+def targets():
+    phony = re.search(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return set(phony[1].split())
+
+
+def environment(words):
+    """Whether words that set up an environment are those of setup.cfg and the Makefile."""
+    program, *given = words
+    if program.removeprefix(".venv/bin/") == "pip":
+        what = re.fullmatch(r"(?:\.|posenet_jax)(?:\[(\w+)\])?", given[-1])
+        asked = given[:-1] in (["install"], ["install", "-e"])
+        return asked and what is not None and (what[1] is None or what[1] in extras())
+    if program == "make":
+        return len(given) == 1 and given[0] in targets()
+    folder = re.search(r"^VENV := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    return words == (".", f"{folder}/bin/activate")
+
+
+def ours(words):
+    """The words after `posenet-jax`, or after `python -m experiments.`; None: another command."""
+    if words[0] == "srun":
+        words = tuple(itertools.dropwhile(lambda word: word.startswith("--"), words[1:]))
+    if words[0] == "posenet-jax":
+        return list(words[1:])
+    if words[:2] == ("python", "-m") and words[2].startswith("experiments."):
+        return [words[2].removeprefix("experiments."), *words[3:]]
+    return None
+
+
+def refusals(commands):
+    """What each script says of its command's flags; empty: it takes them."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests/support")))}
+    child = [sys.executable, "-m", "flags_child"]
+    given = json.dumps(commands)
+    done = subprocess.run(child, input=given, capture_output=True, text=True, env=env, check=True)
+    return json.loads(done.stdout)
+
+
+def test_every_block_is_python_a_shell_or_the_sites():
+    kinds = {block.kind for block in code_blocks.blocks() if not block.kind.startswith("{")}
+    assert kinds == {"python", "shell"}
+    pages = {block.page for block in code_blocks.blocks() if block.kind == "python"}
+    assert pages == set(PYTHON)
+    for page, test in PYTHON.items():
+        where, _, name = test.rpartition("::")
+        text = (Path(__file__).parent / (where or Path(__file__).name)).read_text("utf-8")
+        body = text.partition(f"\ndef {name}(")[2].partition("\ndef ")[0]
+        assert f'code_blocks.python("{page}")' in body, test
+    lines = "\n    posenet-jax a \\\n        --b\n\n- x\n\n      c # d\n\n```python\ne\n```\n"
+    made = code_blocks.read("page", lines)
+    assert [(block.line, block.kind) for block in made] == [
+        (2, "shell"),
+        (7, "shell"),
+        (9, "python"),
+    ]
+    assert [c.words for c in code_blocks.commands(made)] == [("posenet-jax", "a", "--b"), ("c",)]
+
+
+def test_every_command_is_one_that_there_is():
+    commands = code_blocks.commands(code_blocks.blocks())
+    known = [words for words in (ours(command.words) for command in commands) if words]
+    others = [command for command in commands if ours(command.words) is None]
+    assert len(known) > 40 and len(others) > 5
+    assert [str(command) for command in others if not environment(command.words)] == []
+    said = refusals(known)
+    assert [pair for pair in zip(known, said, strict=True) if pair[1]] == []
+    assert set(SMALL) <= {" ".join(words) for words in known}
+    before = {setting for command in commands for setting in command.before}
+    for name, value in (setting.split("=") for setting in before):
+        with jax.default_matmul_precision(value):  # which refuses values that there are not
+            assert name == "JAX_DEFAULT_MATMUL_PRECISION"
+
+
+def test_a_command_that_there_is_not_is_noticed():
+    wrong = {
+        "invert --imagse=PHOTOS --out=runs/a": "imagse",
+        "invert --images=PHOTOS": "--out",
+        "decode --images=PHOTOS --layer=fc6 --out=runs/a": "one of <fc5|conv4>",
+        "train_decoder --images=PHOTOS --workdir=a --steps=0": "--steps=0",
+        "build_dataset --source=towns --out=DATASETS": "one of <streets|cars|rooms",
+        "invrt --out=runs/a": "no command",
+    }
+    for words, said in zip(wrong.values(), refusals([w.split() for w in wrong]), strict=True):
+        assert words in said
+    lines = (". venv/bin/activate", "make dmeo", "pip install .[compar]", "pip instal .", "ls")
+    assert not any(environment(tuple(line.split())) for line in lines)
+
+
+def carry_out(folder, *scripts):
+    """Runs these scripts' commands of `SMALL`, in a folder whose PHOTOS are two images."""
+    photos = folder / "PHOTOS"
+    photos.mkdir(exist_ok=True)
+    for number in range(2):
+        Image.new("RGB", (100, 100), (100 * number, 50, 90)).save(photos / f"{number}.png")
+    for words in [words for words in SMALL if words.split()[0] in scripts]:
+        script, *given = words.split()
+        given = [re.sub(r"=(PHOTOS|runs/|DATASETS)", rf"={folder}/\1", word) for word in given]
+        done = script_process.run(script, *given, *SMALL[words])
+        assert done.returncode == 0, (words, done.stderr)
+
+
+def test_what_a_reader_begins_with_is_carried_out(tmp_path):
+    carry_out(tmp_path, "invert", "build_dataset")
+    assert (tmp_path / "runs" / "fc5" / "grid.png").exists()
+    assert (tmp_path / "DATASETS" / "photographs").is_dir()
+
+
+# Python -----------------------------------------------------------------------------------------
 
 
 def run(code, names):
@@ -52,76 +195,92 @@ def run(code, names):
             assert np.all(result.steps == 2)
 
 
-def theirs(network):
-    """A `state_dict` of random weights, by the names that PyTorch has for the network's."""
-    encoder = posenet_jax.random_encoder(network)
-    found = {}
-    for name, value in traverse_util.flatten_dict(encoder.params, sep="/").items():
-        layer, _, part = name.rpartition("/")
-        array = np.asarray(value)
-        if part == "kernel":
-            array = array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0))
-        layer = network.foreign.get(layer or part, layer.replace("/", "."))
-        suffix = {"kernel": ".weight", "scale": ".weight", "bias": ".bias"}.get(part, "")
-        found[layer + suffix] = array
-    for layer, norm in network.normed.items():
-        shift = found.pop(f"{network.foreign[layer]}.bias")
-        ones = np.ones_like(shift)
-        found |= {f"{norm}.weight": ones, f"{norm}.bias": shift}
-        found |= {f"{norm}.running_mean": 0 * ones, f"{norm}.running_var": ones}
-    return found
+def photographs(space):
+    paths = list_images(str(files(posenet_jax) / "demo_images"))
+    return image_files.read_images(paths, space).images[:2]
 
 
-def test_the_guide_to_ones_own_network_runs_to_its_end(monkeypatch):
+@pytest.fixture
+def few(monkeypatch):
+    """Two steps where the documents have `calibrated`, named or as the default."""
+    two = posenet_jax.recipes.CALIBRATED.replace(steps=2)
+    monkeypatch.setattr(posenet_jax.recipes, "CALIBRATED", two)
+    monkeypatch.setattr(posenet_jax, "invert", functools.partial(posenet_jax.invert, recipe=two))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The encoder `compact`, which compiles in half the time, whatever is asked for."""
+    encoder = posenet_jax.load_encoder("compact")
+    monkeypatch.setattr(posenet_jax, "load_encoder", lambda name: encoder)
+    return encoder
+
+
+def test_the_first_lines_of_python_write_a_picture(few, small, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (160, 120), (90, 120, 150)).save("photo.jpg")
+    run(code_blocks.python("README.md"), {})
+    with Image.open("reconstruction.png") as picture:
+        assert picture.size == (100, 100) and picture.mode == "RGB"
+
+
+def test_the_guide_to_jax_runs_to_its_end(few, small):
+    names = {"images": np.stack(photographs(small.preprocessing))}
+    code = code_blocks.python("docs/guide/jax.md")
+    assert len(code) > 5
+    run(code, names)
+
+
+def test_the_guide_to_ones_own_network_runs_to_its_end(few):
     """Small networks at 224 pixels stand in for the guide's."""
-    few = posenet_jax.recipes.CALIBRATED.replace(steps=2)
-    monkeypatch.setattr(posenet_jax.recipes, "CALIBRATED", few)
     vit = theirs(ViT(width=64, depth=1, heads=1, hidden=64))
     vit["pos_embed"] = vit["pos_embed"].reshape((1, 256, 64))
     vit["cls_token"] = vit["cls_token"][None]
-    paths = list_images(str(files(posenet_jax) / "demo_images"))
-    space = posenet_jax.Preprocessing(means=(0.0, 0.0, 0.0), size=90)
     names = {
         "resnet": theirs(ResNet18(blocks=(1, 1, 1, 1), width=8)),
         "vit": vit,
-        "photos": image_files.read_images(paths, space).images[:2],
+        "photos": photographs(posenet_jax.Preprocessing(means=(0.0, 0.0, 0.0), size=90)),
     }
-    code = "\0".join(blocks((GUIDE / "encoders.md").read_text(encoding="utf-8")))
+    code = "\0".join(code_blocks.python("docs/guide/encoders.md"))
     assert "height, width = 240, 320" in code
     run(code.replace("height, width = 240, 320", "height, width = 24, 32").split("\0"), names)
     assert names["pictures"].shape == (2, 24, 32, 1) and names["page"].dtype == np.uint8
     assert names["control"].preprocessing == names["encoder"].preprocessing
 
 
-def test_the_page_on_other_encoders_runs_but_for_caffe(monkeypatch, tmp_path):
-    """With a network of one convolution, and a file of streetnet's random weights."""
+def test_the_page_on_other_encoders_runs_to_its_end(few, monkeypatch, tmp_path):
+    """With a network of one convolution, and streetnet's random weights."""
     monkeypatch.chdir(tmp_path)
-    few = posenet_jax.recipes.CALIBRATED.replace(steps=2)
-    monkeypatch.setattr(posenet_jax, "invert", functools.partial(posenet_jax.invert, recipe=few))
     network = linen.Conv(4, (8, 8), strides=8)
     variables = network.init(jax.random.key(0), np.zeros((1, 100, 100, 3), np.float32))
     save_file(theirs(StreetNet()), "streetnet.safetensors")
-    code = blocks((GUIDE.parent / "encoders.md").read_text(encoding="utf-8"))
-    assert ["import caffe" in block for block in code] == [False, False, True]
+    monkeypatch.setitem(sys.modules, "caffe", caffe(StreetNet()))
     images = np.zeros((2, 100, 100, 3), np.uint8)
     names = {"my_network": network, "variables": variables, "images": images}
-    run(code[:2], names)
+    run(code_blocks.python("docs/encoders.md"), names)
     assert names["pictures"].shape == images.shape
     assert names["encoder"].name == "mine" and "fc5" in names["encoder"].taps
+    torch = names["encoder"].params
+    jax.tree.map(np.testing.assert_array_equal, names["params"], torch)  # the same, from Caffe
 
 
-def test_the_guide_to_many_images_reads_descriptors(monkeypatch, tmp_path):
-    """Two small images; the other block is run by test_tour.py, which has a bulk run."""
+def test_the_page_on_extreme_directions_runs():
+    def phi(image):
+        return jax.numpy.tanh(image[::2, ::2].reshape(-1)[:6] / 50.0)
+
+    phi.preprocessing = space = posenet_jax.Preprocessing(means=(90.0, 100.0, 110.0), size=16)
+    images = np.stack([np.full((16, 16, 3), level, np.uint8) for level in (40, 200)])
+    names = {"jax": jax, "posenet_jax": posenet_jax, "phi": phi, "images": images}
+    run(code_blocks.python("docs/extremes.md"), names)
+    assert names["found"].most.shape == (2, 4, 16, 16, 3) and space.side == 16
+
+
+def test_the_guide_to_many_images_writes_what_it_reads(monkeypatch, tmp_path):
+    carry_out(tmp_path, "bulk_invert", "extract_descriptors")
     monkeypatch.chdir(tmp_path)
-    small = posenet_jax.Preprocessing(means=(90.0, 100.0, 110.0), size=48)
-    encoder = posenet_jax.random_encoder("compact", preprocessing=small)
-    for number in range(2):
-        Image.new("RGB", (48, 48), (100 * number,) * 3).save(f"{number}.png")
-    source = posenet_jax.FolderImages(tmp_path)
-    posenet_jax.extract(encoder, "fc5", source, "runs/fc5", posenet_jax.ExtractionConfig())
     names = {}
-    bulk, extracted = blocks((GUIDE / "many-images.md").read_text(encoding="utf-8"))
-    assert "runs/bulk" in bulk
-    run([extracted], names)
+    run(code_blocks.python("docs/guide/many-images.md"), names)
+    assert names["example"]["name"].endswith(b".png")
+    assert np.shape(names["example"]["image"]) == (2, 100, 100, 3)
     assert list(names["found"].names) == ["0.png", "1.png"]
     assert names["found"].descriptors.shape == (2, 512)

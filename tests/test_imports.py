@@ -5,6 +5,10 @@ Read from the source, imports inside functions included: those run too.
 
 import ast
 import collections
+import configparser
+import importlib.metadata
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +131,33 @@ def test_packages_look_down_alone(library):
     inside = {name: others for name, others in library.items() if "." in name}
     assert {name.split(".")[1] for name in inside} <= set(ORDER)
     assert upward(inside, ORDER) == []
+
+
+def required(extra):
+    """Packages that an installation with an extra brings by name, as pip compares names."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["options"]["install_requires"] + setup["options.extras_require"][extra]
+    names = {re.sub("[-_.]+", "-", name) for name in re.findall(r"^([\w.-]+)", lines, re.MULTILINE)}
+    return names.union(*map(required, re.findall(r"^posenet_jax\[(\w+)\]", lines, re.MULTILINE)))
+
+
+def test_the_site_which_imports_every_module_has_what_they_import():
+    tops = {
+        dotted.split(".")[0]
+        for tree in modules("posenet_jax").values()
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for dotted in (
+            [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
+    }
+    packages = importlib.metadata.packages_distributions()
+    outside = tops - sys.stdlib_module_names - {"posenet_jax"}
+    assert len(outside) > 5
+    for top in outside:
+        names = {re.sub("[-_.]+", "-", name) for name in packages[top]}
+        assert names & required("docs"), f"extra docs lacks {top}"
 
 
 def test_the_library_knows_nothing_of_scripts_and_tests():

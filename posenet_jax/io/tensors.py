@@ -54,7 +54,8 @@ def write_tensors(path: str | Path, tree: Any, metadata: dict[str, str], dtype: 
         raise InputError(f"weights are written as {' or '.join(_WRITTEN)}, not as {dtype!r}")
     flat = traverse_util.flatten_dict(tree, sep="/")
     with np.errstate(over="ignore"):  # what overflows is refused below, by name
-        tensors = {name: np.asarray(value, dtype) for name, value in flat.items()}
+        # safetensors writes an array's memory as it lies: a transposed one would come out wrong.
+        tensors = {name: np.asarray(value, dtype, order="C") for name, value in flat.items()}
     for name, value in tensors.items():
         if not np.isfinite(value).all():
             raise InputError(f"{name} is not finite in {dtype}: not written to {path}")

@@ -68,7 +68,7 @@ def health_figure(path: str | Path, *metrics: str | Path) -> None:
         "distance to photographs' features": _found(runs[0], "kernel_distance"),
         "variance over draws, error of their mean": _found(runs[0], "draw_variance", "mean_error"),
     }
-    figure = new_figure(11.0, 6.4)
+    figure = new_figure(11.0, 7.2)
     for number, (title, names) in enumerate(panels.items()):
         axes = figure.add_subplot(2, 3, number + 1)
         for place, name in enumerate(names):
@@ -88,7 +88,10 @@ def health_figure(path: str | Path, *metrics: str | Path) -> None:
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("batches", fontsize=8)
         axes.tick_params(labelsize=8)
-        axes.legend(frameon=False, fontsize=8)
+        # Below the panel, where no line runs.
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=7
+        )
     figure.axes[2].set_yscale("log")
     save_figure(path, figure)
 

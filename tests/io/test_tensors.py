@@ -26,7 +26,7 @@ from posenet_jax.encoders.streetnet import Compact
 from posenet_jax.encoders.weights import load_encoder, save_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import CUSTOMARY
-from posenet_jax.io.tensors import read_tensors
+from posenet_jax.io.tensors import read_tensors, write_tensors
 
 
 def refusal(path, load=read_tensors) -> str:
@@ -43,6 +43,16 @@ def header_of(dtype: str, size: int) -> bytes:
     entry = {"dtype": dtype, "shape": [4], "data_offsets": [0, 4 * size]}
     header = json.dumps({"conv1/kernel": entry}).encode()
     return len(header).to_bytes(8, "little") + header + bytes(4 * size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_arrays_that_lie_otherwise_in_memory_are_written_as_they_are(tmp_path, dtype):
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    tree = {"transposed": array.T, "slice": array[:, ::2], "fortran": np.asfortranarray(array)}
+    write_tensors(tmp_path / "all.safetensors", tree, {}, dtype)
+    found = read_tensors(tmp_path / "all.safetensors")[0]
+    for name, value in tree.items():
+        np.testing.assert_array_equal(np.asarray(found[name], np.float32), value)
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "C64"])

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import code_blocks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +78,22 @@ def sampled(keys):
 def views(keys, atlas):
     rendered = (scenes.render_pairs(k, atlas, CONFIG, geometry=True) for k in batches(keys))
     return join(rendered)
+
+
+def test_the_guide_to_data_renders(atlas, monkeypatch):
+    """Two of its pairs, with the facades and the size of the other tests."""
+    render = scenes.render_pairs
+
+    def two(keys, atlas, config, **options):
+        assert len(keys) == 16 and isinstance(config, scenes.SceneConfig)
+        return render(spread(keys[:BATCH]), atlas, CONFIG, **options)
+
+    monkeypatch.setattr(scenes, "procedural_atlas", lambda key: atlas)
+    monkeypatch.setattr(scenes, "render_pairs", two)
+    (code,) = code_blocks.python("docs/guide/data.md")
+    names = {}
+    exec(code, names)
+    assert names["views"].image.shape == (BATCH, 2, 40, 48, 3)
 
 
 def test_scenes_of_all_image_sizes_share_a_program(keys, sampled):
