@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posenet_jax.io import files, storage
 from posenet_jax.training import training_loop
 
 
@@ -44,8 +45,8 @@ def main(workdir: Path, pause: float) -> None:
         print(done, flush=True)
         weights = np.asarray(state["w"])
         time.sleep(pause)
-    np.save(workdir / "final.npy", weights)
+    files.write_atomically(workdir / "final.npy", lambda file: np.save(file, weights))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), 0.02 if "slowly" in sys.argv else 0.0)
+    main(storage.path(sys.argv[1]), 0.02 if "slowly" in sys.argv else 0.0)
