@@ -225,6 +225,11 @@ def unreachable(error: OSError) -> Unreachable:
     )
 
 
+def is_lost(error: BaseException | None) -> bool:
+    """Whether a bucket did not answer, rather than refuse."""
+    return isinstance(error, Unanswered) and error.errno == errno.EIO
+
+
 def _files(path: str | os.PathLike[str]) -> Any:
     """The client of the path's bucket."""
     return _client(os.fspath(path).partition("://")[0])
