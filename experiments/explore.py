@@ -26,7 +26,8 @@ _PORT = flags.DEFINE_integer(
 _ENCODER = options.encoder()
 _LAYER = options.layer()
 _RECIPE = options.recipe()
-_SLOTS = options.slots()
+_DEFAULT_SLOTS = 12  # each slows all, so no more than people who share a machine
+_SLOTS = options.slots(f"{_DEFAULT_SLOTS}, for all pages together")
 
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
@@ -39,8 +40,6 @@ from posenet_jax.encoders import bundled_encoders
 from posenet_jax.errors import InputError
 from posenet_jax.explore import live_batch
 from posenet_jax.explore.catalogue import Catalogue, Program
-
-_DEFAULT_SLOTS = 12  # each slows all, so no more than people who share a machine
 
 
 async def _serve(catalogue: Catalogue) -> None:

@@ -60,6 +60,30 @@ _TASKS = flags.DEFINE_list(
     "Tasks that the encoder learns, separated by commas: pose (of one view relative to the other),"
     " match (do two views show one target?), normal (of the target's surface).",
 )
+_ROBUST_RADIUS = flags.DEFINE_float(
+    "robust_radius",
+    0.0,
+    "Largest L2 norm of the perturbations that raise the loss and under which every image is"
+    " trained, values counted from 0 to 1 (a radius of 1 is one value changed from black to"
+    " white); 0: trained as it is. A step takes --robust_steps times as long besides.",
+    lower_bound=0.0,
+)
+_ROBUST_STEPS = flags.DEFINE_integer(
+    "robust_steps", 2, "Steps of gradient ascent to such a perturbation.", lower_bound=1
+)
+_ROBUST_RAMP = flags.DEFINE_integer(
+    "robust_ramp",
+    400,
+    "Training steps over which the radius grows from zero.",
+    lower_bound=1,
+)
+_KEEP = flags.DEFINE_multi_integer(
+    "keep",
+    [],
+    "Step whose weights are kept as weights-STEP.safetensors, whatever comes after; may be given"
+    " several times.",
+    lower_bound=1,
+)
 _SEED = options.seed()
 _HELD_OUT = flags.DEFINE_integer(
     "held_out_pairs", 512, "Rendered pairs of held-out streets to evaluate on.", lower_bound=1
@@ -96,6 +120,9 @@ def _config() -> TrainConfig:
         learning_rate=_LEARNING_RATE.value,
         weight_decay=_WEIGHT_DECAY.value,
         active_share=_ACTIVE_SHARE.value,
+        robust_radius=_ROBUST_RADIUS.value,
+        robust_steps=_ROBUST_STEPS.value,
+        robust_ramp=_ROBUST_RAMP.value,
         seed=_SEED.value,
         **without,
     )
@@ -120,6 +147,7 @@ def main() -> int:
         "start": start.fingerprint if start else None,
         "vary": pair_options.VARY.value,
         "tasks": sorted(_TASKS.value),
+        "robust_radius": _ROBUST_RADIUS.value,
     }
     if done:
         run_sources.check(workdir / "run.json", f"the {done} steps done", sources, begun)
@@ -137,7 +165,7 @@ def main() -> int:
         start=start,
     )
     files.write_json(workdir / "run.json", runtime.record({"sources": sources, "options": begun}))
-    training = encoder_runs.train(config, data, workdir, mesh)
+    training = encoder_runs.train(config, data, workdir, mesh, keep=_KEEP.value)
     progress.follow(training, config.steps, "step", done=done, beside="rotation_median_deg")
     print(f"wrote {workdir / encoder_runs.WEIGHTS}")
     return 0

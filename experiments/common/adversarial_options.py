@@ -1,5 +1,6 @@
 """Flags of adversarial training: its losses, its noise, its discriminator."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -72,11 +73,22 @@ def config() -> "AdversarialConfig":
 
 
 def comparator() -> "Tap | None":
-    """Returns the layer of --comparator. Raises InputError where there is no such layer."""
+    """Returns the layer of --comparator. Raises InputError where there is no such layer.
+
+    Of a network that `decode` measures pictures by, says which one is left to judge these.
+    """
     if not _COMPARATOR.value:
         return None
     from posenet_jax.decoders.decoder_network import SIDE  # not for --help
     from posenet_jax.encoders import weights
+    from posenet_jax.encoders.packaged import PACKAGED
 
     encoder, layer = weights.encoder_and_layer(_COMPARATOR.value, size=SIDE)
+    if encoder.name in PACKAGED:
+        left = ",".join(name for name in PACKAGED if name != encoder.name)
+        print(
+            f"{encoder.name} is in the loss and cannot judge these decoders' pictures; measure them"
+            f" with decode --feature_networks={left}",
+            file=sys.stderr,
+        )
     return encoder.tap(layer)

@@ -281,10 +281,10 @@ def network() -> flags.FlagHolder:
     )
 
 
-def slots() -> flags.FlagHolder:
-    """Defines `--slots`."""
+def slots(automatic: str = "chosen for the devices") -> flags.FlagHolder:
+    """Defines `--slots`; `automatic` says how many 0 means."""
     return flags.DEFINE_integer(
-        "slots", 0, "Images inverted at the same time; 0: chosen for the devices.", lower_bound=0
+        "slots", 0, f"Images inverted at the same time; 0: {automatic}.", lower_bound=0
     )
 
 

@@ -6,6 +6,7 @@ the truth, one value a pair; `summary` and `rotation_bins` sum up. `evaluate_ren
 P pairs, F descriptor length; results are host arrays, angles in degrees.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -178,10 +179,16 @@ def rotation_summary(errors: PairErrors) -> dict[str, Any]:
         "pairs": len(errors.rotation),
         **_rotation_medians(errors),
         **_within(errors),
-        "translation_median_deg": float(np.nanmedian(errors.translation)),
-        "translation_constant_median_deg": float(np.nanmedian(errors.constant_translation)),
+        "translation_median_deg": _median(errors.translation),
+        "translation_constant_median_deg": _median(errors.constant_translation),
         "bins": rotation_bins(errors),
     }
+
+
+def _median(degrees: np.ndarray) -> float:
+    """Returns the median of the pairs that have an error; NaN where none has, as of turns alone."""
+    finite = degrees[~np.isnan(degrees)]
+    return float(np.median(finite)) if finite.size else math.nan
 
 
 def by_overlap(errors: PairErrors, field_of_view: float) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ and on held-out photographs where there are some.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +113,17 @@ def _pose_scale(rendered: RenderedPairs, key: Array) -> PoseScale:
 
 
 def train(
-    config: TrainConfig, data: EncoderData, workdir: Path, mesh: Mesh
+    config: TrainConfig,
+    data: EncoderData,
+    workdir: Path,
+    mesh: Mesh,
+    *,
+    keep: Collection[int] = (),
 ) -> Iterator[tuple[int, dict[str, float], TrainState]]:
     """Trains to `config.steps`, or resumes; yields as `training_loop.train`, and raises as it.
 
-    Batches follow from the seed and the step alone.
+    Batches follow from the seed and the step alone. keep: steps whose weights are kept, in
+    weights-STEP.safetensors, whatever comes after.
     """
 
     def batch(number: int) -> tuple[Pairs, ...]:
@@ -141,14 +147,19 @@ def train(
         first,
         step=step,
         batch=batch,
-        evaluate=lambda state: _evaluate(state, config, data, workdir, mesh),
+        evaluate=lambda state: _evaluate(state, config, data, workdir, mesh, keep),
         workdir=workdir,
-        config=LoopConfig(steps=config.steps),
+        config=LoopConfig(steps=config.steps, evaluate_at=tuple(keep)),
     )
 
 
 def _evaluate(
-    state: TrainState, config: TrainConfig, data: EncoderData, workdir: Path, mesh: Mesh
+    state: TrainState,
+    config: TrainConfig,
+    data: EncoderData,
+    workdir: Path,
+    mesh: Mesh,
+    keep: Collection[int],
 ) -> dict[str, float]:
     """Writes the averaged weights and their metrics on held-out streets; returns the numbers."""
     encoder = jax.device_get(
@@ -162,6 +173,8 @@ def _evaluate(
         rotation = pose_evaluation.rotation_medians(encoder, pairs, mesh)
         metrics |= {f"{name}_{key}": value for key, value in rotation.items()}
     weights.save_encoder(workdir / WEIGHTS, encoder)
+    if int(state.step) in keep:
+        weights.save_encoder(workdir / f"weights-{int(state.step)}.safetensors", encoder)
     fingerprint = weights.load_encoder(workdir / WEIGHTS).fingerprint
     record = {"figures": metrics, "fingerprint": fingerprint, "steps": int(state.step)}
     files.write_json(workdir / "weights.json", record)

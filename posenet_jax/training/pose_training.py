@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -28,7 +29,7 @@ from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
 from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.training import pose_losses
+from posenet_jax.training import perturbations, pose_losses
 
 Array = jax.Array
 
@@ -66,6 +67,9 @@ class TrainConfig:
     normal_weight: float = 0.5
     idle_weight: float = 1.0
     active_share: float = 0.5
+    robust_radius: float = 0.0  # L2 norm of perturbations trained under, values from 0 to 1
+    robust_steps: int = 2  # of gradient ascent to a perturbation
+    robust_ramp: int = 400  # steps of training until the radius is reached
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -161,10 +165,21 @@ def pose_scale(poses: Array) -> PoseScale:
     return PoseScale(mean=jnp.mean(poses, axis=0), std=jnp.std(poses, axis=0) + 1e-6)
 
 
-def _preactivations(params: Any, image: Array, config: TrainConfig, space: Preprocessing) -> Array:
-    """[P, 2, F] fc5 before its ReLU, of images [P, 2, H, W, 3] uint8."""
+def _preactivations(
+    params: Any, image: Array, moved: Array | None, config: TrainConfig, space: Preprocessing
+) -> Array:
+    """[P, 2, F] fc5 before its ReLU, of images [P, 2, H, W, 3] uint8.
+
+    moved: perturbations of them, grey levels; what leaves an image's range is cut off.
+    """
     flat = image.reshape((-1, *image.shape[2:]))
-    scaled = space.to_network(flat) / GAIN
+    levels = space.to_network(flat)
+    if moved is not None:
+        low, high = (
+            space.to_network(np.full((1, 1, 1, flat.shape[-1]), end, np.uint8)) for end in (0, 255)
+        )
+        levels = jnp.clip(levels + moved.reshape(levels.shape), low, high)
+    scaled = levels / GAIN
     taps: Any = training_module(config).apply({"params": params["encoder"]}, scaled)
     return taps["fc5_linear"].reshape((image.shape[0], 2, -1))
 
@@ -200,15 +215,18 @@ def _loss(
     scale: PoseScale,
     config: TrainConfig,
     space: Preprocessing,
+    moved: tuple[Array, ...] | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Each source of pairs counts in proportion to its pairs; negatives stay inside a source.
 
     Sources are encoded apart: joining batches that are spread over devices would move every image.
+    moved: perturbations of each source's images, grey levels.
     """
     counts = [pairs.image.shape[0] for pairs in batches]
     parts: dict[str, Array] = {}
-    for name, pairs in zip(config.sources, batches, strict=True):
-        linear = _preactivations(params, pairs.image, config, space)
+    shifts = moved or (None,) * len(batches)
+    for name, pairs, shift in zip(config.sources, batches, shifts, strict=True):
+        linear = _preactivations(params, pairs.image, shift, config, space)
         terms = _pair_losses(params, jax.nn.relu(linear), pairs, scale)
         terms["idle"] = pose_losses.idleness(
             linear.reshape((-1, linear.shape[-1])), config.active_share
@@ -221,6 +239,31 @@ def _loss(
     }
     total = sum(weights[name] * value for name, value in parts.items())
     return total, {"loss": total, **parts}
+
+
+def _perturbed(
+    params: Any,
+    batches: tuple[Pairs, ...],
+    scale: PoseScale,
+    config: TrainConfig,
+    space: Preprocessing,
+    step: Array,
+) -> tuple[Array, ...] | None:
+    """Returns the perturbations that the tasks stand worst, grey levels; None where none is asked.
+
+    The radius grows from zero: at its full size from the start, matching stays at chance.
+    """
+    if not config.robust_radius:
+        return None
+    tasks = dataclasses.replace(config, idle_weight=0.0)
+    radius = 255.0 * config.robust_radius * jnp.minimum(1.0, (step + 1) / config.robust_ramp)
+    none = tuple(jnp.zeros(pairs.image.shape, jnp.float32) for pairs in batches)
+    return perturbations.strongest(
+        lambda moved: _loss(params, batches, scale, tasks, space, moved)[0],
+        none,
+        radius,
+        config.robust_steps,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "space", "mesh"), donate_argnums=0)
@@ -240,10 +283,11 @@ def train_step(
     """
 
     def on_device(
-        params: Any, batches: tuple[Pairs, ...], scale: PoseScale
+        params: Any, batches: tuple[Pairs, ...], scale: PoseScale, step: Array
     ) -> tuple[Any, dict[str, Array]]:
+        moved = _perturbed(params, batches, scale, config, space, step)
         (_, metrics), gradients = jax.value_and_grad(_loss, has_aux=True)(
-            params, batches, scale, config, space
+            params, batches, scale, config, space, moved
         )
         return jax.lax.pmean((gradients, metrics), mesh.axis_names)
 
@@ -251,10 +295,10 @@ def train_step(
     gradients, metrics = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(everywhere, pairs, everywhere),
+        in_specs=(everywhere, pairs, everywhere, everywhere),
         out_specs=everywhere,
         check_vma=False,
-    )(state.params, batches, scale)
+    )(state.params, batches, scale, state.step)
     updates, opt_state = optimizer(config).update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # Debiased by a ramp, so that the average forgets the random start within the first steps.

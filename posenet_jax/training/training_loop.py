@@ -30,6 +30,7 @@ class LoopConfig:
     steps: int
     log_every: int = 50
     evaluate_every: int = 1000
+    evaluate_at: tuple[int, ...] = ()  # besides
     checkpoint_every: int = 500
     keep_checkpoints: int = 3
 
@@ -93,7 +94,12 @@ def train(
                 # CPU devices are threads of one pool: two programs in flight whose devices wait for
                 # one another can block it for ever.
                 jax.block_until_ready(state)
-            logged = done % config.log_every == 0 or done == config.steps
+            evaluated = (
+                done % config.evaluate_every == 0
+                or done == config.steps
+                or done in config.evaluate_at
+            )
+            logged = done % config.log_every == 0 or evaluated
             if logged or checkpoints.is_due(done):  # no checkpoint of numbers gone bad
                 loss = float(metrics["loss"])
                 if not math.isfinite(loss):
@@ -104,7 +110,7 @@ def train(
                 now = time.monotonic()
                 values["steps_per_second"] = (done - since) / (now - clock)
                 clock, since = now, done
-                if done % config.evaluate_every == 0 or done == config.steps:
+                if evaluated:
                     values |= evaluate(state)
                     clock = time.monotonic()
                 with writing("tensorboard"):

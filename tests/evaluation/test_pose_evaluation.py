@@ -203,3 +203,14 @@ def test_rendered_sets_have_the_pairs_and_angles_asked_for(nothing_predicted, mo
         name: one.pairs for name, one in sets.items()
     }
     assert done == [64] * 4 and keys[0][1] == keys[3][1] and keys[3][0] == paper
+
+
+def test_pairs_that_only_turn_have_no_error_of_translation_and_warn_of_nothing():
+    degrees, none = np.array([3.0, 5.0, 10.0]), np.full(3, np.nan)
+    values = dict.fromkeys(pose_evaluation.PairErrors._fields, degrees)
+    turns = values | {"translation": none, "constant_translation": none}
+    found = pose_evaluation.rotation_summary(pose_evaluation.PairErrors(**turns))
+    assert np.isnan(found["translation_median_deg"]) and found["rotation_median_deg"] == 5.0
+    one = values | {"translation": np.array([np.nan, 7.0, 9.0])}
+    found = pose_evaluation.rotation_summary(pose_evaluation.PairErrors(**one))
+    assert found["translation_median_deg"] == 8.0

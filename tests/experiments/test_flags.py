@@ -56,6 +56,7 @@ DIFFERENT = {
     "descriptors": {"meaning"},  # instead of images, or beside them
     "beside": {"type", "meaning"},  # one with its control, or several
     "max_angle": {"default"},  # training's, recorded with the bundled weights
+    "slots": {"meaning"},  # as many as devices hold, or as people can share
     "out": {"meaning"},  # of results, or of data sets
 }
 

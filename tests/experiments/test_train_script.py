@@ -30,12 +30,14 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     workdir = tmp_path / "run"
     varied = "--vary=views,development,courts", "--room_pairs=4", f"--held_out_photos={held_out}"
     varied = *varied, f"--facades={held_out}"
-    run = _train(workdir, f"--photos={photos}", *varied)
+    run = _train(workdir, f"--photos={photos}", *varied, "--keep=1")
     assert run.returncode == 0, run.stderr
     assert "bad.jpg" in run.stderr + run.stdout
     encoder = weights.load_encoder(workdir / "weights.safetensors")
     record = json.loads((workdir / "weights.json").read_text())
     assert record["fingerprint"] == encoder.fingerprint and record["steps"] == 2
+    kept = weights.load_encoder(workdir / "weights-1.safetensors")
+    assert kept.fingerprint != encoder.fingerprint
     for name in ("", "turned_", "rooms_"):
         assert 0 < record["figures"][f"{name}identity_median_deg"] < 180
         assert 0 < record["figures"][f"{name}rotation_median_deg"] < 180
@@ -43,7 +45,7 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     assert np.all(np.asarray(encoder.pose_scale.std) > 0)
     with (workdir / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["2"] and float(rows[0]["photo_match"]) > 0
+    assert [row["step"] for row in rows] == ["1", "2"] and float(rows[0]["photo_match"]) > 0
     assert float(rows[0]["room_pose"]) > 0 and float(rows[0]["room_match"]) == 0
     assert any((workdir / "tensorboard").iterdir())
     assert (workdir / "checkpoints" / "2").is_dir()

@@ -114,6 +114,23 @@ def test_a_pair_of_weight_zero_has_no_part_in_the_pose_loss(mesh, pairs, scale):
     assert pose_loss(pairs) != pytest.approx(pose_loss(pairs.replace(centre=moved)), rel=1e-2)
 
 
+def test_training_under_perturbations_is_harder_the_larger_their_radius(mesh, pairs, scale):
+    """The tasks' loss of the same weights and pairs: at the ramp's foot, half-way, at its top."""
+
+    def tasks(step):
+        config = dataclasses.replace(CONFIG, robust_radius=1.0, robust_ramp=2, idle_weight=0.0)
+        state = pose_training.init_state(config).replace(step=jnp.asarray(step, jnp.int32))
+        state, batch = _placed(mesh, state, pairs)
+        _, metrics = pose_training.train_step(
+            state, (batch,), scale, config=config, space=SPACE, mesh=mesh
+        )
+        return float(metrics["loss"])
+
+    plain, half, whole = tasks(-1), tasks(0), tasks(7)
+    assert plain < half < whole
+    assert tasks(1) == whole  # not beyond its ramp
+
+
 @pytest.mark.parametrize("architecture", sorted(trainable()))
 def test_change_of_units_is_exact(architecture, pairs, scale):
     """f in 0-255 units is GAIN times f in training units, and the heads say the same of both."""
