@@ -116,7 +116,7 @@ def local_copy(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield copy
 
 
-def fetch(path: Path, file: Path) -> None:
+def fetch(path: str | os.PathLike[str], file: Path) -> None:
     """Copies a file out of a bucket to the disk."""
     with _errors(path):
         _files(path).get_file(os.fspath(path), os.fspath(file))
