@@ -213,14 +213,7 @@ def _files_in_bucket(folder: str | Path) -> list[bucket_folder.BucketFile]:
 def listed_files(folder: str | Path) -> ImageList:
     """The images and .txt files that `scan_folder` looks at, those that it leaves out too."""
     if storage.is_bucket(folder):
-        listed = [
-            file
-            for file in sorted(_files_in_bucket(folder))
-            if os.path.splitext(os.fsdecode(file.path))[1].lower() in (*_EXTENSIONS, ".txt")
-        ]
-        facts = np.array([(file.size, *file.times) for file in listed], np.int64)
-        top = os.fspath(folder).rstrip("/")
-        return ImageList(top, [file.path for file in listed], listed=facts)
+        return _listed_in_bucket(folder)
     top, found = os.fsencode(folder), []
     for parent, folders, names in os.walk(top):
         folders[:] = [name for name in folders if not name.startswith(b".")]
@@ -231,6 +224,17 @@ def listed_files(folder: str | Path) -> ImageList:
             if ending in (*_EXTENSIONS, ".txt") and not name.startswith(b".")
         ]
     return ImageList(os.fspath(folder), sorted(found))
+
+
+def _listed_in_bucket(folder: str | Path) -> ImageList:
+    listed = [
+        file
+        for file in sorted(_files_in_bucket(folder))
+        if os.path.splitext(os.fsdecode(file.path))[1].lower() in (*_EXTENSIONS, ".txt")
+    ]
+    facts = np.array([(file.size, *file.times) for file in listed], np.int64)
+    top = os.fspath(folder).rstrip("/")
+    return ImageList(top, [file.path for file in listed], listed=facts)
 
 
 def read_folder(folder: str | Path) -> StreetViewSet:
