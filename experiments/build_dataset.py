@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from .common import options, runtime
+from .common import buckets, options, runtime
 
 _SOURCE = options.kind(
     "source",
@@ -23,8 +23,10 @@ _SOURCE = options.kind(
     further={"photographs": "photos", "street_view": "street_view"},
     required=True,
 )
-_OUT = flags.DEFINE_string(
-    "out", None, "Folder of data sets in which the new one is made.", required=True
+_OUT = buckets.taking(
+    flags.DEFINE_string(
+        "out", None, "Folder of data sets in which the new one is made.", required=True
+    )
 )
 _IMAGES = options.images()
 _COUNT = flags.DEFINE_integer(
@@ -88,7 +90,7 @@ def main() -> int:
     splits = {name: split.num_examples for name, split in sorted(builder.info.splits.items())}
     counts = ", ".join(f"{count} {name}" for name, count in splits.items())
     left_out = builder.info.metadata["left_out"]
-    print(f"{'wrote' if new else 'already there:'} {shown(builder.data_dir)}: {counts}; ", end="")
+    print(f"{'wrote' if new else 'already there:'} {shown(builder.folder)}: {counts}; ", end="")
     print(f"left out: {left_out}")
     return 1 if left_out else 0
 

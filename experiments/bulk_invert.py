@@ -21,10 +21,8 @@ from absl import flags
 
 from .common import buckets, inputs, options, processes, recipe_options, runtime
 
-_DESCRIPTORS = buckets.taking(
-    flags.DEFINE_string(
-        "descriptors", None, "Folder of extract_descriptors to invert, instead of images."
-    )
+_DESCRIPTORS = buckets.string(
+    "descriptors", None, "Folder of extract_descriptors to invert, instead of images."
 )
 _OUT = options.out()
 _LAYER = options.layer()

@@ -24,17 +24,19 @@ be read or written (they are named, the others are done); 2 if the run could not
 
 from absl import flags
 
-from .common import inputs, options, runtime
+from .common import buckets, inputs, options, runtime
 
 inputs.require()
 _OUT = options.out()
 _LAYER = options.decoded_layer()
 _ENCODER = options.encoder()
-_DECODER = flags.DEFINE_list(
-    "decoder",
-    None,
-    "Decoders, with commas between: bundled ones or .safetensors files; ENCODER-LAYER if not given,"
-    " or with --compare all that are bundled for it.",
+_DECODER = buckets.taking(
+    flags.DEFINE_list(
+        "decoder",
+        None,
+        "Decoders, with commas between: bundled ones or .safetensors files; ENCODER-LAYER if not"
+        " given, or with --compare all that are bundled for it.",
+    )
 )
 _COMPARE = flags.DEFINE_bool(
     "compare",

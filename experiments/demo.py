@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import flags
 
 import posenet_jax
+from posenet_jax.io import storage
 
 from .common import commands
 
@@ -33,7 +34,7 @@ def _command() -> str:
 
 
 def _next() -> str:
-    command, grid = _command(), Path(flags.FLAGS.out) / "grid.png"
+    command, grid = _command(), storage.path(flags.FLAGS.out) / "grid.png"
     return "\n".join(
         [
             f"next: open {grid}, images beside their reconstructions",

@@ -25,18 +25,20 @@ import time
 
 from absl import flags
 
-from .common import inputs, options, runtime
+from .common import buckets, inputs, options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
 _LAYER = options.layer()
-_BESIDE = flags.DEFINE_list(
-    "beside",
-    [],
-    "Further networks to find directions of, as ENCODER/LAYER separated by commas:"
-    " squeezenet/features.",
+_BESIDE = buckets.taking(
+    flags.DEFINE_list(
+        "beside",
+        [],
+        "Further networks to find directions of, as ENCODER/LAYER separated by commas:"
+        " squeezenet/features.",
+    )
 )
-_AGAINST = flags.DEFINE_string(
+_AGAINST = buckets.string(
     "against",
     None,
     "Network to set against the encoder, as ENCODER/LAYER: one of them is held, the other moved.",

@@ -22,16 +22,16 @@ be read or written (they are named, the others are done); 2 if nothing could be 
 
 from absl import flags
 
-from .common import options, runtime
+from .common import buckets, options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
 _CONTROL = options.control()
 _LAYER = options.layer()
-_BESIDE = flags.DEFINE_string(
+_BESIDE = buckets.string(
     "beside", None, "Another network to measure and compare, as ENCODER/LAYER."
 )
-_BESIDE_CONTROL = flags.DEFINE_string(
+_BESIDE_CONTROL = buckets.string(
     "beside_control",
     None,
     "Encoder to compare --beside with; the same network with random weights if not given.",

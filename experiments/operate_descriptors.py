@@ -20,11 +20,11 @@ be read or written (they are named, the others are done); 2 if the run could not
 
 from absl import flags
 
-from .common import inputs, options, runtime
+from .common import buckets, inputs, options, runtime
 
 _OUT = options.out()
 _ENCODER = options.encoder()
-_DECODER = flags.DEFINE_string(
+_DECODER = buckets.string(
     "decoder",
     None,
     "Decoder that makes the pictures: a bundled one or a .safetensors file; the one bundled for the"

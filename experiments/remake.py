@@ -23,7 +23,7 @@ from pathlib import Path
 
 from absl import flags
 
-from .common import options, runtime
+from .common import buckets, options, runtime
 
 _ENCODER = options.encoder()
 _RUN = flags.DEFINE_list(
@@ -54,9 +54,9 @@ _INPUTS = {
     "val_images": options.validation_images(),
     "facades": options.facades(),
     "strecha": options.strecha(),
-    "streets": flags.DEFINE_string("streets", None, "Folder of photographs of streets."),
-    "cars": flags.DEFINE_string("cars", None, "Folder of photographs of cars."),
-    "rooms": flags.DEFINE_string("rooms", None, "Folder of photographs of rooms."),
+    "streets": buckets.string("streets", None, "Folder of photographs of streets."),
+    "cars": buckets.string("cars", None, "Folder of photographs of cars."),
+    "rooms": buckets.string("rooms", None, "Folder of photographs of rooms."),
 }
 
 if __name__ == "__main__":  # before the imports that take seconds
@@ -64,7 +64,7 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from posenet_jax.encoders import weights
 from posenet_jax.errors import InputError
-from posenet_jax.io import files
+from posenet_jax.io import files, storage
 
 from .common import products
 from .common.products import Product
@@ -72,7 +72,7 @@ from .common.remaking import Remaking
 
 
 def _full(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+    return path if storage.is_bucket(path) else os.path.abspath(os.path.expanduser(path))
 
 
 def _records() -> Path:

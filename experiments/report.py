@@ -19,19 +19,21 @@ from pathlib import Path
 
 from absl import flags
 
-from .common import options, runtime
+from .common import buckets, options, runtime
 
-_OUT = options.out(local=True)
+_OUT = options.out()
 _PHOTOGRAPHS = options.photographs()
-_CLAIMS = flags.DEFINE_string(
+_CLAIMS = buckets.string(
     "claims",
     None,
     "File claims.csv of measure_retention, to show instead of claims measured in this run.",
 )
-_BESIDE = flags.DEFINE_list(
-    "beside",
-    [],
-    "Further networks to invert, as ENCODER/LAYER separated by commas: squeezenet/features.",
+_BESIDE = buckets.taking(
+    flags.DEFINE_list(
+        "beside",
+        [],
+        "Further networks to invert, as ENCODER/LAYER separated by commas: squeezenet/features.",
+    )
 )
 _SCENES = flags.DEFINE_integer(
     "scenes",

@@ -18,6 +18,7 @@ from absl import flags
 
 from .common import (
     adversarial_options,
+    buckets,
     decoder_options,
     decoder_run_options,
     options,
@@ -26,7 +27,7 @@ from .common import (
 
 flags.set_default(decoder_run_options.LEARNING_RATE, 2e-4)
 flags.set_default(decoder_options.NETWORK, "sharp")
-_DECODER = flags.DEFINE_string(
+_DECODER = buckets.string(
     "decoder",
     None,
     "Decoder whose weights training starts from: a bundled one or a .safetensors file; the bundled"

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from .common import options, pair_options, runtime
+from .common import buckets, options, pair_options, runtime
 
 _WORKDIR = options.workdir()
 _ARCHITECTURE = flags.DEFINE_string(
@@ -39,7 +39,7 @@ _ROOM_PAIRS = flags.DEFINE_integer(
     " the number of devices; needs --photos. They count in the pose alone.",
     lower_bound=0,
 )
-_START = flags.DEFINE_string(
+_START = buckets.string(
     "start", None, "Encoder, bundled or a file, whose weights training begins with; else random."
 )
 _LEARNING_RATE = flags.DEFINE_float(

@@ -28,10 +28,12 @@ os.environ.setdefault(
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import bucket_child
 import jax
 import pytest
 
 from posenet_jax import scenes
+from posenet_jax.io import storage
 from posenet_jax.nn import layers, upconvolution, winograd
 
 gc.freeze()
@@ -167,6 +169,41 @@ def pytest_collection_modifyitems(items):
         return _wanted(item.getparent(pytest.Module)), item.path not in forms, long
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """Address of a server of S3 in this process, which clients are told of by the environment."""
+    for name, reason in {
+        "moto.server": "the server of buckets is moto's: pip install .[test]",
+        "boto3": "moto's server is filled by boto3: pip install .[test]",
+        "s3fs": "buckets are read by s3fs: pip install .[buckets]",
+    }.items():
+        pytest.importorskip(name, reason=reason)
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in bucket_child.environment(address).items():
+            patch.setenv(name, value)
+        storage._client.cache_clear()
+        s3fs.S3FileSystem.clear_instance_cache()  # of another file's server
+        yield address
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3(endpoint):
+    """Client of that server, with the empty buckets `photos` and `runs`."""
+    import boto3
+
+    client = boto3.client("s3")
+    for name in ("photos", "runs"):
+        client.create_bucket(Bucket=name)
+    return client
 
 
 @pytest.fixture(scope="session")

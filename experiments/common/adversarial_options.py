@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from . import buckets
+
 if TYPE_CHECKING:
     from posenet_jax.encoders.encoder import Tap
     from posenet_jax.training.adversarial import AdversarialConfig
@@ -23,7 +25,7 @@ _TAPS = flags.DEFINE_list(
     ["conv2", "conv4"],
     "Taps of the encoder, separated by commas, whose features are compared besides the descriptor.",
 )
-_COMPARATOR = flags.DEFINE_string(
+_COMPARATOR = buckets.string(
     "comparator",
     None,
     "Another network's layer whose features are compared too, as ENCODER/LAYER: squeezenet/fire5.",

@@ -15,6 +15,11 @@ def taking(flag: flags.FlagHolder) -> flags.FlagHolder:
     return flag
 
 
+def string(name: str, default: str | None, help_text: str) -> flags.FlagHolder:
+    """Defines a flag of one path, or of names and paths, that takes such paths."""
+    return taking(flags.DEFINE_string(name, default, help_text))
+
+
 def refusal() -> str | None:
     """Returns a sentence about the first flag that was given such a path and takes none."""
     for name, value in sorted(flags.FLAGS.flag_values_dict().items()):

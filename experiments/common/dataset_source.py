@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from . import buckets
 from .source import Given, Option, Source
 
 if TYPE_CHECKING:
@@ -28,4 +29,5 @@ DATASET = Source(
             "split", "all", "Part of the data set, as TFDS names it: all, train, train[:10%], ..."
         ),
     ),
+    define=buckets.string,
 )

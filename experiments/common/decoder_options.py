@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from . import inputs, options
+from . import buckets, inputs, options
 
 THREADS, FACADES = inputs.THREADS, inputs.OPTIONS["facades"]
 ENCODER = options.encoder()
@@ -11,7 +11,7 @@ NETWORK = options.network()
 WORKDIR = options.workdir()
 SEED = options.seed()
 VALIDATION = options.validation_images()
-DESCRIPTORS = flags.DEFINE_string(
+DESCRIPTORS = buckets.string(
     "descriptors",
     None,
     "Output folder of extract_descriptors on the same --images, to read their descriptors from; no"

@@ -6,7 +6,7 @@ from pathlib import Path
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import decoder_evaluation
-from posenet_jax.io import files, output_folder
+from posenet_jax.io import files, output_folder, storage
 from posenet_jax.io.run_files import read_json
 from posenet_jax.training import decoder_runs
 from posenet_jax.training.decoder_training import DecoderConfig, DecoderState
@@ -62,7 +62,7 @@ def run(
 def _check_drops(workdir: Path, done: int) -> None:
     """Raises InputError where --drops contradicts the learning rate of the steps done."""
     record = workdir / "run.json"
-    if not done or not record.exists():
+    if not done or not storage.exists(record):
         return
     remedy = "restore it, or give another --workdir"
     before = read_json(record, {"flags": {"drops": [_STEP]}}, remedy=remedy)["flags"]["drops"]

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from absl import flags
-
 from . import buckets, options
 from .source import Given, Source
 
@@ -17,8 +15,4 @@ def _open(given: Given) -> "FolderImages":
     return images.source(given.value, given.output, given.limit)
 
 
-def _define(name: str, default: str | None, help_text: str) -> flags.FlagHolder:
-    return buckets.taking(flags.DEFINE_string(name, default, help_text))
-
-
-FOLDER = Source("images", options.IMAGES, _open, define=_define)
+FOLDER = Source("images", options.IMAGES, _open, define=buckets.string)

@@ -107,50 +107,54 @@ def out(*, required: bool = True, local: bool = False) -> flags.FlagHolder:
 
 def workdir() -> flags.FlagHolder:
     """Defines `--workdir`."""
-    return flags.DEFINE_string(
-        "workdir",
-        None,
-        "Output folder of the run; an interrupted run in it is resumed.",
-        required=True,
+    return buckets.taking(
+        flags.DEFINE_string(
+            "workdir",
+            None,
+            "Output folder of the run; an interrupted run in it is resumed.",
+            required=True,
+        )
     )
 
 
 def images() -> flags.FlagHolder:
     """`--images`, of scripts that read files alone; others take all sources: see `inputs`."""
-    return flags.DEFINE_string("images", None, IMAGES)
+    return buckets.string("images", None, IMAGES)
 
 
 def photographs() -> flags.FlagHolder:
     """Defines `--photographs`."""
-    return flags.DEFINE_list(
-        "photographs",
-        [],
-        "Photographs to invert as well, as NAME=FOLDER; several folders separated by commas.",
+    return buckets.taking(
+        flags.DEFINE_list(
+            "photographs",
+            [],
+            "Photographs to invert as well, as NAME=FOLDER; several folders separated by commas.",
+        )
     )
 
 
 def facades() -> flags.FlagHolder:
     """`--facades`."""
-    return flags.DEFINE_string("facades", None, FACADES)
+    return buckets.string("facades", None, FACADES)
 
 
 def photos() -> flags.FlagHolder:
     """Defines `--photos`."""
-    return flags.DEFINE_string(
+    return buckets.string(
         "photos", None, "Folder, glob or file of photographs to train on; none if not given."
     )
 
 
 def validation_images() -> flags.FlagHolder:
     """Defines `--val_images`."""
-    return flags.DEFINE_string(
+    return buckets.string(
         "val_images", None, "Folder, glob or file of validation images, not trained on."
     )
 
 
 def strecha() -> flags.FlagHolder:
     """Defines `--strecha`."""
-    return flags.DEFINE_string(
+    return buckets.string(
         "strecha",
         None,
         "Folder of the multi-view stereo scenes of Strecha et al., each photograph with its"
@@ -181,7 +185,7 @@ def encoder() -> flags.FlagHolder:
 
 def control() -> flags.FlagHolder:
     """Defines `--control`."""
-    return flags.DEFINE_string(
+    return buckets.string(
         "control",
         bundled_encoders.CONTROL,
         "Encoder to compare --encoder with: the same architecture with random weights.",

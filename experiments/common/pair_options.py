@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from posenet_jax.data.varieties import VARIETIES
+from posenet_jax.io import storage
 
-from . import options
+from . import buckets, options
 
 if TYPE_CHECKING:
     import jax
@@ -25,7 +26,7 @@ PHOTOS = options.photos()
 PHOTO_POSE = flags.DEFINE_bool(
     "photo_pose", False, "Use photograph pairs in the pose loss too, not only in the matching loss."
 )
-HELD_OUT_PHOTOS = flags.DEFINE_string(
+HELD_OUT_PHOTOS = buckets.string(
     "held_out_photos",
     None,
     "Folder, glob or file of other photographs, to evaluate rotations on: views cut from them with"
@@ -97,7 +98,7 @@ def photographs(
         rotation = _noisy(VirtualRotation())
         turned = PhotoPairs(photos, config.photo_pairs, mesh, rotation, PHOTO_POSE.value)
     if config.room_pairs:
-        cameras = _cameras(photos, mesh, Path(output) / "photo_cameras.safetensors")
+        cameras = _cameras(photos, mesh, storage.path(output) / "photo_cameras.safetensors")
         rooms = RoomPairs(photos, cameras, config.room_pairs, mesh, _noisy(RoomViews()))
     return turned, rooms
 
@@ -111,7 +112,7 @@ def held_out_photographs(mesh: "Mesh", output: str) -> dict[str, "PhotoPairs | R
         return {}
     photos, count = _loaded(HELD_OUT_PHOTOS.value, mesh, output), 4 * mesh.devices.size
     apart = VirtualRotation(view_difference=1.0)
-    cameras = _cameras(photos, mesh, Path(output) / "held_out_cameras.safetensors")
+    cameras = _cameras(photos, mesh, storage.path(output) / "held_out_cameras.safetensors")
     return {
         "turned": PhotoPairs(photos, count, mesh, apart),
         "rooms": RoomPairs(photos, cameras, count, mesh),

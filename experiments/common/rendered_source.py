@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from . import options
+from . import buckets, options
 from .source import Given, Option, Source
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ RENDERED = Source(
             "Seed of the rendered scenes, besides --seed.",
             functools.partial(flags.DEFINE_integer, lower_bound=0),
         ),
-        Option("facades", None, options.FACADES),
+        Option("facades", None, options.FACADES, buckets.string),
     ),
     define=options.kind,
 )

@@ -3,7 +3,6 @@
 Sources are noted by the flag that names them.
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 from posenet_jax.data.sources import FolderImages
 from posenet_jax.data.traces import SourceFacts, source_facts
 from posenet_jax.errors import InputError
+from posenet_jax.io import storage
 from posenet_jax.io.run_files import read_json
-from posenet_jax.training import training_loop
+from posenet_jax.training import checkpoints
 
 from . import images
 
@@ -31,8 +31,8 @@ def steps_done(workdir: Path, result: str) -> int:
 
     Raises InputError where there is a result instead, which a new training would replace in time.
     """
-    done = training_loop.steps_done(workdir)
-    if not done and (workdir / result).exists():
+    done = checkpoints.steps_done(workdir)
+    if not done and storage.exists(workdir / result):
         raise InputError(
             f"{workdir} holds {result} and no checkpoint to go on from; give another --workdir"
         )
@@ -45,7 +45,7 @@ def check(record: Path, done: str, now: Sources, options: Mapping[str, Any] | No
     record: its run.json; one that is not there, or that an older version wrote, is compared with
     nothing. done: what was done with them, for the message.
     """
-    if not os.path.lexists(record):
+    if not storage.exists(record):
         return
     before = read_json(record, {str: object}, remedy="give another --workdir")
     for name, value in (options or {}).items():

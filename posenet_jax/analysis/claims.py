@@ -23,6 +23,7 @@ import numpy as np
 from posenet_jax import metrics
 from posenet_jax.analysis.probes import Score
 from posenet_jax.errors import InputError
+from posenet_jax.io import storage
 from posenet_jax.io.run_files import read_csv
 
 LITTLE = 0.1
@@ -185,7 +186,7 @@ def comparison_sentences(rows: Sequence[Mapping[str, Any]], other: str | None) -
 def read(path: str | Path) -> list[dict[str, str]]:
     """Returns the rows of a table of claims. Raises InputError where there are none."""
     remedy = "give the claims.csv that measure_retention wrote"
-    path = Path(path).expanduser()
+    path = storage.path(path).expanduser()
     rows = [row.cells for row in read_csv(path, open_end=True, remedy=remedy)]
     if not rows:
         raise InputError(f"{path} has no line below its header; {remedy}")

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from posenet_jax import geometry
 from posenet_jax.analysis import structure
-from posenet_jax.io import tensors
+from posenet_jax.io import storage, tensors
 from posenet_jax.numerics import own_dtypes
 
 Array = jax.Array
@@ -88,7 +88,7 @@ def cameras_of(images: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     tried = np.array(_CAMERA_FIELDS).tobytes()
     digest = hashlib.sha256(images.tobytes() + tried).hexdigest()
-    if path.is_file():
+    if storage.is_file(path):
         arrays, metadata = tensors.read_tensors(path)
         if metadata.get("of") == digest:
             return arrays["rotation"], arrays["field_of_view"]

@@ -15,6 +15,7 @@ import numpy as np
 from posenet_jax.data.photograph_cameras import PhotographCamera, checked
 from posenet_jax.data.text_lines import Line, read_lines
 from posenet_jax.errors import InputError, shown
+from posenet_jax.io import storage
 
 MODEL = "images.txt"
 """The file by which a folder is known to hold a model."""
@@ -90,7 +91,7 @@ def read_model(folder: str | Path) -> dict[str, PhotographCamera]:
 
     Raises InputError, naming file and line, for what is not a model.
     """
-    folder = Path(folder)
+    folder = storage.path(folder)
     intrinsics = _intrinsics(folder / "cameras.txt")
     cameras = {}
     for line in read_lines(folder / MODEL, _MOST_BYTES):

@@ -1,12 +1,14 @@
 """Writing of TensorFlow Datasets as ArrayRecord, without TensorFlow: `build`, of any builder.
 
 A split that would hold nothing is left out. TFDS writes into a folder of another name and renames
-it at the end, so that a data set is there whole or not at all.
+it at the end, so that a data set is there whole or not at all. One for a bucket is written to a
+temporary folder and uploaded, dataset_info.json last: without that it is no data set.
 """
 
 import itertools
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -14,13 +16,14 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posenet_jax.data.dataset_metadata import dataset_builder, dataset_recipe
+from posenet_jax.data import bucket_dataset
+from posenet_jax.data.dataset_metadata import INFO, dataset_recipe
 from posenet_jax.data.sources import TRACES
 from posenet_jax.data.splits import Split
 from posenet_jax.data.traces import Tracer, read_traces
 from posenet_jax.errors import InputError, shown
 from posenet_jax.images.image_list import ImageList
-from posenet_jax.io import whole_files
+from posenet_jax.io import storage, whole_files
 
 Example = tuple[str | int, dict[str, Any]]
 
@@ -34,7 +37,8 @@ class DatasetBuilder(
     """Base of the builders. `report` is told of each file left out, `progress` of each one done.
 
     `recipe` is kept in the data set's metadata: the same recipe over the same files makes the same
-    bytes. `files` are those that it is made of; their traces are kept in sources.npy.
+    bytes. `files` are those that it is made of; their traces are kept in sources.npy. `data_dir`
+    may lie in a bucket: TFDS is given a temporary one then, and `folder` is the data set's place.
     """
 
     VERSION = tfds.core.Version(VERSION)
@@ -57,14 +61,21 @@ class DatasetBuilder(
         self.left_out = 0
         self._report = report
         self._progress = progress
+        top = kwargs.get("data_dir") or "~/tensorflow_datasets"
+        if storage.is_bucket(top):
+            kwargs["data_dir"] = tempfile.mkdtemp()
+            weakref.finalize(self, shutil.rmtree, kwargs["data_dir"], ignore_errors=True)
         try:
             super().__init__(file_format="array_record", **kwargs)
         except Exception as error:  # what TFDS raises on what stands there, damaged, is anything
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            there = shown(Path(kwargs.get("data_dir") or "~/tensorflow_datasets", self.name))
             raise InputError(
-                f"{there} holds a data set that cannot be read ({reason}); remove that folder"
+                f"{shown(Path(top, self.name))} holds a data set that cannot be read ({reason});"
+                " remove that folder"
             ) from error
+        self.folder = Path(self.data_dir)
+        if storage.is_bucket(top):
+            self.folder = storage.path(top) / self.folder.relative_to(kwargs["data_dir"])
 
     def features(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -123,17 +134,17 @@ def build(builder: DatasetBuilder, *, restart: bool = False) -> bool:
     killed or still goes on), unless `restart`, which removes either first; OutputError where it
     cannot be written.
     """
-    folder = Path(builder.data_dir)
-    halves = sorted(folder.parent.glob(f"incomplete.*_{folder.name}"))
+    folder = builder.folder
+    halves = _halves(folder)
     if restart:
         for path in (*halves, folder):
-            shutil.rmtree(path, ignore_errors=True)
+            storage.remove_folder(path)
     elif halves:
         raise InputError(
             f"{shown(halves[0])} is a data set half-written; if no other run is writing it,"
             " --restart removes it and begins anew"
         )
-    elif folder.is_dir():
+    elif storage.is_folder(folder):
         return _same_recipe(builder, folder)
     with tempfile.TemporaryDirectory() as downloads:  # TFDS wants one, and nothing is downloaded
         try:
@@ -145,12 +156,32 @@ def build(builder: DatasetBuilder, *, restart: bool = False) -> bool:
             remedy = f"{whole_files.remedy(refused)} or choose another folder"
             advice = f"nothing of it stays; {remedy}, and run again"
             raise whole_files.not_written(folder, refused, advice) from error
+    if storage.is_bucket(folder):
+        _upload(Path(builder.data_dir), folder)
     return True
+
+
+def _halves(folder: Path) -> list[Path]:
+    """Returns the folders that hold a data set half-written; in a bucket its own, undescribed."""
+    if not storage.is_bucket(folder):
+        return sorted(folder.parent.glob(f"incomplete.*_{folder.name}"))
+    return [folder] if storage.is_folder(folder) and not storage.is_file(folder / INFO) else []
+
+
+def _upload(local: Path, folder: Path) -> None:
+    """Puts the files of a data set into a bucket, its description last. Raises OutputError."""
+    for file in sorted(local.iterdir(), key=lambda file: (file.name == INFO, file.name)):
+        try:
+            storage.upload(file, folder / file.name)
+        except OSError as error:
+            advice = f"{whole_files.remedy(error)} or choose another folder, and run again"
+            advice = f"what is there is no data set yet; {advice} with --restart"
+            raise whole_files.not_written(folder / file.name, error, advice) from error
 
 
 def _same_recipe(builder: DatasetBuilder, folder: Path) -> bool:
     """False; InputError if what is in the folder was made otherwise."""
-    dataset_builder(folder)  # what cannot be read is not there
+    bucket_dataset.Description(folder)  # what cannot be read is not there
     written = dataset_recipe(folder)
     for name, value in builder.recipe.items():
         if written.get(name, value) != value:  # what an older version did not write is not compared
@@ -165,7 +196,7 @@ def _same_recipe(builder: DatasetBuilder, folder: Path) -> bool:
 def _same_files(builder: DatasetBuilder, folder: Path) -> None:
     """Raises InputError if the data set in the folder was made of files of other contents."""
     path = folder / TRACES
-    if builder.files is None or builder.tracer is None or not path.is_file():
+    if builder.files is None or builder.tracer is None or not storage.is_file(path):
         return
     found = builder.tracer.check(range(len(builder.files)), read_traces(path))
     if found.changed:

@@ -18,6 +18,7 @@ from posenet_jax.data.photograph_cameras import (
 from posenet_jax.errors import ImageError, InputError, shown
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import ImageList, as_list
+from posenet_jax.io import storage
 
 # Where a model lies, from the folder that its images are named from or that one is in.
 _MODEL_FOLDERS = ("", "sparse", "sparse/0")
@@ -40,12 +41,12 @@ def camera_of(path: Path, models: dict[Path, Model]) -> PhotographCamera:
     A model is looked for in the folder and the two above it, there or in `sparse/0`, and read into
     `models` once. Raises InputError where there is neither.
     """
-    beside = Path(f"{path}.camera")
-    if beside.exists():
+    beside = path.with_name(f"{path.name}.camera")
+    if storage.exists(beside):
         return read_camera(beside)
-    for folder in (path.parent, *path.parents[1:3]):
+    for folder in storage.parents(path)[:3]:
         for inner in _MODEL_FOLDERS:
-            if not (folder / inner / colmap.MODEL).is_file():
+            if not storage.is_file(folder / inner / colmap.MODEL):
                 continue
             model = folder / inner
             if model not in models:

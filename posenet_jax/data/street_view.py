@@ -13,6 +13,7 @@ longitude in float32 is good to a few metres only.
 """
 
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,10 @@ import numpy as np
 
 from posenet_jax.data.geodesy import Location, east_north_up
 from posenet_jax.data.text_lines import Line, read_lines
-from posenet_jax.errors import InputError, shown
+from posenet_jax.errors import InputError, Unreachable, shown
+from posenet_jax.images import bucket_folder
 from posenet_jax.images.image_list import ImageList
+from posenet_jax.io import storage
 
 FIELD_OF_VIEW = math.radians(89.75)
 """Horizontal, of every image."""
@@ -141,7 +144,7 @@ def read_metadata(path: str | Path) -> StreetViewImage:
 
     Raises InputError, naming file, line and what is wrong, for anything but a file of this format.
     """
-    path = Path(path)
+    path = storage.path(path)
     text = path.with_suffix(".txt")
     image = path.with_suffix(".jpg") if path == text else path
     named = _ids_in_name(text)
@@ -180,15 +183,37 @@ def scan_folder(folder: str | Path) -> Iterator[StreetViewImage | InputError]:
     image that is not there. Other files are passed over. Hidden folders are not entered.
     """
     unlisted: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=unlisted.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from _scan_files(parent, sorted(name for name in names if name[0] != "."))
+    found = _in_bucket(folder) if storage.is_bucket(folder) else _on_disk(folder, unlisted)
+    for parent, names in found:
+        yield from _scan_files(parent, names)
     for error in unlisted:
         yield InputError(f"{shown(error.filename)}: cannot be listed ({error.strerror})")
 
 
+def _on_disk(folder: str | Path, unlisted: list[OSError]) -> Iterator[tuple[str, list[str]]]:
+    """Yields (folder, sorted names of its files) of all folders that are not hidden."""
+    for parent, folders, names in os.walk(folder, onerror=unlisted.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield parent, sorted(name for name in names if name[0] != ".")
+
+
+def _in_bucket(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Yields the same of a bucket, in the same order."""
+    parts = sorted(os.fsdecode(file.path).split("/") for file in _files_in_bucket(folder))
+    parts.sort(key=lambda names: names[:-1])
+    for within, files in itertools.groupby(parts, lambda names: names[:-1]):
+        yield "/".join([os.fspath(folder).rstrip("/"), *within]), [names[-1] for names in files]
+
+
+def _files_in_bucket(folder: str | Path) -> list[bucket_folder.BucketFile]:
+    top = os.fspath(folder).rstrip("/")
+    return bucket_folder.files(top, top, ())
+
+
 def listed_files(folder: str | Path) -> ImageList:
     """The images and .txt files that `scan_folder` looks at, those that it leaves out too."""
+    if storage.is_bucket(folder):
+        return _listed_in_bucket(folder)
     top, found = os.fsencode(folder), []
     for parent, folders, names in os.walk(top):
         folders[:] = [name for name in folders if not name.startswith(b".")]
@@ -199,6 +224,17 @@ def listed_files(folder: str | Path) -> ImageList:
             if ending in (*_EXTENSIONS, ".txt") and not name.startswith(b".")
         ]
     return ImageList(os.fspath(folder), sorted(found))
+
+
+def _listed_in_bucket(folder: str | Path) -> ImageList:
+    listed = [
+        file
+        for file in sorted(_files_in_bucket(folder))
+        if os.path.splitext(os.fsdecode(file.path))[1].lower() in (*_EXTENSIONS, ".txt")
+    ]
+    facts = np.array([(file.size, *file.times) for file in listed], np.int64)
+    top = os.fspath(folder).rstrip("/")
+    return ImageList(top, [file.path for file in listed], listed=facts)
 
 
 def read_folder(folder: str | Path) -> StreetViewSet:
@@ -231,19 +267,23 @@ def _scan_files(parent: str, names: Sequence[str]) -> Iterator[StreetViewImage |
         if extension.lower() not in _EXTENSIONS:
             continue
         pictured.add(stem)
-        path = Path(parent, name)
+        path = storage.path(os.path.join(parent, name))
         if f"{stem}.txt" not in present:
             yield InputError(f"{shown(path)}: no {shown(stem)}.txt beside this image")
             continue
         try:
             yield read_metadata(path)
+        except Unreachable:
+            raise
         except InputError as error:
             yield error
     for name in names:
         stem, extension = os.path.splitext(name)
         # A README or a list of pairs is no metadata.
         if extension == ".txt" and stem not in pictured and stem.count("_") == 3:
-            yield InputError(f"{shown(Path(parent, name))}: no image of this name beside it")
+            yield InputError(
+                f"{shown(os.path.join(parent, name))}: no image of this name beside it"
+            )
 
 
 def _ids_in_name(path: Path) -> tuple[int, int]:

@@ -22,9 +22,15 @@ from posenet_jax.data.splits import Split, split_of
 from posenet_jax.data.street_view import FIELD_OF_VIEW, StreetViewImage, listed_files, scan_folder
 from posenet_jax.data.street_view_pairs import camera_normal
 from posenet_jax.errors import ImageError, InputError, shown
-from posenet_jax.images.image_files import MAX_PIXELS, decode_image, is_plain_jpeg
+from posenet_jax.images.image_files import (
+    MAX_PIXELS,
+    bucket_content,
+    decode_image,
+    is_plain_jpeg,
+)
 from posenet_jax.images.image_list import ImageList, as_list
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io import storage
 from posenet_jax.io.files import png
 from posenet_jax.scenes import KINDS
 from posenet_jax.threads import map_in_threads
@@ -125,8 +131,8 @@ class StreetView(DatasetBuilder):
         **kwargs: Any,
     ) -> None:
         """`images`: the data set's folder. `size`: pixels a side after resizing; 0: as they are."""
-        self._folder = Path(images).expanduser() if images else None
-        if self._folder and not self._folder.is_dir():
+        self._folder = storage.path(images).expanduser() if images else None
+        if self._folder and not storage.is_folder(self._folder):
             raise InputError(f"{shown(self._folder)}: no such folder")
         self._size, self._max_pixels = size, max_pixels
         if self._folder:
@@ -187,7 +193,7 @@ def _encoded(path: Path, size: int, max_pixels: int) -> bytes | ImageError:
     Those of the file where any decoder makes of them what `read_image` does: plain JPEG. Else PNG.
     """
     try:
-        content = path.read_bytes()
+        content = bucket_content(path) if storage.is_bucket(path) else path.read_bytes()
         image = decode_image(content, path, max_pixels=max_pixels)
     except ImageError as error:
         return error

@@ -72,10 +72,15 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def spared(self) -> Iterator[None]:
-        """Notes a file that the block cannot write, in `failures`; the run goes on without it."""
+        """Notes a file that the block cannot write, in `failures`; the run goes on without it.
+
+        Where a bucket does not answer, it would not answer for the others either: raises the error.
+        """
         try:
             yield
         except OutputError as error:
+            if storage.is_lost(error.__cause__):
+                raise
             self.failures.append(error)
 
     def write_record(self, record: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,13 @@ def path(name: str | os.PathLike[str]) -> Path:
     return cast(Path, epath.Path(name))
 
 
-def exists(path: Path) -> bool:
+def parents(path: Path) -> list[Path]:
+    """Returns the folders above, the nearest first; in a bucket up to the bucket itself."""
+    above = list(path.parents)
+    return above[: len(path.parts) - 3] if is_bucket(path) else above
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is anything: a file, a folder or a link, also one that leads nowhere."""
     if not is_bucket(path):
         return os.path.lexists(path)
@@ -61,8 +68,16 @@ def is_file(path: str | os.PathLike[str]) -> bool:
     """Whether there is a file."""
     if not is_bucket(path):
         return os.path.isfile(path)
-    with _errors(path):
-        return bool(_files(path).isfile(os.fspath(path)))
+    with contextlib.suppress(FileNotFoundError), _errors(path):
+        return _files(path).info(os.fspath(path))["type"] == "file"  # `isfile` hides all errors
+    return False
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder; in a bucket, whether there is anything below that name."""
+    if not is_bucket(path):
+        return os.path.isdir(path)
+    return exists(path) and not is_file(path)
 
 
 def size(path: Path) -> int:
@@ -97,9 +112,14 @@ def local_copy(path: str | os.PathLike[str]) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, os.path.basename(os.fspath(path)))
-        with _errors(path):
-            _files(path).get_file(os.fspath(path), os.fspath(copy))
+        fetch(path, copy)
         yield copy
+
+
+def fetch(path: str | os.PathLike[str], file: Path) -> None:
+    """Copies a file out of a bucket to the disk."""
+    with _errors(path):
+        _files(path).get_file(os.fspath(path), os.fspath(file))
 
 
 def upload(file: Path, path: Path) -> None:
@@ -125,6 +145,15 @@ def remove(path: Path) -> None:
         return
     with contextlib.suppress(FileNotFoundError), _errors(path):
         _files(path).rm_file(os.fspath(path))
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder with all that is in it, if it is there; on a disk as far as that goes."""
+    if not is_bucket(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    for file in objects(os.fspath(path)):
+        remove(path / file.name)
 
 
 def move(path: Path, target: Path) -> None:
@@ -194,6 +223,11 @@ def unreachable(error: OSError) -> Unreachable:
         f"{shown(error.filename)} cannot be read ({error.strerror}); what is done stays, and the"
         " same command goes on from there"
     )
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Whether a bucket did not answer, rather than refuse."""
+    return isinstance(error, Unanswered) and error.errno == errno.EIO
 
 
 def _files(path: str | os.PathLike[str]) -> Any:

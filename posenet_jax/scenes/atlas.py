@@ -20,6 +20,7 @@ from posenet_jax.errors import ImageError, InputError, shown
 from posenet_jax.images.image_files import MAX_PIXELS, read_images
 from posenet_jax.images.image_list import ImageList, as_list
 from posenet_jax.images.preprocessing import Preprocessing
+from posenet_jax.io import storage
 from posenet_jax.numerics import own_dtypes, seed_key
 from posenet_jax.scenes import facades, patterns
 
@@ -136,7 +137,7 @@ def atlas_from_files(
 
     Raises InputError, which names the folder, where none can be read.
     """
-    files = [Path(path) for path in paths]
+    files = [storage.path(path) for path in paths]
     square = Preprocessing(means=(0.0, 0.0, 0.0), size=size, resize_filter="area")
     found = read_images(files, square, max_pixels=max_pixels)
     if not found.images:

@@ -20,7 +20,7 @@ from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.evaluation import decoder_evaluation
 from posenet_jax.evaluation.decoder_evaluation import ImageSet
 from posenet_jax.images import contact_sheet
-from posenet_jax.io import files
+from posenet_jax.io import files, storage
 from posenet_jax.sharding import on_every_device
 from posenet_jax.training import collapse, decoder_training, training_loop
 from posenet_jax.training.decoder_data import DecoderData
@@ -85,7 +85,7 @@ def train(
         decoder = _saved(state, config, data, workdir)
         metrics = _evaluated(decoder, data, judge)
         steps = int(state.step)
-        (workdir / "samples").mkdir(exist_ok=True)
+        storage.make_folder(workdir / "samples")
         _write_samples(workdir / "samples" / f"step-{steps:06d}.png", decoder, data.judged)
         record = {"steps": steps, **metrics, **(baselines or {})}
         files.write_json(workdir / "decoder.json", record)

@@ -17,7 +17,7 @@ import numpy as np
 from posenet_jax.decoders import decoding
 from posenet_jax.errors import InputError
 from posenet_jax.evaluation import decoder_evaluation
-from posenet_jax.io import files
+from posenet_jax.io import files, storage
 from posenet_jax.io.run_files import read_csv
 from posenet_jax.sharding import on_every_device
 from posenet_jax.training import decoder_training
@@ -57,7 +57,7 @@ def refined_range(coarse: Sequence[Trial]) -> tuple[float, float]:
 
 def read_trials(path: Path) -> list[Trial]:
     """Returns the trials of a table; none where there is no file. Raises InputError."""
-    if not path.exists():
+    if not storage.exists(path):
         return []
     remedy = "remove it and run that stage again"
     return [

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from posenet_jax.errors import InputError, NotFinite, OutputError, shown
-from posenet_jax.io import files, whole_files
+from posenet_jax.io import files, storage, whole_files
 from posenet_jax.io.run_files import read_csv
+from posenet_jax.training.checkpoints import Checkpoints
 from posenet_jax.training.event_log import EventLog
 
 
@@ -36,69 +35,6 @@ class LoopConfig:
     keep_checkpoints: int = 3
 
 
-def checkpoint_manager(workdir: Path, config: LoopConfig) -> ocp.CheckpointManager:
-    """Keeps the newest `config.keep_checkpoints` states in workdir/checkpoints."""
-    # Synchronous: the next step takes over the state's buffers, which an asynchronous save may
-    # still be reading where device memory is host memory.
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=ocp.checkpoint_managers.LatestN(config.keep_checkpoints),
-        save_interval_steps=config.checkpoint_every,
-        enable_async_checkpointing=False,
-    )
-    # Named as Orbax names a checkpoint of one tree, so that its shapes are known before it is read.
-    registry = ocp.handlers.create_default_handler_registry(default=ocp.StandardCheckpointHandler())
-    return ocp.CheckpointManager(
-        (workdir / "checkpoints").absolute(), options=options, handler_registry=registry
-    )
-
-
-def steps_done(workdir: Path) -> int:
-    """Steps of the newest checkpoint in a run's folder; 0 if there is none."""
-    folder = (workdir / "checkpoints").absolute()
-    return ocp.CheckpointManager(folder).latest_step() or 0 if folder.is_dir() else 0
-
-
-def _leaf_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    name = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
-    return {name(path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def restore_latest(manager: ocp.CheckpointManager, state: Any) -> tuple[int, Any]:
-    """(steps done, state): the newest checkpoint, or (0, state) if there is none.
-
-    Raises InputError if it cannot be read and, naming the first difference, if its arrays are not
-    those of `state`.
-    """
-    step = manager.latest_step()
-    if step is None:
-        return 0, state
-    found = _readable(manager, step, lambda: manager.item_metadata(step))
-    saved, wanted = _leaf_shapes(found), _leaf_shapes(state)
-    for name in sorted(set(saved) | set(wanted)):
-        if saved.get(name) != wanted.get(name):
-            raise InputError(
-                f"the checkpoint in {manager.directory} is of another network or optimiser "
-                f"({name} is {saved.get(name)}, expected {wanted.get(name)}); choose another "
-                "--workdir"
-            )
-    args = ocp.args.StandardRestore(state)
-    return step, _readable(manager, step, lambda: manager.restore(step, args=args))
-
-
-def _readable(manager: ocp.CheckpointManager, step: int, read: Callable[[], Any]) -> Any:
-    """Returns the result of `read`. Raises InputError for any error of Orbax's."""
-    try:
-        return read()
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        folder = manager.directory / str(step)
-        raise InputError(
-            f"the checkpoint {folder} cannot be read ({reason}); remove that folder, and the run "
-            "goes on from the checkpoint before it"
-        ) from error
-
-
 class MetricLog:
     """metrics.csv and TensorBoard events; rows beyond the resumed step are dropped."""
 
@@ -108,7 +44,7 @@ class MetricLog:
         self._events = EventLog(workdir / "tensorboard", start)
 
     def _previous(self, start: int) -> list[dict[str, Any]]:
-        if not os.path.lexists(self._path):
+        if not storage.exists(self._path):
             return []
         remedy = "remove it, and the training goes on without its earlier lines"
         rows = list(read_csv(self._path, ("step",), remedy=remedy))
@@ -143,8 +79,10 @@ def train(
     """
     writing = functools.partial(_writing, workdir)
     with writing("checkpoints"):
-        manager = checkpoint_manager(workdir, config)
-    start, state = restore_latest(manager, state)
+        checkpoints = Checkpoints(
+            workdir, every=config.checkpoint_every, keep=config.keep_checkpoints
+        )
+    start, state = checkpoints.restore(state)
     with writing("tensorboard"):
         metric_log = MetricLog(workdir, start)
     with contextlib.closing(metric_log) as log:
@@ -162,10 +100,10 @@ def train(
                 or done in config.evaluate_at
             )
             logged = done % config.log_every == 0 or evaluated
-            if logged or manager.should_save(done):  # no checkpoint of numbers gone bad
+            if logged or checkpoints.is_due(done):  # no checkpoint of numbers gone bad
                 loss = float(metrics["loss"])
                 if not math.isfinite(loss):
-                    manager.wait_until_finished()
+                    checkpoints.wait()
                     raise NotFinite(f"the loss is {loss} at step {done}; {workdir} is kept")
             if logged:
                 values = {name: float(value) for name, value in metrics.items()}
@@ -179,12 +117,11 @@ def train(
                     log.write(done, values)
                 figures = {**figures, **values}
             with writing("checkpoints"):
-                last = done == config.steps
-                manager.save(done, args=ocp.args.StandardSave(state), force=last)
+                checkpoints.save(done, state, last=done == config.steps)
             yield done, figures, state
     if start >= config.steps:
         yield start, evaluate(state), state
-    manager.wait_until_finished()
+    checkpoints.wait()
 
 
 @contextlib.contextmanager
@@ -196,14 +133,19 @@ def _writing(workdir: Path, name: str) -> Iterator[None]:
         refused = whole_files.refusal(error)
         if refused is None:
             raise
-        names = [path.name for path in (workdir / "checkpoints").glob("*")]
-        saved = max((int(name) for name in names if name.isdigit()), default=0)
-        stays = f"the checkpoint of step {saved} stays" if saved else "no checkpoint is there yet"
         remedy = whole_files.remedy(refused)
-        advice = f"{stays}; {remedy}, and the same command goes on from there"
+        advice = f"{_what_stays(workdir)}; {remedy}, and the same command goes on from there"
         if isinstance(error, OutputError):
             raise OutputError(error.path, error.reason, advice) from error
         raise whole_files.not_written(workdir / name, refused, advice) from error
+
+
+def _what_stays(workdir: Path) -> str:
+    if storage.is_bucket(workdir):  # which may not answer any more
+        return "the checkpoints that are there stay"
+    names = [path.name for path in (workdir / "checkpoints").glob("*")]
+    saved = max((int(name) for name in names if name.isdigit()), default=0)
+    return f"the checkpoint of step {saved} stays" if saved else "no checkpoint is there yet"
 
 
 def read_metrics(path: str | Path, columns: Sequence[str] = ("step",)) -> dict[str, np.ndarray]:

@@ -3,13 +3,13 @@
 The server is moto's, of S3, in this process; what a run sends it goes through the network.
 """
 
+import csv
 import dataclasses
 import json
 import os
 import time
 from pathlib import Path
 
-import bucket_child
 import numpy as np
 import pytest
 import script_process
@@ -19,16 +19,10 @@ from posenet_jax.bulk import bulk_inversion, extraction
 from posenet_jax.data.sources import DatasetExamples, FolderImages
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders import weights
-from posenet_jax.errors import InputError, Unreachable
+from posenet_jax.errors import InputError, OutputError, Unreachable
 from posenet_jax.images.image_list import list_images
 from posenet_jax.inversion import recipes
-from posenet_jax.io import files, output_folder, storage
-
-moto = pytest.importorskip(
-    "moto.server", reason="the server of buckets is moto's: pip install .[test]"
-)
-boto3 = pytest.importorskip("boto3", reason="moto's server is filled by boto3: pip install .[test]")
-pytest.importorskip("s3fs", reason="buckets are read by s3fs: pip install .[buckets]")
+from posenet_jax.io import files, output_folder
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -36,29 +30,9 @@ pytestmark = [
 ]
 
 RECIPE = dataclasses.replace(recipes.CALIBRATED, steps=2)
+# How often the runs of 64 images are killed, which take some minutes; without it there are none.
+KILLS = int(os.environ.get("POSENET_KILLS", "0"))
 SIZES = {"slots": 4, "batch_size": 2, "shard_size": 2}
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    before = dict(os.environ)
-    bucket_child.use(f"http://{host}:{port}")
-    storage._client.cache_clear()
-    yield f"http://{host}:{port}"
-    server.stop()
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture(scope="module")
-def s3(endpoint):
-    client = boto3.client("s3")
-    for name in ("photos", "runs"):
-        client.create_bucket(Bucket=name)
-    return client
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +217,26 @@ def test_an_image_that_is_refused_for_now_is_not_left_out(s3, encoder, photos, i
     _check_same(_in_bucket(s3, "denied"), _on_disk(inverted), photos)
 
 
+def test_a_bucket_that_is_closed_in_the_middle(s3, encoder, photos, inverted):
+    """What is done stays, and the same call finishes the run when it is open again."""
+    source, out = FolderImages("s3://photos/set"), "s3://runs/closing"
+    config = bulk_inversion.BulkConfig(**SIZES)
+
+    def close(images: int) -> None:
+        if any(name.startswith("records/") for name in _names(s3, "closing")):
+            _denied(s3, "runs", "s3:PutObject", "closing/*")
+
+    with pytest.raises(OutputError, match="s3://runs/closing/.* cannot be written .*what is done"):
+        bulk_inversion.invert_all(
+            encoder, "fc5", source, out, RECIPE, config, judge=encoder, progress=close
+        )
+    s3.delete_bucket_policy(Bucket="runs")
+    done = _names(s3, "closing")
+    assert "manifest.json" not in done and any(name.startswith("records/") for name in done)
+    assert 0 < _invert(encoder, source, out).new < 6
+    _check_same(_in_bucket(s3, "closing"), _on_disk(inverted), photos)
+
+
 def test_a_bucket_that_refuses_to_be_written_to(s3):
     s3.create_bucket(Bucket="closed")
     _denied(s3, "closed", "s3:PutObject", "*")
@@ -274,16 +268,28 @@ def test_results_of_one_run_at_a_time_in_a_bucket(s3):
         output_folder.OutputFolder("s3://runs/pages", "a script", ["images/mine.png"])
 
 
-def test_a_killed_script_in_a_bucket_ends_as_a_run_on_the_disk(s3, endpoint, photos, inverted):
-    """Killed when its first shard is there; no image is lost and none is done twice."""
-    flags = "--encoder=compact-random-0", "--judge=compact-random-0", "--steps=2", "--cpu_devices=2"
-    flags = *flags, *(f"--{name}={size}" for name, size in SIZES.items()), "--feature_networks="
-    places = "--images=s3://photos/set", "--out=s3://runs/killed"
-    command = "bucket_child", endpoint, "experiments.bulk_invert", *places, *flags
+def _flags(images: object, out: object) -> list[str]:
+    names = {"encoder": "compact-random-0", "judge": "compact-random-0", "steps": 2}
+    given = names | SIZES | {"cpu_devices": 2, "feature_networks": "", "images": images, "out": out}
+    return ["experiments.bulk_invert", *(f"--{name}={value}" for name, value in given.items())]
+
+
+def _killed(s3, command: list[str], prefix: str, records: int) -> None:
+    """Runs a command until there are so many records of shards, and kills it."""
     child = script_process.start(*command)
-    while child.at_work and not any(name.startswith("records/") for name in _names(s3, "killed")):
+    while child.at_work and len(_records(s3, prefix)) < records:
         time.sleep(0.02)
     child.kill()
+
+
+def _records(s3, prefix: str) -> list[str]:
+    return [name for name in _names(s3, f"{prefix}/records") if name.endswith(".json")]
+
+
+def test_a_killed_script_in_a_bucket_ends_as_a_run_on_the_disk(s3, endpoint, photos, inverted):
+    """Killed when its first shard is there; no image is lost and none is done twice."""
+    command = ["bucket_child", endpoint, *_flags("s3://photos/set", "s3://runs/killed")]
+    _killed(s3, command, "killed", 1)
     begun = _names(s3, "killed")
     assert "inversion.json" in begun and "manifest.json" not in begun
     run = script_process.start(*command).end()
@@ -297,10 +303,53 @@ def test_a_killed_script_in_a_bucket_ends_as_a_run_on_the_disk(s3, endpoint, pho
     _check_same(found, _on_disk(inverted), photos)
 
 
+@pytest.fixture(scope="module")
+def many(s3, tmp_path_factory):
+    """64 images, in a bucket too, and the run of them on the disk: (photos, run)."""
+    if not KILLS:
+        pytest.skip("minutes: POSENET_KILLS=5 says how often a run of 64 images is killed")
+    photos, run = tmp_path_factory.mktemp("many"), tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    for number in range(64):
+        coarse = rng.integers(0, 256, (5, 5, 3)).astype(np.uint8)
+        Image.fromarray(coarse).resize((100, 100)).save(photos / f"{number:02d}.png")
+    _upload(s3, photos, "photos", "many")
+    assert script_process.start(*_flags(photos, run)).end().returncode == 0
+    return photos, run
+
+
+def _check_many(s3, prefix: str, photos: Path, run: Path) -> None:
+    found, expected = _in_bucket(s3, prefix), _on_disk(run)
+    for content in (found, expected):
+        del content["run.json"]  # its flags, and how long it took
+    _check_same(found, expected, photos)
+    rows = found["results.csv"].decode().splitlines()
+    assert len(rows) == 65 and len({row["image"] for row in csv.DictReader(rows)}) == 64
+
+
+def test_sixty_four_images_in_a_bucket_killed_again_and_again(s3, endpoint, many):
+    command = ["bucket_child", endpoint, *_flags("s3://photos/many", "s3://runs/many")]
+    for kill in range(KILLS):
+        _killed(s3, command, "many", 1 + 31 * kill // KILLS)
+        assert "manifest.json" not in _names(s3, "many")
+    run = script_process.start(*command).end()
+    assert run.returncode == 0, run.stderr
+    _check_many(s3, "many", *many)
+
+
+def test_two_processes_at_once_into_one_bucket_one_of_them_killed(s3, endpoint, many):
+    command = ["bucket_child", endpoint, *_flags("s3://photos/many", "s3://runs/pair")]
+    shares = [[*command, "--process_count=2", f"--process_index={index}"] for index in (0, 1)]
+    other = script_process.start(*shares[1])
+    _killed(s3, shares[0], "pair", 6)
+    assert other.end().returncode == 0
+    assert script_process.start(*shares[0]).end().returncode == 0
+    _check_many(s3, "pair", *many)
+
+
 def test_where_no_bucket_can_be_none_is_taken_for_a_folder():
-    flags = "--workdir=s3://runs/search", "--images=s3://photos/set", "--stage=1"
-    refused = script_process.run("search_inversion", *flags)
+    refused = script_process.run("remake", "--run=demo", "--out=s3://runs/remade")
     assert refused.returncode == 2, refused
-    said = "error: --workdir=s3://runs/search must be a local path (paths in buckets are taken by "
-    assert refused.stderr.startswith(said) and "--images" in refused.stderr
+    said = "error: --out=s3://runs/remade must be a local path (paths in buckets are taken by "
+    assert refused.stderr.startswith(said) and "--encoder" in refused.stderr
     assert refused.stderr.count("\n") == 1 and not Path(script_process.ROOT, "s3:").exists()

@@ -1,5 +1,6 @@
 """A folder of results: an earlier run's are replaced whole, other people's are left alone."""
 
+import contextlib
 import errno
 import json
 import os
@@ -8,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posenet_jax.errors import InputError
-from posenet_jax.io import files
+from posenet_jax.errors import InputError, OutputError
+from posenet_jax.io import files, storage, whole_files
 from posenet_jax.io.output_folder import OutputFolder
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
@@ -42,6 +43,16 @@ def test_a_finished_run_lists_its_files_and_leaves_nothing_else(tmp_path):
     assert found == {"results.csv", "run.json", "images/a.png", "images/b.png"}
     record = json.loads((tmp_path / "run.json").read_text())
     assert set(record["files"]) == found and record["script"] == "invert"
+
+
+def test_a_picture_is_done_without_but_not_where_a_bucket_does_not_answer(tmp_path):
+    out = OutputFolder(tmp_path, "invert", ["a.png"])
+    for number, ends in {errno.ENOSPC: False, errno.EACCES: False, errno.EIO: True}.items():
+        refused = storage.Unanswered(number, "no answer", "s3://runs/a.png")
+        error = whole_files.not_written(out.path / "a.png", refused)
+        with pytest.raises(OutputError) if ends else contextlib.nullcontext(), out.spared():
+            raise error from refused
+    assert len(out.failures) == 2
 
 
 def test_a_second_run_with_fewer_images_leaves_none_of_the_first(tmp_path):

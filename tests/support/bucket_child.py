@@ -8,9 +8,9 @@ import runpy
 import sys
 
 
-def use(endpoint: str) -> None:
-    """Has the clients of buckets talk to the server, which takes any credentials."""
-    os.environ |= {
+def environment(endpoint: str) -> dict[str, str]:
+    """Variables by which clients of buckets talk to the server, which takes any credentials."""
+    return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "any",
         "AWS_SECRET_ACCESS_KEY": "any",
@@ -19,6 +19,6 @@ def use(endpoint: str) -> None:
 
 
 if __name__ == "__main__":
-    use(sys.argv[1])
+    os.environ |= environment(sys.argv[1])
     del sys.argv[:2]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

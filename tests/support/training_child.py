@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posenet_jax.io import files, storage
 from posenet_jax.training import training_loop
 
 
@@ -32,20 +33,24 @@ def evaluate(state):
     return {"norm": float(jnp.linalg.norm(state["w"]))}
 
 
-def main(workdir: Path, pause: float) -> None:
+def training(workdir: Path, steps: int = 60):
+    """The run, a step at a time."""
     config = training_loop.LoopConfig(
-        steps=60, log_every=5, evaluate_every=20, checkpoint_every=7, keep_checkpoints=2
+        steps=steps, log_every=5, evaluate_every=20, checkpoint_every=7, keep_checkpoints=2
     )
     first = {"w": jnp.zeros(50), "speed": jnp.zeros(50)}
-    steps = training_loop.train(
+    return training_loop.train(
         first, step=step, batch=batch, evaluate=evaluate, workdir=workdir, config=config
     )
-    for done, _, state in steps:
+
+
+def main(workdir: Path, pause: float) -> None:
+    for done, _, state in training(workdir):
         print(done, flush=True)
         weights = np.asarray(state["w"])
         time.sleep(pause)
-    np.save(workdir / "final.npy", weights)
+    files.write_atomically(workdir / "final.npy", lambda file: np.save(file, weights))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), 0.02 if "slowly" in sys.argv else 0.0)
+    main(storage.path(sys.argv[1]), 0.02 if "slowly" in sys.argv else 0.0)

@@ -22,6 +22,7 @@ from posenet_jax.errors import InputError, NotFinite
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.training import pose_training, training_loop
+from posenet_jax.training.checkpoints import Checkpoints
 from posenet_jax.training.pose_training import GAIN, TrainConfig
 
 SPACE = Preprocessing(means=(104.0, 117.0, 123.0))
@@ -230,8 +231,7 @@ def test_a_run_of_an_earlier_version_is_resumed(tmp_path):
     run = tmp_path / "run"
     with zipfile.ZipFile(Path(__file__).with_name("former_checkpoint.zip")) as checkpoint:
         checkpoint.extractall(run)
-    manager = training_loop.checkpoint_manager(run, training_loop.LoopConfig(steps=12))
-    assert training_loop.restore_latest(manager, _toy_state())[0] == 3
+    assert Checkpoints(run, every=500, keep=3).restore(_toy_state())[0] == 3
     for a, b in zip(
         jax.tree.leaves(_run(run, 12)), jax.tree.leaves(_run(tmp_path / "whole", 12)), strict=True
     ):
@@ -260,11 +260,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(tmp_
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     _run(tmp_path / "run", 6)
-    loop = training_loop.LoopConfig(steps=6)
-    manager = training_loop.checkpoint_manager(tmp_path / "run", loop)
     other = {"weights": jnp.zeros(5), "moments": OPTIMISER.init(jnp.zeros(5))}
     with pytest.raises(InputError, match="another --workdir"):
-        training_loop.restore_latest(manager, other)
+        Checkpoints(tmp_path / "run", every=500, keep=3).restore(other)
 
 
 @pytest.mark.parametrize(
