@@ -37,8 +37,9 @@ class DatasetBuilder(
     """Base of the builders. `report` is told of each file left out, `progress` of each one done.
 
     `recipe` is kept in the data set's metadata: the same recipe over the same files makes the same
-    bytes. `files` are those that it is made of; their traces are kept in sources.npy. `data_dir`
-    may lie in a bucket: TFDS is given a temporary one then, and `folder` is the data set's place.
+    examples in the same order (not the same bytes: TFDS writes an example's features in any order).
+    `files` are those that it is made of; their traces are kept in sources.npy. `data_dir` may lie
+    in a bucket: TFDS is given a temporary one then, and `folder` is the data set's place.
     """
 
     VERSION = tfds.core.Version(VERSION)
