@@ -75,8 +75,8 @@ def _interval(values: np.ndarray) -> tuple[float, float, float]:
     return metrics.bootstrap_interval(known) if len(known) else (float("nan"),) * 3
 
 
-def _columns(named: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """NAMEvalue, NAMElow and NAMEhigh of each values [N]."""
+def columns(named: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns NAMEvalue, NAMElow and NAMEhigh of each values [N]: mean and interval of 95 %."""
     ends = ("value", "low", "high")
     return {
         f"{name}{end}": number
@@ -162,7 +162,7 @@ def table(
             continue
         row: dict[str, Any] = {"claim": claim.sentence, "measure": claim.measure, "images": group}
         row["count"] = int(np.isfinite(own).sum())
-        row |= _columns({"": own, "wrong_image_": other, "untrained_": random})
+        row |= columns({"": own, "wrong_image_": other, "untrained_": random})
         chance = other if claim.chance is None else claim.chance
         rows.append(row | _decided(claim.kept, _interval(own - chance), _interval(own - random)))
     return rows
@@ -187,7 +187,7 @@ def comparison(
         row: dict[str, Any] = {"measure": measure, "images": group}
         row["count"] = int(np.isfinite(own - other).sum())
         gain = (own - random) - (other - other_random)
-        row |= _columns(
+        row |= columns(
             {"": own, "other_": other, "difference_": own - other, "gain_difference_": gain}
         )
         lows, highs = (

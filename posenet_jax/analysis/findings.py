@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from posenet_jax import metrics, scenes
 from posenet_jax.analysis import claims, probes, structure, texture, vanishing
 from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.encoders.imagenet import adaptive_mean_pool
 from posenet_jax.inversion import engine
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.scenes import Semantic, interventions
@@ -30,6 +31,7 @@ TWINS = 3
 
 _FARTHEST = 100.0  # metres, where the sky and what lies beyond are taken to be
 _GRID = 10  # cells a side that depth and normals are read in
+_WINDOWS = 6  # a side that probes read of a layer's maps
 
 
 class SceneSet(NamedTuple):
@@ -236,18 +238,31 @@ def probe_claims(
 
     Fitted on two thirds of the scenes, scored on the rest.
     """
-    split = 2 * len(views) // 3
+    scores = [probe_scores(encoder, layer, views) for encoder in encoders]
+    rows = claims.probe_table(group, len(views) - _split(views), *scores)
+    return [row | {"encoder": encoders[0].name, "layer": layer} for row in rows]
+
+
+def probe_scores(encoder: Encoder, layer: str, views: SceneSet) -> dict[str, probes.Score]:
+    """Returns the scores of linear probes of one layer, by what they read.
+
+    Fitted on two thirds of the scenes, scored on the rest. Of maps larger than 6×6 they read the
+    means over 6×6 windows, so that early layers have not many times as many numbers as late ones.
+    """
+    read = encoder.tap(layer).describe(views.images)
+    if read.ndim == 4 and max(read.shape[1:3]) > _WINDOWS:
+        read = np.asarray(adaptive_mean_pool(read, _WINDOWS))
+    split = _split(views)
     train, test = (views.take(part) for part in (slice(None, split), slice(split, None)))
     wanted, truth = quantities(train), quantities(test)
-    scores: list[Mapping[str, probes.Score]] = []
-    for encoder in encoders:
-        tap = encoder.tap(layer)
-        known, asked = (tap.describe(x.images) for x in (train, test))
-        scores.append(
-            {name: probes.score(known, wanted[name], asked, truth[name]) for name in wanted}
-        )
-    rows = claims.probe_table(group, len(test), *scores)
-    return [row | {"encoder": encoders[0].name, "layer": layer} for row in rows]
+    return {
+        name: probes.score(read[:split], wanted[name], read[split:], truth[name]) for name in wanted
+    }
+
+
+def _split(views: SceneSet) -> int:
+    """Number of scenes that probes are fitted on."""
+    return 2 * len(views) // 3
 
 
 def configured(kind: str, size: int) -> scenes.ViewConfig:
