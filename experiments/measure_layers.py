@@ -7,8 +7,8 @@
 Streets, cars and rooms are rendered, and every layer of a trained network and of its control, the
 same architecture untrained, is inverted: colour, light, detail by octave, texture by amount and
 kind, edges by direction, the skyline. Is the picture's texture nearer to its scene's than to that
-of the scene with its textures drawn anew? Linear probes read the layers of other streets. With
---beside other networks, each at as many layers.
+of the scene with its textures drawn anew? Where streets are among the scenes, linear probes read
+the layers of further streets. With --beside other networks, each at as many layers.
 
 Writes layers.csv (a row a network, layer, set of images and measure: value, interval of 95 % over
 images, the same for a wrong image and for the untrained network, chance), claims.csv (the paper's
@@ -62,6 +62,7 @@ import jax
 
 from posenet_jax import numerics, sharding
 from posenet_jax.analysis import findings, layers, retention
+from posenet_jax.analysis.findings import SceneSet
 from posenet_jax.analysis.layers import Series
 from posenet_jax.inversion import recipes
 from posenet_jax.io import files, output_folder
@@ -82,6 +83,24 @@ def _series() -> list[Series]:
     return found
 
 
+def _rendered(key: jax.Array, size: int) -> tuple[dict[str, SceneSet], layers.Probes | None, int]:
+    """Scenes of each kind, streets for probes where there are some, and facades left out."""
+    atlas_key, scene_key, probe_key = jax.random.split(key, 3)
+    mesh = sharding.device_mesh("scenes")
+    batch = rendered.batch(mesh, _BATCH.value)
+    _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _WORKDIR.value)
+    draw = partial(findings.scene_sets, atlas=atlas, size=size, mesh=mesh, batch=batch)
+    drawn = draw(scene_key, _KINDS.value, count=_SCENES.value, twins=findings.TWINS)
+
+    @functools.cache
+    def streets() -> SceneSet:
+        return draw(probe_key, ["cities"], count=_PROBE.value)["cities"]
+
+    facts = [_SEED.value, _PROBE.value, size, _FACADES.value]
+    probes = layers.Probes("cities", streets, _PROBE.value - 2 * _PROBE.value // 3, facts)
+    return drawn, probes if "cities" in drawn else None, len(skipped)
+
+
 def main() -> int:
     """Measures, or resumes, writes and prints; returns the exit code."""
     every = _series()
@@ -90,21 +109,11 @@ def main() -> int:
     photographs, unreadable = photo_sets.read(
         _PHOTOGRAPHS.value, space, _SCENES.value, _KINDS.value, _WORKDIR.value
     )
-    atlas_key, scene_key, probe_key, start_key = jax.random.split(numerics.seed_key(_SEED.value), 4)
-    mesh = sharding.device_mesh("scenes")
-    batch = rendered.batch(mesh, _BATCH.value)
-    _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _WORKDIR.value)
-    draw = partial(findings.scene_sets, atlas=atlas, size=space.side, mesh=mesh, batch=batch)
-    drawn = draw(scene_key, _KINDS.value, count=_SCENES.value, twins=findings.TWINS)
+    rendered_key, start_key = jax.random.split(numerics.seed_key(_SEED.value))
+    drawn, probes, skipped = _rendered(rendered_key, space.side) if _KINDS.value else ({}, None, 0)
     groups = drawn | {
         name: findings.photograph_set(photos.images) for name, photos in photographs.items()
     }
-
-    @functools.cache
-    def streets() -> findings.SceneSet:
-        return draw(probe_key, ["cities"], count=_PROBE.value)["cities"]
-
-    probes = layers.Probes("cities", streets, _PROBE.value, [_SEED.value, batch, _FACADES.value])
     parts = layers.Parts(
         folder=files.prepare_output(workdir / "parts"),
         recipe=recipes.with_steps(recipes.CALIBRATED, _STEPS.value),
@@ -119,7 +128,7 @@ def main() -> int:
     for group in groups:
         shown = [row for row in found.table if row["images"] == group]
         layers_figure(workdir / f"{group}.png", shown)
-    files.write_json(workdir / "run.json", runtime.record(_facts(every, len(skipped), unreadable)))
+    files.write_json(workdir / "run.json", runtime.record(_facts(every, skipped, unreadable)))
     print(*layers.sentences(found), sep="\n")
     print(f"wrote {workdir}/layers.csv, claims.csv, validation.csv, run.json, a figure a set")
     return 1 if skipped or unreadable else 0
