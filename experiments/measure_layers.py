@@ -61,9 +61,9 @@ from functools import partial
 import jax
 
 from posenet_jax import numerics, sharding
-from posenet_jax.analysis import findings, layers, retention
+from posenet_jax.analysis import findings, layer_retention, retention
 from posenet_jax.analysis.findings import SceneSet
-from posenet_jax.analysis.layers import Series
+from posenet_jax.analysis.layer_retention import Probes, Series
 from posenet_jax.inversion import recipes
 from posenet_jax.io import files, output_folder
 from posenet_jax.report.layers_plot import layers_figure
@@ -73,17 +73,17 @@ from .common import images, photo_sets, progress, rendered
 
 def _series() -> list[Series]:
     """The network of --encoder, and those of --beside."""
-    first = layers.series(_ENCODER.value, _LAYERS.value, _CONTROL.value)
+    first = layer_retention.series(_ENCODER.value, _LAYERS.value, _CONTROL.value)
     size, control = first[0].trained.preprocessing.side, first[0].untrained
     found = [first]
     for named in _BESIDE.value:
         name, separator, own = named.rpartition("/")
         at = own.split("+") if separator else _LAYERS.value
-        found.append(layers.series(name if separator else named, at, control, size=size))
+        found.append(layer_retention.series(name if separator else named, at, control, size=size))
     return found
 
 
-def _rendered(key: jax.Array, size: int) -> tuple[dict[str, SceneSet], layers.Probes | None, int]:
+def _rendered(key: jax.Array, size: int) -> tuple[dict[str, SceneSet], Probes | None, int]:
     """Scenes of each kind, streets for probes where there are some, and facades left out."""
     atlas_key, scene_key, probe_key = jax.random.split(key, 3)
     mesh = sharding.device_mesh("scenes")
@@ -97,7 +97,7 @@ def _rendered(key: jax.Array, size: int) -> tuple[dict[str, SceneSet], layers.Pr
         return draw(probe_key, ["cities"], count=_PROBE.value)["cities"]
 
     facts = [_SEED.value, _PROBE.value, size, _FACADES.value]
-    probes = layers.Probes("cities", streets, _PROBE.value - 2 * _PROBE.value // 3, facts)
+    probes = Probes("cities", streets, _PROBE.value - 2 * _PROBE.value // 3, facts)
     return drawn, probes if "cities" in drawn else None, len(skipped)
 
 
@@ -114,22 +114,22 @@ def main() -> int:
     groups = drawn | {
         name: findings.photograph_set(photos.images) for name, photos in photographs.items()
     }
-    parts = layers.Parts(
+    parts = layer_retention.Parts(
         folder=files.prepare_output(workdir / "parts"),
         recipe=recipes.with_steps(recipes.CALIBRATED, _STEPS.value),
         key=start_key,
     )
-    todo = {path: steps for path, steps in layers.work(every, groups, parts)}
+    todo = {path: steps for path, steps in layer_retention.work(every, groups, parts)}
     done = sum(steps for path, steps in todo.items() if path.exists())
     with progress.bar(sum(todo.values()), "image·step", done=done) as bar:
-        found = layers.measure(every, groups, probes, parts=parts, progress=bar.update)
+        found = layer_retention.measure(every, groups, probes, parts=parts, progress=bar.update)
     for name, rows in found.tables.items():
         files.write_csv(workdir / name, rows)
     for group in groups:
         shown = [row for row in found.table if row["images"] == group]
         layers_figure(workdir / f"{group}.png", shown)
     files.write_json(workdir / "run.json", runtime.record(_facts(every, skipped, unreadable)))
-    print(*layers.sentences(found), sep="\n")
+    print(*layer_retention.sentences(found), sep="\n")
     print(f"wrote {workdir}/layers.csv, claims.csv, validation.csv, run.json, a figure a set")
     return 1 if skipped or unreadable else 0
 

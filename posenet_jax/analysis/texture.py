@@ -28,7 +28,7 @@ OCTAVES = (3, 4)
 DIRECTIONS = 4
 CELLS = 5  # a side
 CHANCE = 0.5
-"""What a picture that knows nothing of a texture scores in the forced choice."""
+"""Score in the forced choice of a picture that knows nothing of a texture."""
 
 _LEAST = 0.05  # a smaller change of the statistics (their root mean square) is no other texture
 

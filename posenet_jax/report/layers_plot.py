@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from posenet_jax.analysis.layers import CHANCES
+from posenet_jax.analysis.layer_retention import CHANCES
 from posenet_jax.report.plots import colour, new_figure, save_figure
 
 Rows = Sequence[Mapping[str, Any]]
@@ -35,7 +35,7 @@ _PANELS = {
 
 
 def layers_figure(path: str | Path, rows: Rows) -> None:
-    """Writes a PNG of rows of `layers.Layers.table` of one set of images, and of its probes.
+    """Writes a PNG of rows of `Layers.table` of one set of images, and of its probes.
 
     The untrained network of the same architecture is dashed, a wrong image of the first one dotted,
     chance a line across; bands are intervals of 95 %.

@@ -8,7 +8,7 @@ import pytest
 import script_process
 from PIL import Image
 
-from posenet_jax.analysis import findings, layers
+from posenet_jax.analysis import findings, layer_retention
 from posenet_jax.analysis.findings import SceneSet
 from posenet_jax.analysis.probes import Score
 from posenet_jax.encoders.weights import random_encoder
@@ -23,7 +23,7 @@ STEPS = 3
 def compact():
     """A trained encoder, as far as anything here can tell, and its control."""
     trained, control = (random_encoder("compact", seed=seed) for seed in (0, 1))
-    return [layers.Network(trained, control, layer) for layer in ("conv1", "fc5")]
+    return [layer_retention.Network(trained, control, layer) for layer in ("conv1", "fc5")]
 
 
 def _scenes(count=6):
@@ -59,7 +59,7 @@ def inverted(monkeypatch):
 
 def _parts(folder, steps=STEPS):
     recipe = with_steps(CALIBRATED, steps)
-    return layers.Parts(folder=folder, recipe=recipe, key=jax.random.key(0))
+    return layer_retention.Parts(folder=folder, recipe=recipe, key=jax.random.key(0))
 
 
 def test_what_is_kept_whole_is_lost_a_layer_later_and_nothing_is_measured_twice(
@@ -72,10 +72,10 @@ def test_what_is_kept_whole_is_lost_a_layer_later_and_nothing_is_measured_twice(
         lambda encoder, layer, views: {"depth": Score(0.5, 0.4, 0.6), "seen": Score(*[views] * 3)},
     )
     asked = []
-    probes = layers.Probes("cities", lambda: asked.append(1) or 0.25, 9, ["facts"])
+    probes = layer_retention.Probes("cities", lambda: asked.append(1) or 0.25, 9, ["facts"])
     arguments = [compact], {"own": views}, probes
-    found = layers.measure(*arguments, parts=_parts(tmp_path), progress=done.append)
-    work = dict(layers.work([compact], {"own": views}, _parts(tmp_path)))
+    found = layer_retention.measure(*arguments, parts=_parts(tmp_path), progress=done.append)
+    work = dict(layer_retention.work([compact], {"own": views}, _parts(tmp_path)))
     assert sum(done) == sum(work.values()) == 2 * 2 * len(views) * STEPS
     assert all(path.exists() for path in work) and len(asked) == 4
     rows = {(row["layer"], row["measure"]): row for row in found.table}
@@ -90,15 +90,15 @@ def test_what_is_kept_whole_is_lost_a_layer_later_and_nothing_is_measured_twice(
     assert verdicts["conv1", "texture"] == "not supported"  # that it is lost
     # Again, and with fewer layers: nothing is inverted or read, and the rows are the same.
     inverted.clear()
-    again = layers.measure(*arguments, parts=_parts(tmp_path))
+    again = layer_retention.measure(*arguments, parts=_parts(tmp_path))
     assert inverted == [] and len(asked) == 4
     np.testing.assert_equal(again.tables, found.tables)
-    fewer = layers.measure([compact[1:]], *arguments[1:], parts=_parts(tmp_path))
+    fewer = layer_retention.measure([compact[1:]], *arguments[1:], parts=_parts(tmp_path))
     assert inverted == [] and {row["layer"] for row in fewer.table} == {"fc5"}
     # Other steps, or other images, are other parts.
-    layers.measure([compact[1:]], {"own": views}, None, parts=_parts(tmp_path, 4))
+    layer_retention.measure([compact[1:]], {"own": views}, None, parts=_parts(tmp_path, 4))
     other = SceneSet(255 - views.images, *views[1:])
-    layers.measure([compact[1:]], {"own": other}, None, parts=_parts(tmp_path))
+    layer_retention.measure([compact[1:]], {"own": other}, None, parts=_parts(tmp_path))
     assert len(inverted) == 4 and {steps for *_, steps in inverted} == {STEPS, 4}
 
 
@@ -114,19 +114,22 @@ def test_a_damaged_part_is_named(compact, inverted, tmp_path):
 
 def test_networks_stand_side_by_side_at_as_many_layers(compact, tmp_path):
     with pytest.raises(InputError, match="compact-random-0 2, compact-random-0 1"):
-        layers.measure([compact, compact[1:]], {}, None, parts=_parts(tmp_path))
+        layer_retention.measure([compact, compact[1:]], {}, None, parts=_parts(tmp_path))
     control = compact[0].untrained
-    own = layers.series("compact-random-3", ["conv2", "fc5"], control)
+    own = layer_retention.series("compact-random-3", ["conv2", "fc5"], control)
     assert [(one.layer, one.untrained is control) for one in own] == [
         ("conv2", True),
         ("fc5", True),
     ]
     with pytest.raises(InputError, match="conv9"):
-        layers.series("compact-random-3", ["conv2", "conv9"], control)
+        layer_retention.series("compact-random-3", ["conv2", "conv9"], control)
 
 
 def test_ceilings_are_ordered():
-    rows = {row["picture"]: row["own_texture_value"] for row in layers.validation("x", _scenes())}
+    rows = {
+        row["picture"]: row["own_texture_value"]
+        for row in layer_retention.validation("x", _scenes())
+    }
     assert rows["the scene itself"] == rows["a quarter of the contrast"] == 1.0
     assert rows["in another light"] == rows["blurred by 1 pixels"] == 1.0  # the scene itself, here
     assert rows["a twin, of another texture"] <= 0.5 and 0.2 < rows["another scene"] < 0.8

@@ -1,4 +1,4 @@
-"""What is left of an image after each layer: every measure of inversions, layer by layer.
+"""Retention layer by layer: what is left of an image after each, by every measure of inversions.
 
 A series is one encoder, trained and untrained, at several layers; series of the same number of
 layers stand side by side, an ImageNet network's at layers of about the same depth. Inversions of
@@ -251,7 +251,7 @@ def _probe_rows(
 
 
 def validation(group: str, views: SceneSet) -> list[dict[str, Any]]:
-    """What scenes with twins score that are changed in a known way: a row a change.
+    """Rows of scores of scenes with twins that are changed in a known way: a row a change.
 
     Ceilings of the measures of texture: the scene itself, and with what an inversion loses lost.
     """
