@@ -217,7 +217,7 @@ def probe_table(
         for name, score in scores.items():
             row |= {f"{name}{part}": value for part, value in score._asdict().items()}
         difference = (own.value - random.value, own.low - random.high, own.high - random.low)
-        rows.append(row | _decided(claim.kept, tuple(own), difference))
+        rows.append(row | _decided(claim.kept, (own.value, own.low, own.high), difference))
     return rows
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -251,7 +252,7 @@ def probe_scores(encoder: Encoder, layer: str, views: SceneSet) -> dict[str, pro
     """
     read = encoder.tap(layer).describe(views.images)
     if read.ndim == 4 and max(read.shape[1:3]) > _WINDOWS:
-        read = np.asarray(adaptive_mean_pool(read, _WINDOWS))
+        read = np.asarray(adaptive_mean_pool(jnp.asarray(read), _WINDOWS))
     split = _split(views)
     train, test = (views.take(part) for part in (slice(None, split), slice(split, None)))
     wanted, truth = quantities(train), quantities(test)

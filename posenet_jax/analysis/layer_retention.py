@@ -82,7 +82,7 @@ class Parts:
         layer: str,
         group: str,
         views: SceneSet,
-        progress: Callable[[int], object] | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> tuple[Measures, Measures]:
         """Returns the measures of the inversions, and of the same beside another original."""
         path = self.path(encoder, layer, group, views)
@@ -144,12 +144,12 @@ def _seeds(key: Array) -> list[int]:
 
 
 class Probes(NamedTuple):
-    """Scenes for linear probes: rendered where they are wanted, and what tells them from others."""
+    """Scenes for linear probes."""
 
     group: str
-    scenes: Callable[[], SceneSet]
-    count: int
-    facts: Any
+    scenes: Callable[[], SceneSet]  # renders them
+    tested: int  # number that probes are scored on
+    facts: Any  # what tells these scenes from others, as JSON
 
 
 class Layers(NamedTuple):
@@ -187,7 +187,7 @@ def measure(
     probes: Probes | None,
     *,
     parts: Parts,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Layers:
     """Measures every series on all groups of images, and by linear probes.
 
@@ -218,7 +218,7 @@ def measure(
                     for encoder in network.both
                 ]
                 found.table.extend(of | row for row in _probe_rows(probes, *both))
-                rows = claims.probe_table(probes.group, probes.count, *both)
+                rows = claims.probe_table(probes.group, probes.tested, *both)
                 found.claims.extend(of | row for row in rows)
     return found._replace(claims=claims.corrected(found.claims))
 
@@ -241,7 +241,7 @@ def _probe_rows(
 ) -> list[dict[str, Any]]:
     rows = []
     for name, score in own.items():
-        row: dict[str, Any] = {"images": probes.group, "count": probes.count}
+        row: dict[str, Any] = {"images": probes.group, "count": probes.tested}
         row |= {"measure": f"R² of {name}", "chance": 0.0}
         chance = Score(0.0, 0.0, 0.0)
         for of, one in (("", score), ("wrong_image_", chance), ("untrained_", random[name])):
