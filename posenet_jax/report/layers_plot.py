@@ -55,6 +55,7 @@ def layers_figure(path: str | Path, rows: Rows) -> None:
         axes.set_axis_off()
     handles, labels = grid[0, 0].get_legend_handles_labels()
     grid.flat[-1].legend(handles, labels, loc="center", frameon=False, fontsize=8)
+    figure.supylabel("1: as in the original; line across: chance", fontsize=10)
     save_figure(path, figure)
 
 
