@@ -60,18 +60,30 @@ def layers_figure(path: str | Path, rows: Rows) -> None:
 
 
 def _panel(axes: Any, rows: Rows) -> None:
-    """Draws a measure of every encoder against the depth of the layer."""
+    """Draws a measure of every encoder against the depth of the layer; a shared control once."""
     encoders = list(dict.fromkeys(row["encoder"] for row in rows))
+    controls: list[list[float]] = []
     for number, name in enumerate(encoders):
         own = sorted((row for row in rows if row["encoder"] == name), key=lambda row: row["depth"])
-        label = name
-        if number:
-            label += f" ({', '.join(row['layer'] for row in own)})"
-        _line(axes, own, "", "o-", colour(number), label.replace(", ", ",\n", 1))
-        _line(axes, own, "untrained_", "s--", colour(number), f"{name} untrained")
+        names = [row["layer"] for row in own]
+        untrained = [float(row["untrained_value"]) for row in own]
         if not number:
+            first = names
             _line(axes, own, "wrong_image_", "^:", "0.5", "wrong image")
-            axes.set_xticks([row["depth"] for row in own], [row["layer"] for row in own])
+            axes.set_xticks([row["depth"] for row in own], names)
+        _line(axes, own, "", "o-", colour(number), _label(name, names, first))
+        if untrained not in controls:
+            _line(axes, own, "untrained_", "s--", colour(number), f"{name} untrained")
+            controls.append(untrained)
+
+
+def _label(name: str, layers: Sequence[str], first: Sequence[str]) -> str:
+    """Returns an encoder's name, and its layers where they are not the first one's."""
+    if layers == first:
+        return name
+    middle = (len(layers) + 1) // 2
+    lines = [", ".join(part) for part in (layers[:middle], layers[middle:]) if part]
+    return f"{name}\n(" + ",\n".join(lines) + ")"
 
 
 def _line(axes: Any, rows: Rows, of: str, style: str, paint: str, label: str) -> None:

@@ -142,7 +142,12 @@ def test_the_plot_is_in_words_and_names_other_layers(compact, monkeypatch):
     numbers = dict.fromkeys([*ends, "high", "wrong_image_high", "untrained_high"], 0.5)
     rows = [
         {"encoder": encoder, "layer": layer, "depth": depth, "measure": measure, **numbers}
-        for encoder, names in (("one", ("conv1", "fc5")), ("other", ("fire2", "features")))
+        | {"untrained_value": untrained}
+        for encoder, names, untrained in (
+            ("one", ("conv1", "fc5"), 0.5),
+            ("same", ("conv1", "fc5"), 0.5),
+            ("other", ("fire2", "features"), 0.4),
+        )
         for depth, layer in enumerate(names, start=1)
         for measure in ("chroma", "own_texture", "R² of depth", "vanishing_share")
     ]
@@ -155,9 +160,10 @@ def test_the_plot_is_in_words_and_names_other_layers(compact, monkeypatch):
     (legend,) = (axes.get_legend() for axes in drawn[0].axes if axes.get_legend())
     labels = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
     assert labels == [
+        "wrong image",
         "one",
         "one untrained",
-        "wrong image",
+        "same",  # its layers are the first one's, and so is its control
         "other (fire2, features)",
         "other untrained",
     ]
