@@ -48,6 +48,8 @@ def layers_figure(path: str | Path, rows: Rows) -> None:
     for axes, (name, own) in zip(grid.flat, panels.items(), strict=False):
         _panel(axes, own)
         axes.axhline(CHANCES.get(name, 0.0), color="0.6", lw=0.8, zorder=0)
+        if name.startswith("R²"):  # a probe that fails has no lower end
+            axes.set_ylim(-0.25, 1.05)
         axes.set_title(_PANELS[name], fontsize=10)
         axes.tick_params(labelsize=8, labelbottom=True)
         axes.grid(axis="y", color="0.92", lw=0.6)
