@@ -6,12 +6,15 @@
 
 Streets, cars and rooms are rendered, encoded and inverted with a trained and an untrained network
 (the control), and compared with the originals: colour, texture, edges toward the main vanishing
-point, verticals, the skyline (`posenet_jax.analysis.structure` says how). Photographs likewise, but
-for the skyline; their vanishing points are estimated from their edges. Linear probes, fitted on
-other scenes than they are scored on, say what can be read off the layer.
+point, verticals, the skyline (`posenet_jax.analysis.structure` says how), and texture by amount and
+kind (`texture`): is a picture nearer to its scene than to the scene with its textures drawn anew?
+Photographs likewise, but for the skyline and that choice; their vanishing points are estimated from
+their edges. Linear probes, fitted on other scenes than they are scored on, say what can be read off
+the layer.
 
 Writes claims.csv (a row a claim: value, interval of 95 % over images, the same for a wrong image
-and for the untrained network, verdict), images.csv (every image's measures), claims.png, a grid of
+and for the untrained network, verdict, p-value, both corrected for the number of claims by Holm's
+method), images.csv (every image's measures), claims.png, a grid of
 pictures for each kind of image, and run.json: with --photographs also how far estimated vanishing
 points are off in rendered scenes, where they are known (quartiles, degrees). With --beside, all of
 it for another network too, and comparison.csv: what the first keeps more of than the second.
@@ -84,7 +87,7 @@ def _rendered(keys: list[jax.Array], size: int) -> tuple[dict[str, SceneSet], Sc
     batch = rendered.batch(mesh, _BATCH.value)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _OUT.value)
     draw = partial(findings.scene_sets, atlas=atlas, size=size, mesh=mesh, batch=batch)
-    drawn = draw(scene_key, _KINDS.value, count=_SCENES.value)
+    drawn = draw(scene_key, _KINDS.value, count=_SCENES.value, twins=findings.TWINS)
     probed = draw(probe_key, ["cities"], count=_PROBE.value)
     return drawn, probed["cities"], len(skipped)
 

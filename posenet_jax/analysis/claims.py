@@ -11,9 +11,14 @@ are paired. A claim that something is kept is
 
 A claim that something is lost is supported where it is kept by less than `LITTLE` above a wrong
 image's, and less than by the untrained network; not supported where it is kept by more than
-`LITTLE`; undecided otherwise. The same of linear probes, whose wrong image is R² = 0.
+`LITTLE`; undecided otherwise. The same of linear probes, whose wrong image is R² = 0, and of forced
+choices, whose chance is known exactly and taken instead of a wrong image's score.
+
+Of many claims tested on one network some would pass by accident. `corrected` gives each verdict a
+p-value and corrects it for their number (Holm 1979).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from posenet_jax import metrics
+from posenet_jax.analysis import texture
 from posenet_jax.analysis.probes import Score
 from posenet_jax.errors import InputError
 from posenet_jax.io import storage
@@ -36,11 +42,14 @@ class Claim(NamedTuple):
     sentence: str
     measure: str  # "a" or "a-b", a paired difference
     kept: bool  # is the claim that it is kept, or that it is lost?
+    chance: float | None = None  # where it is known, instead of what a wrong image scores
 
 
 CLAIMS = (
     Claim("colour is lost", "chroma", False),
-    Claim("texture is lost", "octave_4", False),
+    Claim("fine detail is lost from its place", "octave_4", False),
+    Claim("amount and kind of texture are lost", "texture", False),
+    Claim("a texture is not told from another", "own_texture", False, texture.CHANCE),
     Claim("edges toward the main vanishing point are kept", "vanishing_edges", True),
     Claim("they are kept better than verticals", "vanishing_edges-vertical_edges", True),
     Claim("the silhouette against the sky is kept", "sky", True),
@@ -67,8 +76,8 @@ def _interval(values: np.ndarray) -> tuple[float, float, float]:
     return metrics.bootstrap_interval(known) if len(known) else (float("nan"),) * 3
 
 
-def _columns(named: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """NAMEvalue, NAMElow and NAMEhigh of each values [N]."""
+def columns(named: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns NAMEvalue, NAMElow and NAMEhigh of each values [N]: mean and interval of 95 %."""
     ends = ("value", "low", "high")
     return {
         f"{name}{end}": number
@@ -92,11 +101,60 @@ def verdict(kept: bool, above: tuple[float, float], untrained: tuple[float, floa
     return "supported" if above[1] < LITTLE and untrained[1] < 0 else "undecided"
 
 
+def _decided(
+    kept: bool, above: tuple[float, float, float], untrained: tuple[float, float, float]
+) -> dict[str, Any]:
+    """Verdict and its p-value, of two differences (value, low, high): see `verdict`."""
+    said = verdict(kept, above[1:], untrained[1:])
+    value, low, high = above
+    if kept:
+        p = max(_p_value(*above), _p_value(*untrained))
+    elif said == "not supported":
+        p = _p_value(value - LITTLE, low - LITTLE, high - LITTLE)
+    else:
+        down = -untrained[0], -untrained[2], -untrained[1]
+        p = max(_p_value(LITTLE - value, LITTLE - high, LITTLE - low), _p_value(*down))
+    return {"verdict": said, "p": p}
+
+
+def _p_value(value: float, low: float, high: float) -> float:
+    """Two-sided p-value of a difference that should be positive, from its interval of 95 %.
+
+    By the normal distribution that has the interval; 1 where the difference is not positive.
+    """
+    if not value > 0:
+        return 1.0
+    deviation = (high - low) / (2 * 1.959964)
+    return math.erfc(value / deviation / math.sqrt(2.0)) if deviation > 0 else 0.0
+
+
+def corrected(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `table` and `probe_table` with p-values for the number of all of them together.
+
+    p_corrected: Holm's, at least `p`. verdict_corrected: the verdict, but "undecided" where one
+    that rests on a difference has none by this p-value at 5 %. That something is kept no better
+    than a wrong image has it rests on none, and stays.
+    """
+    order = np.argsort([row["p"] for row in rows], kind="stable")
+    adjusted, reached = np.ones(len(rows)), 0.0
+    for place, number in enumerate(order):
+        reached = max(reached, min(1.0, rows[number]["p"] * (len(rows) - place)))
+        adjusted[number] = reached
+    named = {claim.sentence: claim for claim in (*CLAIMS, *PROBED)}
+    found = []
+    for row, p in zip(rows, adjusted, strict=True):
+        absence = row["verdict"] == "not supported" and named[row["claim"]].kept
+        said = row["verdict"] if absence or p <= 0.05 else "undecided"
+        found.append({**row, "p_corrected": float(p), "verdict_corrected": said})
+    return found
+
+
 def table(
     group: str, trained: Measured, wrong: Measured, untrained: Measured
 ) -> list[dict[str, Any]]:
     """A row a claim. trained, untrained: of reconstructions; wrong: of the trained ones, against
-    other images. group: what the images are of. Images without a sky have no part in its claim.
+    other images. group: what the images are of. Images without a sky, or without another texture,
+    have no part in that claim.
     """
     rows = []
     for claim in CLAIMS:
@@ -105,9 +163,9 @@ def table(
             continue
         row: dict[str, Any] = {"claim": claim.sentence, "measure": claim.measure, "images": group}
         row["count"] = int(np.isfinite(own).sum())
-        row |= _columns({"": own, "wrong_image_": other, "untrained_": random})
-        differences = (_interval(own - other)[1:], _interval(own - random)[1:])
-        rows.append(row | {"verdict": verdict(claim.kept, *differences)})
+        row |= columns({"": own, "wrong_image_": other, "untrained_": random})
+        chance = other if claim.chance is None else claim.chance
+        rows.append(row | _decided(claim.kept, _interval(own - chance), _interval(own - random)))
     return rows
 
 
@@ -130,7 +188,7 @@ def comparison(
         row: dict[str, Any] = {"measure": measure, "images": group}
         row["count"] = int(np.isfinite(own - other).sum())
         gain = (own - random) - (other - other_random)
-        row |= _columns(
+        row |= columns(
             {"": own, "other_": other, "difference_": own - other, "gain_difference_": gain}
         )
         lows, highs = (
@@ -159,8 +217,8 @@ def probe_table(
         scores = {"": own, "wrong_image_": Score(0.0, 0.0, 0.0), "untrained_": random}
         for name, score in scores.items():
             row |= {f"{name}{part}": value for part, value in score._asdict().items()}
-        difference = (own.low - random.high, own.high - random.low)
-        rows.append(row | {"verdict": verdict(claim.kept, own[1:], difference)})
+        difference = (own.value - random.value, own.low - random.high, own.high - random.low)
+        rows.append(row | _decided(claim.kept, (own.value, own.low, own.high), difference))
     return rows
 
 

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from posenet_jax import metrics, scenes
-from posenet_jax.analysis import claims, probes, structure, vanishing
+from posenet_jax.analysis import claims, probes, structure, texture, vanishing
 from posenet_jax.encoders.encoder import Encoder
+from posenet_jax.encoders.imagenet import adaptive_mean_pool
 from posenet_jax.inversion import engine
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.scenes import Semantic, interventions
@@ -25,8 +27,12 @@ from posenet_jax.sharding import over_devices
 
 Array = jax.Array
 
+TWINS = 3
+"""Twins of each scene, where its texture is to be told from others."""
+
 _FARTHEST = 100.0  # metres, where the sky and what lies beyond are taken to be
 _GRID = 10  # cells a side that depth and normals are read in
+_WINDOWS = 6  # a side that probes read of a layer's maps
 
 
 class SceneSet(NamedTuple):
@@ -37,6 +43,8 @@ class SceneSet(NamedTuple):
     sky: np.ndarray  # [N, H, W] bool; of photographs nowhere
     depth: np.ndarray | None = None  # [N, H, W] metres, at most 100
     normals: np.ndarray | None = None  # [N, H, W, 3] unit, camera frame; zero for the sky
+    twins: np.ndarray | None = None  # [N, T, H, W, 3] the same scenes, textures drawn anew
+    relit: np.ndarray | None = None  # [N, H, W, 3] the same scenes, light drawn anew
 
     def __len__(self) -> int:
         return len(self.images)
@@ -60,16 +68,20 @@ def scene_set(
     count: int,
     *,
     batch: int = 32,
+    twins: int = 0,
 ) -> SceneSet:
-    """Returns `count` scenes. batch: rendered together, a multiple of the mesh's devices."""
+    """Returns `count` scenes. batch: rendered together, a multiple of the mesh's devices.
+
+    twins: number of each scene's twins; with some it is also rendered under another light.
+    """
     parts: list[SceneSet] = []
     for start in range(0, count, batch):
-        keys = interventions.numbered_keys(key, start, batch)
-        pair = scenes.sample_scenes(jax.device_put(keys, over_devices(mesh)), config=config)
-        scene = scenes.first_view(pair)
+        keys = jax.device_put(interventions.numbered_keys(key, start, batch), over_devices(mesh))
+        scene = scenes.first_view(scenes.sample_scenes(keys, config=config))
         views = jax.device_get(scenes.render_scenes(scene, atlas, config, geometry=True))
         assert views.geometry is not None
         known = jax.tree.map(lambda x: x[:, 0], views.geometry)
+        others = _others(keys, atlas, config, twins) if twins else (None, None)
         parts.append(
             SceneSet(
                 views.image[:, 0],
@@ -77,9 +89,23 @@ def scene_set(
                 known.semantic == Semantic.SKY,
                 np.minimum(known.depth, _FARTHEST),
                 known.normals,
+                *others,
             )
         )
-    return SceneSet(*(np.concatenate(column)[:count] for column in zip(*parts, strict=True)))
+    return jax.tree.map(lambda *column: np.concatenate(column)[:count], *parts)
+
+
+def _others(
+    keys: Array, atlas: scenes.Atlas, config: scenes.ViewConfig, twins: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images of the scenes' twins [B, T, H, W, 3], and of the scenes in another light."""
+
+    def rendered(part: str, number: int) -> np.ndarray:
+        scene = interventions.redrawn(keys, part, number, config)
+        return np.asarray(scenes.render_scenes(scene, atlas, config).image[:, 0])
+
+    textures = [rendered("texture", number) for number in range(1, twins + 1)]
+    return np.stack(textures, axis=1), rendered("light", 1)
 
 
 def scene_sets(
@@ -91,10 +117,11 @@ def scene_sets(
     mesh: Mesh,
     count: int,
     batch: int = 32,
+    twins: int = 0,
 ) -> dict[str, SceneSet]:
-    """Returns `count` scenes of each kind, at an encoder's size. batch: as in `scene_set`."""
+    """Returns `count` scenes of each kind, at an encoder's size. The rest: as in `scene_set`."""
     return {
-        kind: scene_set(key, atlas, configured(kind, size), mesh, count, batch=batch)
+        kind: scene_set(key, atlas, configured(kind, size), mesh, count, batch=batch, twins=twins)
         for kind in kinds
     }
 
@@ -184,14 +211,21 @@ def invert(
     return np.asarray(space.to_image(done.image))
 
 
+def measures(pictures: np.ndarray, views: SceneSet) -> Mapping[str, np.ndarray]:
+    """Returns all measures [N] of pictures [N, H, W, 3], uint8 RGB, beside their originals."""
+    return {
+        **structure.measures(pictures, views.images, views.vanishing, views.sky),
+        **texture.measures(pictures, views.images, views.twins),
+    }
+
+
 def reconstruction_claims(
     group: str, layer: str, views: SceneSet, pictures: Mapping[str, np.ndarray]
 ) -> Kept:
     """Measures pictures [N, H, W, 3], uint8 RGB, inverted from a layer of two encoders, by name."""
-    known = (views.images, views.vanishing, views.sky)
     (name, made), (_, control) = pictures.items()
     trained, wrong, untrained = (
-        structure.measures(images, *known) for images in (made, np.roll(made, 1, axis=0), control)
+        measures(images, views) for images in (made, np.roll(made, 1, axis=0), control)
     )
     rows = claims.table(group, trained, wrong, untrained)
     rows = [row | {"encoder": name, "layer": layer} for row in rows]
@@ -205,18 +239,31 @@ def probe_claims(
 
     Fitted on two thirds of the scenes, scored on the rest.
     """
-    split = 2 * len(views) // 3
+    scores = [probe_scores(encoder, layer, views) for encoder in encoders]
+    rows = claims.probe_table(group, len(views) - _split(views), *scores)
+    return [row | {"encoder": encoders[0].name, "layer": layer} for row in rows]
+
+
+def probe_scores(encoder: Encoder, layer: str, views: SceneSet) -> dict[str, probes.Score]:
+    """Returns the scores of linear probes of one layer, by what they read.
+
+    Fitted on two thirds of the scenes, scored on the rest. Of maps larger than 6×6 they read the
+    means over 6×6 windows, so that early layers have not many times as many numbers as late ones.
+    """
+    read = encoder.tap(layer).describe(views.images)
+    if read.ndim == 4 and max(read.shape[1:3]) > _WINDOWS:
+        read = np.asarray(adaptive_mean_pool(jnp.asarray(read), _WINDOWS))
+    split = _split(views)
     train, test = (views.take(part) for part in (slice(None, split), slice(split, None)))
     wanted, truth = quantities(train), quantities(test)
-    scores: list[Mapping[str, probes.Score]] = []
-    for encoder in encoders:
-        tap = encoder.tap(layer)
-        known, asked = (tap.describe(x.images) for x in (train, test))
-        scores.append(
-            {name: probes.score(known, wanted[name], asked, truth[name]) for name in wanted}
-        )
-    rows = claims.probe_table(group, len(test), *scores)
-    return [row | {"encoder": encoders[0].name, "layer": layer} for row in rows]
+    return {
+        name: probes.score(read[:split], wanted[name], read[split:], truth[name]) for name in wanted
+    }
+
+
+def _split(views: SceneSet) -> int:
+    """Number of scenes that probes are fitted on."""
+    return 2 * len(views) // 3
 
 
 def configured(kind: str, size: int) -> scenes.ViewConfig:

@@ -111,7 +111,7 @@ def measure(
         found.pictures[group] = columns
     for network in networks:
         found.claims.extend(findings.probe_claims("cities", network.both, network.layer, probed))
-    return found
+    return found._replace(claims=claims.corrected(found.claims))
 
 
 def work(networks: Sequence[Network], groups: Mapping[str, SceneSet], recipe: Recipe) -> int:

@@ -21,6 +21,7 @@ from posenet_jax import scenes
 from posenet_jax.numerics import own_dtypes
 from posenet_jax.scenes import photometry
 from posenet_jax.scenes.keys import SceneKeys, scene_keys
+from posenet_jax.scenes.rendering import sample_keys
 
 Array = jax.Array
 
@@ -54,6 +55,18 @@ def available(config: scenes.ViewConfig) -> tuple[str, ...]:
 def numbered_keys(key: Array, start: int, count: int) -> Array:
     """[count] keys of the scenes from number `start`: a scene depends on `key` and its number."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(start, start + count))
+
+
+@own_dtypes
+def redrawn(keys: Array, part: str, number: int, config: scenes.ViewConfig) -> scenes.Scene:
+    """Keys [B] -> the scenes of `scenes.sample_scenes`, one part drawn anew; the first view each.
+
+    part: a field of `SceneKeys`. number: which of the further draws, from 1 on.
+    """
+    parts, view_key, photo_key = sample_keys(keys)
+    other = jax.vmap(jax.random.fold_in, (0, None))(getattr(parts, part), number)
+    changed = parts._replace(**{part: other})
+    return scenes.first_view(scenes.scenes_from_keys(changed, view_key, photo_key, config=config))
 
 
 @jax.jit

@@ -117,7 +117,8 @@ def _scene_keys(key: Array) -> tuple[SceneKeys, Array, Array]:
     return scene_keys(world_key), view_key, photo_key
 
 
-_split = jax.jit(jax.vmap(_scene_keys))
+sample_keys = jax.jit(jax.vmap(_scene_keys))
+"""Keys [B] -> the keys of the worlds' parts, the views and the photographs of `sample_scenes`."""
 
 
 @own_dtypes
@@ -143,7 +144,7 @@ def scenes_from_keys(
 @own_dtypes
 def sample_scenes(keys: Array, config: ViewConfig) -> Scene:
     """Keys [B] -> scenes with leading axis B, each that of `sample_scene`."""
-    return scenes_from_keys(*_split(keys), config=config)
+    return scenes_from_keys(*sample_keys(keys), config=config)
 
 
 @own_dtypes

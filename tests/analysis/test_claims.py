@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import script_process
 from PIL import Image
+from scipy import stats
 
 from posenet_jax.analysis import claims, probes
 from posenet_jax.analysis.probes import Score
@@ -90,6 +91,47 @@ def test_more_is_said_only_where_training_added_more_too():
     assert row["difference_high"] - row["difference_low"] == pytest.approx(
         2 * 1.96 * 0.1 * np.sqrt(2 / 200), rel=0.2
     )
+
+
+def test_p_values_are_those_of_a_normal_difference_and_corrected_as_holm_says():
+    rng = np.random.default_rng(7)
+    high, low, middle = (_measured(rng, level) for level in (0.55, 0.5, 0.52))
+    rows = claims.table("x", high, low, middle)
+    (row,) = (row for row in rows if row["measure"] == "luminance")
+    differences = [high["luminance"] - other["luminance"] for other in (low, middle)]
+    expected = max(stats.ttest_1samp(values, 0.0).pvalue for values in differences)
+    assert row["p"] == pytest.approx(expected, rel=0.5, abs=1e-6)
+    (row,) = (row for row in rows if row["measure"] == "own_texture")  # chance is 0.5 exactly
+    assert row["p"] == pytest.approx(
+        max(
+            stats.ttest_1samp(high["own_texture"], 0.6).pvalue,
+            1.0,  # no less than the untrained network's
+        )
+    )
+    kept, lost = "light and dark are kept", "colour is lost"
+    p_values = [0.001, 0.012, 0.013, 0.4]
+    given = [
+        {"claim": claim, "verdict": verdict, "p": p}
+        for claim, verdict, p in zip(
+            (kept, lost, kept, kept),
+            ("supported", "not supported", "supported", "not supported"),
+            p_values,
+            strict=True,
+        )
+    ]
+    shuffled = [given[number] for number in (2, 3, 0, 1)]
+    found = claims.corrected(shuffled)
+    expected = [0.036, 0.4, 0.004, 0.036]  # 4p, 3p, 2p and no less than those before, p
+    np.testing.assert_allclose([row["p_corrected"] for row in found], expected)
+    said = [row["verdict_corrected"] for row in found]
+    assert said == ["supported", "not supported", "supported", "not supported"]
+    many = claims.corrected([*given, *given, *given])
+    assert [row["verdict_corrected"] for row in many[:4]] == [
+        "supported",
+        "undecided",
+        "undecided",
+        "not supported",  # rests on no difference
+    ]
 
 
 def _measured(rng, level, count=200):

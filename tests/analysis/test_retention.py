@@ -40,8 +40,9 @@ def test_what_one_network_keeps_whole_and_its_control_not_at_all(encoders, monke
         return views.images if encoder.name == encoders[0].name else grey
 
     monkeypatch.setattr(findings, "invert", invert)
+    probed = {"claim": claims.PROBED[0].sentence, "verdict": "undecided", "p": 1.0}
     monkeypatch.setattr(
-        findings, "probe_claims", lambda group, both, layer, views: [{"claim": layer}]
+        findings, "probe_claims", lambda group, both, layer, views: [probed | {"layer": layer}]
     )
     networks = [Network(*encoders, layer) for layer in ("fc5", "conv4")]
     done = []
@@ -56,7 +57,8 @@ def test_what_one_network_keeps_whole_and_its_control_not_at_all(encoders, monke
     ]
     assert all(row["value"] == pytest.approx(1.0, abs=1e-5) for row in rows)
     assert all(row["untrained_value"] == pytest.approx(0.0, abs=1e-5) for row in rows)
-    assert found.claims[-2:] == [{"claim": "fc5"}, {"claim": "conv4"}]
+    assert [row["layer"] for row in found.claims[-2:]] == ["fc5", "conv4"]
+    assert {row["verdict_corrected"] for row in found.claims[-2:]} == {"undecided"}
     names = "compact-random-0", "compact-random-0, wrong image", "compact-random-1"
     assert [(row["picture"], row["number"]) for row in found.images if row["layer"] == "fc5"] == [
         (name, number) for name in names for number in range(4)

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from posenet_jax import scenes
+from posenet_jax.analysis import texture
 from posenet_jax.scenes import interventions, solids
 from posenet_jax.scenes.car import cars
 from posenet_jax.scenes.street import city
@@ -47,6 +49,27 @@ def test_all_are_drawn_in_the_order_of_figures(drawn, seen):
         assert views.image.shape == (SCENES, 1, 32, 32, 3)
     for name in interventions.AMOUNTS:
         assert (seen[name].image != seen["original"].image).any(), name
+
+
+def test_scenes_whose_textures_alone_are_drawn_anew_are_told_from_their_twins(small_atlas):
+    """By the statistics of texture, blurred too; sizes are those of the other tests here."""
+    keys = interventions.numbered_keys(jax.random.key(4), 0, SCENES)
+    drawn = [scenes.first_view(scenes.sample_scenes(keys, config=CONFIG))]
+    drawn += [interventions.redrawn(keys, "texture", number, CONFIG) for number in (1, 2)]
+    views = [scenes.render_scenes(one, small_atlas, CONFIG, geometry=True) for one in drawn]
+    for twin, scene in zip(views[1:], drawn[1:], strict=True):
+        for field in ("depth", "semantic", "normals"):
+            before, after = (getattr(x.geometry, field) for x in (views[0], twin))
+            np.testing.assert_array_equal(before, after)
+        assert equal(drawn[0].cameras, scene.cameras)
+        assert equal(drawn[0].developments, scene.developments)
+        assert equal(drawn[0].world.light, scene.world.light)
+    images, *others = (np.asarray(one.image)[:, 0] for one in views)
+    assert (others[0] != images).any() and (others[0] != others[1]).any()
+    for sigma in (0.0, 0.7):
+        pictures = ndimage.gaussian_filter(images, (0, sigma, sigma, 0))
+        told = texture.measures(pictures, images, np.stack(others, axis=1))["own_texture"]
+        assert np.nanmean(told) > 0.9
 
 
 @pytest.mark.parametrize("name", ["noise", "photograph", "colour", "texture", "light"])

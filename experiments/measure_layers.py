@@ -1,0 +1,148 @@
+"""Measures what is left of an image after each layer: inversions and linear probes of all of them.
+
+    posenet-jax measure_layers --workdir=runs/layers
+    posenet-jax measure_layers --beside=judge,squeezenet/conv1+fire3+fire5+fire9+features \\
+        --photographs=photographs=FOLDER --workdir=runs/layers
+
+Streets, cars and rooms are rendered, and every layer of a trained network and of its control, the
+same architecture untrained, is inverted: colour, light, detail by octave, texture by amount and
+kind, edges by direction, the skyline. Is the picture's texture nearer to its scene's than to that
+of the scene with its textures drawn anew? Where streets are among the scenes, linear probes read
+the layers of further streets. With --beside other networks, each at as many layers.
+
+Writes layers.csv (a row a network, layer, set of images and measure: value, interval of 95 % over
+images, the same for a wrong image and for the untrained network, chance), claims.csv (the paper's
+claims with verdicts and p-values, corrected for the number of rows by Holm's method),
+validation.csv (what scenes score that are changed in a known way), a figure a set of images and
+run.json. parts/ keeps what is measured: an interrupted run is resumed, and one with further sets,
+networks or layers measures nothing twice.
+
+Exit code: 0; 1 if some images could not be read (they are named); 2 if nothing could be done.
+"""
+
+from absl import flags
+
+from .common import options, runtime
+
+_WORKDIR = options.workdir()
+_ENCODER = options.encoder()
+_CONTROL = options.control()
+_LAYERS = flags.DEFINE_list(
+    "layers",
+    ["conv1", "conv2", "conv3", "conv4", "fc5"],
+    "Layers to invert, from the first to the last, separated by commas.",
+)
+_BESIDE = flags.DEFINE_list(
+    "beside",
+    [],
+    "Networks to measure as well, separated by commas: ENCODER at the same layers, or"
+    " ENCODER/LAYER+LAYER at its own, as many.",
+)
+_KINDS = options.kinds()
+_PHOTOGRAPHS = options.photographs()
+_SCENES = flags.DEFINE_integer(
+    "scenes",
+    48,
+    "Scenes of each kind to render, and the largest number of photographs from each folder.",
+    lower_bound=2,
+)
+_PROBE = options.probe_scenes(1536)
+_STEPS = options.inversion_steps()
+_BATCH = options.render_batch()
+_SEED = options.seed(options.MEASURING_SEED)
+_FACADES = options.facades()
+
+if __name__ == "__main__":  # before the imports that take seconds
+    runtime.parse()
+
+import functools
+from functools import partial
+
+import jax
+
+from posenet_jax import numerics, sharding
+from posenet_jax.analysis import findings, layer_retention, retention
+from posenet_jax.analysis.findings import SceneSet
+from posenet_jax.analysis.layer_retention import Probes, Series
+from posenet_jax.inversion import recipes
+from posenet_jax.io import files, output_folder
+from posenet_jax.report.layers_plot import layers_figure
+
+from .common import images, photo_sets, progress, rendered
+
+
+def _series() -> list[Series]:
+    """The network of --encoder, and those of --beside."""
+    first = layer_retention.series(_ENCODER.value, _LAYERS.value, _CONTROL.value)
+    size, control = first[0].trained.preprocessing.side, first[0].untrained
+    found = [first]
+    for named in _BESIDE.value:
+        name, separator, own = named.rpartition("/")
+        at = own.split("+") if separator else _LAYERS.value
+        found.append(layer_retention.series(name if separator else named, at, control, size=size))
+    return found
+
+
+def _rendered(key: jax.Array, size: int) -> tuple[dict[str, SceneSet], Probes | None, int]:
+    """Scenes of each kind, streets for probes where there are some, and facades left out."""
+    atlas_key, scene_key, probe_key = jax.random.split(key, 3)
+    mesh = sharding.device_mesh("scenes")
+    batch = rendered.batch(mesh, _BATCH.value)
+    _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _WORKDIR.value)
+    draw = partial(findings.scene_sets, atlas=atlas, size=size, mesh=mesh, batch=batch)
+    drawn = draw(scene_key, _KINDS.value, count=_SCENES.value, twins=findings.TWINS)
+
+    @functools.cache
+    def streets() -> SceneSet:
+        return draw(probe_key, ["cities"], count=_PROBE.value)["cities"]
+
+    facts = [_SEED.value, _PROBE.value, size, _FACADES.value]
+    probes = Probes("cities", streets, _PROBE.value - 2 * _PROBE.value // 3, facts)
+    return drawn, probes if "cities" in drawn else None, len(skipped)
+
+
+def main() -> int:
+    """Measures, or resumes, writes and prints; returns the exit code."""
+    every = _series()
+    workdir = output_folder.prepare_workdir(_WORKDIR.value)
+    space = every[0][0].trained.preprocessing
+    photographs, unreadable = photo_sets.read(
+        _PHOTOGRAPHS.value, space, _SCENES.value, _KINDS.value, _WORKDIR.value
+    )
+    rendered_key, start_key = jax.random.split(numerics.seed_key(_SEED.value))
+    drawn, probes, skipped = _rendered(rendered_key, space.side) if _KINDS.value else ({}, None, 0)
+    groups = drawn | {
+        name: findings.photograph_set(photos.images) for name, photos in photographs.items()
+    }
+    parts = layer_retention.Parts(
+        folder=files.prepare_output(workdir / "parts"),
+        recipe=recipes.with_steps(recipes.CALIBRATED, _STEPS.value),
+        key=start_key,
+    )
+    todo = {path: steps for path, steps in layer_retention.work(every, groups, parts)}
+    done = sum(steps for path, steps in todo.items() if path.exists())
+    with progress.bar(sum(todo.values()), "image·step", done=done) as bar:
+        found = layer_retention.measure(every, groups, probes, parts=parts, progress=bar.update)
+    for name, rows in found.tables.items():
+        files.write_csv(workdir / name, rows)
+    for group in groups:
+        shown = [row for row in found.table if row["images"] == group]
+        layers_figure(workdir / f"{group}.png", shown)
+    files.write_json(workdir / "run.json", runtime.record(_facts(every, skipped, unreadable)))
+    print(*layer_retention.sentences(found), sep="\n")
+    print(f"wrote {workdir}/layers.csv, claims.csv, validation.csv, run.json, a figure a set")
+    return 1 if skipped or unreadable else 0
+
+
+def _facts(every: list[Series], skipped: int, unreadable: int) -> dict[str, object]:
+    """Returns what run.json says besides the flags."""
+    weights = [retention.fingerprints(one) for one in every]
+    return {
+        "weights": {name: own for found in weights for name, own in found.items()},
+        "facades_left_out": skipped,
+        "photographs_left_out": unreadable,
+    }
+
+
+if __name__ == "__main__":
+    runtime.run(main)
