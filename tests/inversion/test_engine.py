@@ -168,7 +168,8 @@ def test_wrong_options_are_refused_with_the_value_received():
         recipes.Recipe(data_term="squared")
     with pytest.raises(ValueError, match="-3"):
         recipes.PAPER.replace(steps=-3)
-    with pytest.raises(ValueError, match="among tv, l6, tv_squared, l6_norm; received 'TV'"):
+    listed = "among tv, l6, tv_squared, l6_norm, sparse; received 'TV'"
+    with pytest.raises(ValueError, match=listed):
         recipes.PAPER.replace(priors={"TV": 1.0})
     for old in ("tv_weight", "l6_weight", "tv_beta", "l6_form"):
         with pytest.raises(TypeError, match=f"{old} is now a prior: write priors="):
