@@ -268,6 +268,30 @@ def start_decoder() -> flags.FlagHolder:
     )
 
 
+def mean_decoder() -> flags.FlagHolder:
+    """Defines `--decoder` of pages that show a decoder trained by squared error."""
+    return buckets.taking(
+        flags.DEFINE_string(
+            "decoder",
+            None,
+            "Decoder trained by squared error: a bundled one or a .safetensors file; the bundled"
+            " one named ENCODER-LAYER if not given.",
+        )
+    )
+
+
+def generator() -> flags.FlagHolder:
+    """Defines `--generator`."""
+    return buckets.taking(
+        flags.DEFINE_string(
+            "generator",
+            None,
+            "Adversarial decoder whose draws are shown, and in whose space recipe natural inverts:"
+            " a bundled one or a .safetensors file; ENCODER-LAYER-adversarial if not given.",
+        )
+    )
+
+
 def network() -> flags.FlagHolder:
     """Defines `--network`."""
     return flags.DEFINE_string(
