@@ -47,6 +47,11 @@ def recipe_in(recipe: Recipe, decoder: Decoder | None) -> Recipe:
         return recipe
     if decoder is None:
         raise InputError(f"recipe {recipe.name!r} begins in a generator: give a decoder")
+    if recipe.parameterisation != "pixels":
+        raise InputError(
+            f"recipe {recipe.name!r} moves a generator's features and pixels: it takes no "
+            "parameterisation besides"
+        )
     return dataclasses.replace(recipe, parameterisation=parameterisation(decoder))
 
 

@@ -41,7 +41,14 @@ def invert(
     """
     recipe = _named(recipe) if isinstance(recipe, str) else recipe
     if recipe.start == "generator" and isinstance(recipe.parameterisation, str):
-        recipe = generator_space.recipe_in(recipe, generator or _bundled(encode, recipe))
+        generator = generator or _bundled(encode, recipe)
+        shape = tuple(np.shape(targets)[1:]) if hasattr(targets, "shape") else None
+        if shape != generator.descriptor_shape:
+            raise InputError(
+                f"generator {generator.name!r} reads descriptors {list(generator.descriptor_shape)}"
+                f", and targets are {'no array' if shape is None else list(shape)}"
+            )
+        recipe = generator_space.recipe_in(recipe, generator)
     elif generator is not None:
         raise InputError(f"recipe {recipe.name!r} has no use for a generator")
     return engine.invert(
