@@ -1,13 +1,13 @@
-"""The space of a generator's pictures: what recipe `natural` moves in place of pixels alone.
+"""Inversions that begin in a generator (recipe `natural`), and those that move its features.
 
 A generator is a decoder of the layer that is inverted, most often one that was trained against a
-discriminator and reads noise (`streetnet-fc5-adversarial`). Its inner features are moved and the
-rest of the network makes the image of them, with pixels of their own on top:
+discriminator and reads noise (`streetnet-fc5-adversarial`). An inversion begins with its picture of
+the target, of a draw of noise that follows from the job's key, and moves the picture's pixels, or
+the generator's inner features and pixels on top of its image:
 
     image = G(φ0 and noise; coarse maps + their changes) + pixels
 
-Changes and pixels are zero at first, so that an inversion begins with the decoder's picture of its
-target, of a draw of noise that follows from the job's key. Unbatched; images are in grey levels.
+Changes and pixels are zero at first. Unbatched; images are in grey levels.
 """
 
 import dataclasses
@@ -38,10 +38,11 @@ _COARSE = 8
 _STEP = {"noise": 0.1, "maps": 0.3, "pixels": 1.0}
 
 
-def recipe_in(recipe: Recipe, decoder: Decoder | None) -> Recipe:
+def recipe_in(recipe: Recipe, decoder: Decoder | None, *, features: bool = False) -> Recipe:
     """Returns the recipe with the generator that it begins in; another recipe as it is.
 
-    Raises InputError where it needs one and there is none.
+    features: whether its inner features are moved too, not pixels alone. Raises InputError where
+    one is needed and there is none.
     """
     if recipe.start != "generator":
         return recipe
@@ -49,10 +50,10 @@ def recipe_in(recipe: Recipe, decoder: Decoder | None) -> Recipe:
         raise InputError(f"recipe {recipe.name!r} begins in a generator: give a decoder")
     if recipe.parameterisation != "pixels":
         raise InputError(
-            f"recipe {recipe.name!r} moves a generator's features and pixels: it takes no "
-            "parameterisation besides"
+            f"recipe {recipe.name!r} begins in a generator, which decides what is moved: it "
+            "takes no parameterisation besides"
         )
-    return dataclasses.replace(recipe, parameterisation=parameterisation(decoder))
+    return dataclasses.replace(recipe, parameterisation=parameterisation(decoder, features))
 
 
 def generator_for(encoder: Encoder, layer: str, name: str | None = None) -> Decoder:
@@ -69,9 +70,9 @@ def generator_for(encoder: Encoder, layer: str, name: str | None = None) -> Deco
     return decoder_for(encoder, layer, name or own)
 
 
-def parameterisation(decoder: Decoder) -> Parameterisation:
-    """Returns the parameterisation of a generator's space; the same one for the same weights."""
-    return _parameterisation(_ByWeights(decoder))
+def parameterisation(decoder: Decoder, features: bool = False) -> Parameterisation:
+    """Returns what an inversion in a generator moves; the same record for the same weights."""
+    return (_of_features if features else _of_pixels)(_ByWeights(decoder))
 
 
 class _ByWeights:
@@ -89,17 +90,35 @@ class _ByWeights:
 
 
 @functools.lru_cache(maxsize=8)
-def _parameterisation(held: _ByWeights) -> Parameterisation:
+def _of_pixels(held: _ByWeights) -> Parameterisation:
+    decoder = held.decoder
+
+    def begin(key: Array, target: Array) -> Image:
+        return generated(decoder, _drawn(decoder, key, target))
+
+    name = f"pixels, begun in {decoder.name} {decoder.fingerprint}"
+    return Parameterisation(_needs_a_target, lambda pixels, _: pixels, begin, name)
+
+
+def _drawn(decoder: Decoder, key: Array, target: Array) -> Array:
+    """Returns what the decoder's network reads of a target, with the noise of a job's key."""
+    return decoder.inputs(target, jax.random.normal(key, (decoder.noise,), jnp.float32))
+
+
+def _needs_a_target(_: Image) -> Any:
+    raise InputError("a generator begins with a target, not with an image")
+
+
+@functools.lru_cache(maxsize=8)
+def _of_features(held: _ByWeights) -> Parameterisation:
     decoder = held.decoder
     units = step_units(decoder)
     no_change = _no_change(decoder)
 
     def begin(key: Array, target: Array) -> dict[str, Any]:
-        noise = jax.random.normal(key, (decoder.noise,), jnp.float32)
-        inputs = decoder.inputs(target, noise)
         return {
-            "inputs": inputs,
-            "noise": jnp.zeros_like(noise),
+            "inputs": _drawn(decoder, key, target),
+            "noise": jnp.zeros(decoder.noise, jnp.float32),
             "maps": jax.tree.map(jnp.zeros_like, no_change),
             "pixels": jnp.zeros(decoder.preprocessing.shape, jnp.float32),
         }
@@ -112,11 +131,8 @@ def _parameterisation(held: _ByWeights) -> Parameterisation:
         maps = {name: units[name] * own for name, own in parameters["maps"].items()}
         return generated(decoder, inputs, maps) + _STEP["pixels"] * parameters["pixels"]
 
-    def parameters(image: Image) -> Any:
-        raise InputError("a generator's space begins with a target, not with an image")
-
-    name = f"generator {decoder.name} {decoder.fingerprint}"
-    return Parameterisation(parameters, image, begin, name)
+    name = f"features of {decoder.name} {decoder.fingerprint}"
+    return Parameterisation(_needs_a_target, image, begin, name)
 
 
 def generated(decoder: Decoder, inputs: Array, changes: Maps | None = None) -> Image:

@@ -87,7 +87,7 @@ class Recipe:
     at a full first step all pixels move alike, and units of a steep encoder may fall silent for
     good. final_rate: the last step's learning rate as a fraction of the full one (`cosine`).
     start: the first image, noise or an image given, a decoder's, with noise added; `generator`: a
-    generator's of the target, which the parameterisation has (`decoders.generator_space`).
+    generator's of the target, by `decoders.generator_space`.
     start_deviation: standard deviation of the noise, in grey levels.
 
     Raises ValueError, naming the option and the value received.
@@ -244,13 +244,13 @@ NATURAL = dataclasses.replace(
     name="natural",
     start="generator",
     learning_rate=3.0,
-    priors={"sparse": 0.1, "l6": 0.1},
+    priors={"sparse": 0.2, "l6": 0.1},
     steps=100,
 )
-"""Calibrated, but in the space of a generator of street pictures: docs/natural.md.
+"""Begun in a generator's picture, at a low rate, with edges as sparse as in photographs.
 
-What moves are the generator's noise, its coarse maps and, on top of its image, pixels
-(`decoders.generator_space`). The generator's part of the picture is no part of the descriptor.
+See docs/natural.md. What it shows is not the descriptor's alone: the generator adds what it learnt
+of street photographs.
 """
 
 RECIPES = {
