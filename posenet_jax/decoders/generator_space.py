@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from posenet_jax.decoders.decoding import Decoder, bundled, decoder_for
+from posenet_jax.decoders.decoding import Decoder, bundled, decoder_for, value_range
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion.parameterisations import Parameterisation
@@ -149,7 +149,7 @@ def generated(decoder: Decoder, inputs: Array, changes: Maps | None = None) -> I
     with nn.intercept_methods(added):
         decoded: Any = decoder.module.apply(variables, inputs)
     space = decoder.preprocessing
-    return space.to_levels(decoded * 255.0 * space.scale)  # type: ignore[operator]
+    return space.to_levels(decoded * value_range(space))
 
 
 def _no_change(decoder: Decoder) -> dict[str, np.ndarray]:
@@ -204,7 +204,7 @@ def step_units(decoder: Decoder) -> dict[str, float]:
     random, units = np.random.default_rng(0), {}
     for name, zero in zeros.items():
         still = jax.tree.map(np.zeros_like, zeros)
-        signs = still | {name: random.choice(np.float32([-1, 1]), zero.shape)}
+        signs = still | {name: random.choice(np.array([-1, 1], np.float32), zero.shape)}
         group = _STEP["noise" if name == "noise" else "maps"]
         units[name] = float(f"{group / max(float(moved(signs)), 1e-6):.1e}")
     return units

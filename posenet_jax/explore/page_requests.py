@@ -252,8 +252,9 @@ class PageRequests:
         _, target, others = self._targets(wish, picture)
         decoder = reconstruction.start_decoder(encoder, layer, wish.recipe, None)
         recipe = generator_space.recipe_in(wish.recipe, decoder)
-        begins = decoder is not None and recipe.start == "image"
-        start = decode(decoder, target[None])[0] if begins else None
+        start = None
+        if decoder is not None and recipe.start == "image":
+            start = decode(decoder, target[None])[0]
         key = numerics.seed_key(wish.seed)
         jobs = [LiveJob(key, target, recipe, restart, start) for restart in range(wish.restarts)]
         return jobs, _control(target, others)
