@@ -50,7 +50,7 @@ def essence_priors(decoder: Decoder, generator: Decoder) -> list[Prior]:
         Prior("no prior", dataclasses.replace(CALIBRATED, name="no prior", priors={})),
         Prior("calibrated", CALIBRATED),
         Prior("natural", NATURAL, generator),
-        Prior("natural, decoder", NATURAL, decoder),
+        Prior("from decoder", NATURAL, decoder),
     ]
 
 
