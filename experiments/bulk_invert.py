@@ -40,6 +40,8 @@ inputs.require(_DESCRIPTORS)
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
+from typing import Any
+
 from posenet_jax import reconstruction
 from posenet_jax.bulk import bulk_inversion, extraction, inversion_sets
 from posenet_jax.data.sources import ImageSource
@@ -107,7 +109,9 @@ def main() -> int:
         )
     seconds = time.perf_counter() - start
     if not index:
-        record = {"encoder": encoder.name, "weights": encoder.fingerprint}
+        record: dict[str, Any] = {"encoder": encoder.name, "weights": encoder.fingerprint}
+        if decoder:
+            record["decoders"] = {decoder.name: decoder.fingerprint}
         files.write_json(out / "run.json", runtime.record(record))
     state = "all shards done" if summary.finished else "other processes' shards not yet all done"
     rate = f"{summary.new} of them in {seconds:.0f} s"

@@ -34,6 +34,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
 import functools
+from typing import Any
 
 from posenet_jax import numerics, reconstruction
 from posenet_jax.data.loading import LoadedImages
@@ -93,11 +94,13 @@ def main() -> int:
         ]
     layers = found[0]
     rows = inverting.tables(layers, found[-1], originals)
-    record = {
+    record: dict[str, Any] = {
         "encoder": encoder.name,
         "weights": encoder.fingerprint,
         "images_left_out": len(originals.failures),
     }
+    if begun := {own.name: own.fingerprint for own in decoders.values() if own}:
+        record["decoders"] = begun
     missing = results.write(
         out,
         record,

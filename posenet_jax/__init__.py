@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from posenet_jax.bulk.extraction import ExtractionConfig, extract
     from posenet_jax.data.sources import FolderImages
     from posenet_jax.decoders.decoding import Decoder, decode, load_decoder, save_decoder
+    from posenet_jax.decoders.named_inversion import invert
     from posenet_jax.encoders.encoder import Encoder, Tap
     from posenet_jax.encoders.encoder_networks import NETWORKS
     from posenet_jax.encoders.importing import from_caffe, from_torch
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from posenet_jax.images.preprocessing import Preprocessing
     from posenet_jax.inversion import engine, recipes
     from posenet_jax.inversion.descent import Status
-    from posenet_jax.inversion.engine import Job, Result, invert, run
+    from posenet_jax.inversion.engine import Job, Result, run
     from posenet_jax.inversion.recipes import RECIPES, Recipe
     from posenet_jax.inversion.solver import solve
     from posenet_jax.reconstruction import Reconstruction, reconstruct
@@ -98,6 +99,7 @@ __getattr__, __dir__ = imported_later(
         "posenet_jax.bulk.extraction": ("ExtractionConfig", "extract"),
         "posenet_jax.data.sources": ("FolderImages",),
         "posenet_jax.decoders.decoding": ("Decoder", "decode", "load_decoder", "save_decoder"),
+        "posenet_jax.decoders.named_inversion": ("invert",),
         "posenet_jax.encoders.encoder": ("Encoder", "Tap"),
         "posenet_jax.encoders.encoder_networks": ("NETWORKS",),
         "posenet_jax.encoders.importing": ("from_caffe", "from_torch"),
@@ -111,7 +113,7 @@ __getattr__, __dir__ = imported_later(
         "posenet_jax.errors": ("ImageError", "InputError"),
         "posenet_jax.images.preprocessing": ("Preprocessing",),
         "posenet_jax.inversion.descent": ("Status",),
-        "posenet_jax.inversion.engine": ("engine", "Job", "Result", "invert", "run"),
+        "posenet_jax.inversion.engine": ("engine", "Job", "Result", "run"),
         "posenet_jax.inversion.recipes": ("recipes", "RECIPES", "Recipe"),
         "posenet_jax.inversion.solver": ("solve",),
         "posenet_jax.metrics": ("metrics",),

@@ -11,6 +11,7 @@ import numpy as np
 from flax import struct
 
 from posenet_jax import metrics
+from posenet_jax.decoders import generator_space
 from posenet_jax.decoders.decoding import Decoder, decode, decoder_for, draws
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.evaluation import results_table
@@ -44,10 +45,13 @@ class Reconstruction:
 def start_decoder(encoder: Encoder, layer: str, recipe: Recipe, name: str | None) -> Decoder | None:
     """Returns the decoder whose images inversions begin with; None where they begin with noise.
 
-    name: a bundled one or a .safetensors file; None: the layer's own where the recipe wants one.
+    Of a recipe that begins in a generator, that generator. name: a bundled one or a .safetensors
+    file; None: the layer's own where the recipe wants one.
     """
     if recipe.start == "noise" and not name:
         return None
+    if recipe.start == "generator":
+        return generator_space.generator_for(encoder, layer, name)
     return decoder_for(encoder, layer, name)
 
 
@@ -67,8 +71,8 @@ def reconstruct(
 
     recipe: without groups, for which there is `reconstruct_group`.
     positions: of the images in the list that they were read from; None: none was left out.
-    decoder: of this layer, where the recipe begins with a decoder's images. Raises InputError
-    where one is wanted and not given, or given and not wanted.
+    decoder: of this layer, where the recipe begins with a decoder's images or in a generator.
+    Raises InputError where one is wanted and not given, or given and not wanted.
     """
     (made,) = reconstruct_group(
         encoder,
@@ -103,8 +107,8 @@ def reconstruct_group(
         tap,
         targets,
         key=key,
-        recipe=recipe,
-        start=decode(decoder, targets) if decoder else None,
+        recipe=generator_space.recipe_in(recipe, decoder),
+        start=decode(decoder, targets) if decoder and recipe.start != "generator" else None,
         positions=positions,
         slots=slots,
         progress=progress,

@@ -14,7 +14,7 @@ from posenet_jax.scenes.kinds import KINDS
 
 from . import buckets
 
-_RECIPES = ["calibrated", "paper", "paper_no_prior", "warm", "quick"]
+_RECIPES = ["calibrated", "paper", "paper_no_prior", "warm", "quick", "natural"]
 MEASURING_SEED = 1_000_003  # not one of training's
 
 MAX_PIXELS = flags.DEFINE_integer(
@@ -260,13 +260,38 @@ def training_steps(default: int) -> flags.FlagHolder:
 
 
 def start_decoder() -> flags.FlagHolder:
-    """Defines `--decoder` of recipe warm."""
+    """Defines `--decoder` of recipes warm and natural."""
     return buckets.taking(
         flags.DEFINE_string(
             "decoder",
             None,
-            "Decoder whose images recipe warm starts from: a bundled one or a .safetensors file;"
-            " the bundled one named ENCODER-LAYER if not given.",
+            "Decoder whose images recipe warm starts from, or in whose space recipe natural"
+            " inverts: a bundled one or a .safetensors file; if not given, the bundled one named"
+            " ENCODER-LAYER, or of natural ENCODER-LAYER-adversarial.",
+        )
+    )
+
+
+def mean_decoder() -> flags.FlagHolder:
+    """Defines `--decoder` of pages that show a decoder trained by squared error."""
+    return buckets.taking(
+        flags.DEFINE_string(
+            "decoder",
+            None,
+            "Decoder trained by squared error: a bundled one or a .safetensors file; the bundled"
+            " one named ENCODER-LAYER if not given.",
+        )
+    )
+
+
+def generator() -> flags.FlagHolder:
+    """Defines `--generator`."""
+    return buckets.taking(
+        flags.DEFINE_string(
+            "generator",
+            None,
+            "Adversarial decoder whose draws are shown, and in whose space recipe natural inverts:"
+            " a bundled one or a .safetensors file; ENCODER-LAYER-adversarial if not given.",
         )
     )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from posenet_jax.inversion.recipes import Recipe
 
 _DATA_TERMS = ["norm", "relative_square", "cosine", "maximise"]  # those that need no masks
-_PRIORS = ["tv", "l6", "tv_squared", "l6_norm"]
+_PRIORS = ["tv", "l6", "tv_squared", "l6_norm", "sparse"]
 _PARAMETERISATIONS = ["pixels", "fourier", "pyramid"]
 _TRANSFORMS = {"jitter": math.inf, "scale": 1.0, "rotation": math.inf}  # amounts are below
 

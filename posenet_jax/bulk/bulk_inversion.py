@@ -27,6 +27,7 @@ from posenet_jax.bulk.inversion_batches import Entry, InversionBatch
 from posenet_jax.bulk.inversion_measures import measured_images
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.data.traces import TracedSource
+from posenet_jax.decoders import generator_space
 from posenet_jax.decoders.decoding import Decoder, decode
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError, shown
@@ -116,7 +117,7 @@ def invert_all(
     source: images, or descriptors alone, which must be this encoder's at this layer. recipe: its
     numbers may be arrays, one number an image of the source; `steps` may not. judge: another
     encoder, in whose fc5 each picture is compared with its original. lpips: the network of LPIPS.
-    decoder: of this layer, where the recipe begins with a decoder's images.
+    decoder: of this layer, where the recipe begins with a decoder's images or in a generator.
     Where the slots take more memory than a device has, they are halved with a RuntimeWarning, and
     the folder says so: what goes on with it does so in as many.
     mesh: of this process's devices. progress: told of image·steps done, those of earlier runs
@@ -131,6 +132,7 @@ def invert_all(
     if decoder:
         decoder.check_fits(encoder, layer)
     _check_recipe(recipe, decoder, config)
+    recipe = generator_space.recipe_in(recipe, decoder)
     judge_tap = judge.tap("fc5") if judge else None
     if isinstance(source, Descriptors):
         inversion_batches.check_origin(source, encoder, layer)
@@ -184,7 +186,7 @@ def invert_all(
 
 
 def _check_recipe(recipe: Recipe, decoder: Decoder | None, config: BulkConfig) -> None:
-    if (recipe.start == "image") != (decoder is not None):
+    if (recipe.start != "noise") != (decoder is not None):
         start = "a decoder's images" if decoder is None else "noise alone"
         raise InputError(f"recipe {recipe.name!r} begins with {start}")
     recipes.record(recipe)  # a function has no record
@@ -212,7 +214,7 @@ class _Work:
 
     def starts(self, batch: InversionBatch) -> np.ndarray | list[None]:
         """Returns the start image of each entry, or None."""
-        if not self.decoder or not batch.entries:
+        if not self.decoder or not batch.entries or self.recipe.start == "generator":
             return [None] * len(batch.entries)
         return decode(self.decoder, np.stack([entry.target for entry in batch.entries]))
 

@@ -63,6 +63,11 @@ class Decoder:
         noise: [..., self.noise] from N(0, 1), where the decoder makes several images of one
         descriptor; zeros if not given.
         """
+        decoded: Any = self.module.apply(self.variables, self.inputs(descriptor, noise))
+        return decoded * value_range(self.preprocessing)
+
+    def inputs(self, descriptor: Descriptor, noise: Noise | None = None) -> Descriptor:
+        """Returns what the network reads: the scaled descriptor, and behind it the noise."""
         read = numerics.as_float32(descriptor) / self.descriptor_scale
         if self.noise:
             drawn = numerics.as_float32(jnp.zeros(self.noise) if noise is None else noise)
@@ -70,8 +75,7 @@ class Decoder:
                 drawn = jnp.expand_dims(drawn, -2)
             drawn = jnp.broadcast_to(drawn, (*read.shape[:-1], self.noise))
             read = jnp.concatenate([read, drawn], axis=-1)
-        decoded: Any = self.module.apply(self.variables, read)
-        return decoded * value_range(self.preprocessing)
+        return read
 
     @property
     def fingerprint(self) -> str:
@@ -153,7 +157,12 @@ def draws(decoder: Decoder, descriptors: Descriptors, key: OneKey, *, count: int
 
 def bundled(encoder: Encoder, layer: str) -> list[str]:
     """Names of the decoders in the package for this encoder's layer."""
-    return sorted(file.stem for file in _FOLDER.glob(f"{encoder.name}-{layer}*.safetensors"))
+    return bundled_names(f"{encoder.name}-{layer}*")
+
+
+def bundled_names(pattern: str = "*") -> list[str]:
+    """Names of the decoders in the package that match a glob."""
+    return sorted(file.stem for file in _FOLDER.glob(f"{pattern}.safetensors"))
 
 
 def decoders_for(
@@ -222,7 +231,7 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
     if not path.is_file():
         path = storage.path(name_or_path)
     if not storage.is_file(path):
-        bundled = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.safetensors"))) or "none"
+        bundled = ", ".join(bundled_names()) or "none"
         raise InputError(
             f"no decoder {str(name_or_path)!r}: give a .safetensors file, or one of those bundled: "
             f"{bundled}"

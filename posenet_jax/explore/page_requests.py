@@ -15,6 +15,7 @@ import numpy as np
 
 from posenet_jax import metrics, numerics, reconstruction
 from posenet_jax.analysis.surgery import Components
+from posenet_jax.decoders import generator_space
 from posenet_jax.decoders.decoding import decode
 from posenet_jax.errors import InputError
 from posenet_jax.explore import closer_looks, wishes
@@ -227,6 +228,8 @@ class PageRequests:
             tap, space = encoder.tap(program.layer), encoder.preprocessing
             target = encode_checks.descriptor_like(tap, space)
             recipe = self._catalogue.recipe(program.recipe)
+            decoder = reconstruction.start_decoder(encoder, program.layer, recipe, None)
+            recipe = generator_space.recipe_in(recipe, decoder)
             return LiveBatch(tap, target, recipe, space, sizes=self._sizes)
 
         return make
@@ -248,11 +251,12 @@ class PageRequests:
         layer = wish.program.layer
         _, target, others = self._targets(wish, picture)
         decoder = reconstruction.start_decoder(encoder, layer, wish.recipe, None)
-        start = None if decoder is None else decode(decoder, target[None])[0]
+        recipe = generator_space.recipe_in(wish.recipe, decoder)
+        start = None
+        if decoder is not None and recipe.start == "image":
+            start = decode(decoder, target[None])[0]
         key = numerics.seed_key(wish.seed)
-        jobs = [
-            LiveJob(key, target, wish.recipe, restart, start) for restart in range(wish.restarts)
-        ]
+        jobs = [LiveJob(key, target, recipe, restart, start) for restart in range(wish.restarts)]
         return jobs, _control(target, others)
 
     def _targets(self, wish: Wish, picture: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

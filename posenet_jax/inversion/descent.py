@@ -68,10 +68,17 @@ class Best:
     descriptor_error: Scalar  # ‖φ - φ0‖ / ‖φ0‖
 
 
-def init(key: jax.Array, recipe: Recipe, space: Preprocessing, start: Image | None = None) -> State:
+def init(
+    key: jax.Array,
+    recipe: Recipe,
+    space: Preprocessing,
+    start: Image | None = None,
+    target: Target | None = None,
+) -> State:
     """Returns the first iterate: noise about `start`, or about the mean colour.
 
-    key: decides the noise; the engine's is `groups.restart_key`.
+    key: decides the noise; the engine's is `groups.restart_key`. target: for parameterisations that
+    begin with it.
     """
     noise = jax.random.normal(key, space.shape, jnp.float32)
     image = jnp.asarray(recipe.start_deviation, jnp.float32) * noise
@@ -84,7 +91,8 @@ def init(key: jax.Array, recipe: Recipe, space: Preprocessing, start: Image | No
         relative_loss=jnp.full((), jnp.inf, jnp.float32),
         descriptor_error=jnp.full((), jnp.inf, jnp.float32),
     )
-    parameters = parameterisations.of(recipe.parameterisation).parameters(image)
+    moved = parameterisations.of(recipe.parameterisation)
+    parameters = moved.begin(key, target) if moved.begin else moved.parameters(image)
     return State(
         parameters=parameters,
         moments=_adam(recipe).init(parameters),

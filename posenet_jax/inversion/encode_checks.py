@@ -16,7 +16,7 @@ from jax.tree_util import keystr
 
 from posenet_jax.errors import InputError, one_line
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.inversion import data_terms
+from posenet_jax.inversion import data_terms, parameterisations
 from posenet_jax.inversion.priors import shown
 from posenet_jax.inversion.recipes import Recipe
 
@@ -178,6 +178,16 @@ def _check_features(features: Callable[..., Any], image: jax.ShapeDtypeStruct) -
         raise InputError(f"{name} fails: {type(error).__name__}: {one_line(error)}") from error
     if not (hasattr(made, "dtype") and jnp.issubdtype(made.dtype, jnp.floating)):
         raise InputError(f"{name} must return an array of floating numbers, not {_described(made)}")
+
+
+def check_begins(recipe: Recipe) -> None:
+    """Raises InputError where a recipe begins in a generator and has none."""
+    if recipe.start == "generator" and not parameterisations.of(recipe.parameterisation).begin:
+        raise InputError(
+            f"recipe {recipe.name!r} begins in a generator: give it one with "
+            "decoders.generator_space.recipe_in(recipe, decoder), or call posenet_jax.invert, which"
+            " takes the bundled one of a bundled encoder's layer"
+        )
 
 
 def checked_starts(

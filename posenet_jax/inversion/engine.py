@@ -236,6 +236,7 @@ def run(
     space = space or space_of(encode)
     mesh = mesh or _local_mesh()
     groups = groups_in(slots or 0, mesh.devices.size, recipe.group)
+    encode_checks.check_begins(recipe)
     encode_checks.check_key(key)
     like = encode_checks.descriptor_like(encode, space)
     checked = job_checks.CheckedJobs(jobs, like, space, recipe)

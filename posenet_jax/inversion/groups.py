@@ -36,14 +36,15 @@ def init(
     start: Image | None = None,
     restart: Array | int = 0,
     starts: Array | int = 1,
+    target: Target | None = None,
 ) -> State:
     """Returns the first iterates; member r begins as restart r does where none are repelled.
 
-    key: of the target. start: see `descent.init`. restart: number of the group itself.
+    key: of the target. start, target: see `descent.init`. restart: number of the group itself.
     """
 
     def one(restart: Array | int) -> State:
-        return descent.init(restart_key(key, restart, starts), recipe, space, start)
+        return descent.init(restart_key(key, restart, starts), recipe, space, start, target)
 
     if recipe.group == 1:
         return one(restart)

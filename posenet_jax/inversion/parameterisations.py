@@ -19,10 +19,17 @@ Size = int | tuple[int, int]  # side of a square image, else height and width, p
 
 
 class Parameterisation(NamedTuple):
-    """An image as a function of parameters, any pytree of float32 arrays."""
+    """An image as a function of parameters, any pytree of float32 arrays.
+
+    begin: where an inversion begins with what is known of the target and not with an image: the
+    first parameters from the key of the job's noise and its target. name: what a file calls it, so
+    that runs can be resumed; none: they cannot.
+    """
 
     parameters: Callable[[Image], Any]  # those to begin with, from the first image, which is noise
     image: Callable[[Any, Any], Image]  # of parameters and the image's `Size`
+    begin: Callable[[jax.Array, Any], Any] | None = None
+    name: str = ""
 
 
 def size_of(image: Image) -> Size:

@@ -25,7 +25,7 @@ from posenet_jax.inversion.transforms import Amounts
 Array = jax.Array
 
 SCHEDULES = ("constant", "cosine")
-STARTS = ("noise", "image")
+STARTS = ("noise", "image", "generator")
 TRANSFORMED_SHARE = 0.5
 
 
@@ -86,7 +86,8 @@ class Recipe:
     its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
     at a full first step all pixels move alike, and units of a steep encoder may fall silent for
     good. final_rate: the last step's learning rate as a fraction of the full one (`cosine`).
-    start: the first image, noise or an image given, a decoder's, with noise added.
+    start: the first image, noise or an image given, a decoder's, with noise added; `generator`: a
+    generator's of the target, by `decoders.generator_space`.
     start_deviation: standard deviation of the noise, in grey levels.
 
     Raises ValueError, naming the option and the value received.
@@ -117,7 +118,7 @@ class Recipe:
     name: str = _static("custom")
     data_term: str | Callable[..., Any] = _static("norm")
     schedule: Literal["constant", "cosine"] = _static("constant")
-    start: Literal["noise", "image"] = _static("noise")
+    start: Literal["noise", "image", "generator"] = _static("noise")
     clipping: bool = _static(True)
     stop_early: bool = _static(False)
     parameterisation: str | Parameterisation = _static("pixels")
@@ -238,7 +239,23 @@ About half the steps to a relative loss of 0.05, and a picture there nearer to t
 judge; after its 200 steps nearly the same as `calibrated` after 300.
 """
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED, WARM, QUICK)}
+NATURAL = dataclasses.replace(
+    WARM,
+    name="natural",
+    start="generator",
+    learning_rate=3.0,
+    priors={"sparse": 0.2, "l6": 0.1},
+    steps=100,
+)
+"""Begun in a generator's picture, at a low rate, with edges as sparse as in photographs.
+
+See docs/natural.md. What it shows is not the descriptor's alone: the generator adds what it learnt
+of street photographs.
+"""
+
+RECIPES = {
+    recipe.name: recipe for recipe in (PAPER, PAPER_NO_PRIOR, CALIBRATED, WARM, QUICK, NATURAL)
+}
 """The recipes by name."""
 
 
@@ -278,7 +295,8 @@ def record(recipe: Recipe) -> dict[str, Any]:
     One total variation and one sixth power are written as versions without `priors` wrote them, so
     that folders of theirs can be resumed: tv_weight, tv_beta, l6_weight, l6_form.
     """
-    if isinstance(recipe.parameterisation, Parameterisation):
+    moved = recipe.parameterisation
+    if isinstance(moved, Parameterisation) and not moved.name:
         raise InputError(
             "the recipe's own parameterisation has no name that a file could hold: give it one in "
             "parameterisations.PARAMETERISATIONS"
@@ -292,6 +310,8 @@ def record(recipe: Recipe) -> dict[str, Any]:
     values = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
     if recipe.parameterisation == "pixels":  # as records were before there were others
         del values["parameterisation"]
+    elif isinstance(moved, Parameterisation):
+        values["parameterisation"] = moved.name
     weights, further = values.pop("leaf_weights"), _of_transforms(recipe)
     del values["transforms"], values["transformed_share"]
     if recipe.low_precision_share is None:

@@ -39,7 +39,10 @@ def shapes(recipe: Recipe, target: Target, space: Preprocessing, mesh: Mesh, slo
     def of_slots(leaf: Any, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((slots, *np.shape(leaf)), dtype, sharding=split)
 
-    state = jax.eval_shape(lambda key: groups.init(key, recipe, space), jax.random.key(0))
+    own = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.float32), target)
+    state = jax.eval_shape(
+        lambda key, target: groups.init(key, recipe, space, target=target), jax.random.key(0), own
+    )
     return Held(
         jax.tree.map(lambda leaf: of_slots(leaf, leaf.dtype), state),
         *jax.tree.map(of_slots, (target, recipe)),
@@ -87,10 +90,12 @@ def begin(
     """
     split = PartitionSpec(mesh.axis_names)
 
-    def one(key: Array, numbers: Array, recipe: Recipe, image: Array | None) -> State:
+    def one(
+        key: Array, numbers: Array, recipe: Recipe, image: Array | None, target: Target
+    ) -> State:
         index, restart, starts = numbers
         key = jax.random.fold_in(key, index)
-        return groups.init(key, recipe, space, image, restart, starts)
+        return groups.init(key, recipe, space, image, restart, starts, target)
 
     def on_device(
         held: Held,
@@ -101,8 +106,9 @@ def begin(
         images: Array | None,
     ) -> Held:
         slots, numbers = numbers[:, 0], numbers[:, 1:]
-        axes = (None, 0, 0, None if images is None else 0)
-        fresh = Held(jax.vmap(one, axes)(key, numbers, recipes, images), targets, recipes)
+        axes = (None, 0, 0, None if images is None else 0, 0)
+        state = jax.vmap(one, axes)(key, numbers, recipes, images, targets)
+        fresh = Held(state, targets, recipes)
         return jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), held, fresh)
 
     return jax.shard_map(

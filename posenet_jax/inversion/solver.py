@@ -53,6 +53,7 @@ def solve(
     do not fit.
     """
     space = space or space_of(phi)
+    encode_checks.check_begins(recipe)
     encode_checks.check_key(key)
     like = encode_checks.descriptor_like(phi, space)
     encode_checks.check_numbers(recipe, "the recipe's")
@@ -87,7 +88,8 @@ def _solve(
         return precision.stepped(one, state, descent.in_low_precision(state.steps, recipe))
 
     start = None if start is None else grey_levels.start_of(start, space)
-    end = lax.while_loop(running, step, groups.init(key, recipe, space, start))
+    first = groups.init(key, recipe, space, start, target=target)
+    end = lax.while_loop(running, step, first)
     counts = {"steps": end.steps, "status": end.status, "starts": jnp.ones_like(end.steps)}
     image = space.from_levels(end.best.image)
     fields: dict[str, Any] = vars(end.best) | counts | {"image": image}

@@ -128,14 +128,17 @@ def test_every_start_is_that_of_the_plain_inversion(encoder, folder, whole):
     assert len(set(starts)) == 2 * COUNT
 
 
-def test_inversions_begin_with_a_decoders_images(encoder, folder, tmp_path):
+@pytest.mark.parametrize("recipe", [recipes.WARM, recipes.NATURAL], ids=lambda one: one.name)
+def test_inversions_begin_with_a_decoders_images(recipe, encoder, folder, tmp_path):
     config = DecoderConfig()
     shape = decoding.descriptor_shape(encoder, "fc5")
     variables = init_state(config, shape, 0).variables
     decoder = trained_decoder(variables, jnp.float32(10.0), config, encoder, "fc5")
-    recipe = dataclasses.replace(recipes.WARM, steps=1)
+    recipe = dataclasses.replace(recipe, steps=1)
     summary = _invert(encoder, folder, tmp_path / "out", recipe=recipe, decoder=decoder)
     assert summary.finished and summary.inverted == COUNT
+    again = _invert(encoder, folder, tmp_path / "out", recipe=recipe, decoder=decoder)
+    assert again.finished and again.new == 0
     pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
     space = encoder.preprocessing
     targets = encoder.tap("fc5").describe(pixels)

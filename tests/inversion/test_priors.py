@@ -92,3 +92,18 @@ def test_other_sets_of_priors_are_recorded_by_name(names):
     record = recipes.record(recipes.PAPER.replace(priors=dict.fromkeys(names, 1.0)))
     assert record["priors"] == dict.fromkeys(names, 1.0)
     assert "tv_weight" not in record and json.loads(json.dumps(record)) == record
+
+
+def test_sparse_edges_are_numpys_sum_of_powers_with_a_gradient_where_the_image_is_flat():
+    image = np.random.default_rng(0).normal(0, 0.3, (5, 7, 3))
+    image[:3, :3] = 0.25
+    right, below = np.zeros_like(image), np.zeros_like(image)
+    right[:, :-1], below[:-1] = np.diff(image, axis=1), np.diff(image, axis=0)
+    expected = np.sum((np.sum(right**2 + below**2, axis=-1) + 1e-4) ** 0.3)
+    penalty = PRIORS["sparse"].penalty
+    assert float(penalty(jnp.float32(image))) == pytest.approx(expected, rel=1e-5)
+    gradient = np.asarray(jax.grad(penalty)(jnp.float32(image)))
+    assert np.all(np.isfinite(gradient)) and not np.any(gradient[1, 1])
+    direction = np.random.default_rng(1).normal(size=image.shape)
+    moved = [float(penalty(jnp.float32(image + h * direction))) for h in (2e-3, -2e-3)]
+    assert np.vdot(gradient, direction) == pytest.approx((moved[0] - moved[1]) / 4e-3, rel=2e-2)
