@@ -22,7 +22,7 @@ Exit code: 0; 1 if some images could not be read (they are named); 2 if nothing 
 
 from absl import flags
 
-from .common import options, runtime
+from .common import buckets, options, runtime
 
 _WORKDIR = options.workdir()
 _ENCODER = options.encoder()
@@ -32,11 +32,13 @@ _LAYERS = flags.DEFINE_list(
     ["conv1", "conv2", "conv3", "conv4", "fc5"],
     "Layers to invert, from the first to the last, separated by commas.",
 )
-_BESIDE = flags.DEFINE_list(
-    "beside",
-    [],
-    "Networks to measure as well, separated by commas: ENCODER at the same layers, or"
-    " ENCODER/LAYER+LAYER at its own, as many.",
+_BESIDE = buckets.taking(
+    flags.DEFINE_list(
+        "beside",
+        [],
+        "Networks to measure as well, separated by commas: ENCODER at the same layers, or"
+        " ENCODER/LAYER+LAYER at its own, as many.",
+    )
 )
 _KINDS = options.kinds()
 _PHOTOGRAPHS = options.photographs()

@@ -63,6 +63,7 @@ PYTHON = {
     "docs/guide/encoders.md": "test_the_guide_to_ones_own_network_runs_to_its_end",
     "docs/guide/jax.md": "test_the_guide_to_jax_runs_to_its_end",
     "docs/guide/many-images.md": "test_the_guide_to_many_images_writes_what_it_reads",
+    "docs/natural.md": "decoders/test_generator_space.py::test_the_page_on_the_learned_prior_runs",
 }
 
 

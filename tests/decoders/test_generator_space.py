@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import code_blocks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,3 +192,21 @@ def test_the_bundled_generator_is_found_by_the_encoders_weights():
     found = named_inversion._bundled(tap, NATURAL)
     assert found.name == "streetnet-fc5-adversarial"
     assert found.encoder_fingerprint == posenet_jax.load_encoder("streetnet").fingerprint
+
+
+def test_the_page_on_the_learned_prior_runs(monkeypatch):
+    """With the small generator in the place of the bundled one, in two steps."""
+    two = NATURAL.replace(steps=2)
+    monkeypatch.setitem(recipes.RECIPES, "natural", two)
+    monkeypatch.setattr(recipes, "NATURAL", two)
+    monkeypatch.setattr(named_inversion, "_bundled", lambda encode, recipe: _decoder())
+    given = functools.partial(posenet_jax.invert, space=SPACE, slots=2)
+    monkeypatch.setattr(posenet_jax, "invert", given)
+    names = {"jax": jax, "posenet_jax": posenet_jax, "recipes": recipes, "phi": phi}
+    names |= {"targets": TARGETS, "generator": _decoder()}
+    for block in code_blocks.python("docs/natural.md"):
+        exec(block, names)
+    assert np.all(names["result"].steps == 2) and np.isfinite(names["result"].image).all()
+    moved = given(phi, TARGETS, key=KEY, recipe=names["recipe"])
+    assert np.all(moved.steps == 2)
+    assert np.isfinite(moved.image).all() and np.any(moved.image != names["result"].image)
