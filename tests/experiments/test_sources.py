@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 READING = {
     "bulk_invert",
     "decode",
+    "essence",
     "extract_descriptors",
     "extreme_directions",
     "invert",
