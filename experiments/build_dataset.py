@@ -23,10 +23,8 @@ _SOURCE = options.kind(
     further={"photographs": "photos", "street_view": "street_view"},
     required=True,
 )
-_OUT = buckets.taking(
-    flags.DEFINE_string(
-        "out", None, "Folder of data sets in which the new one is made.", required=True
-    )
+_OUT = buckets.string(
+    "out", None, "Folder of data sets in which the new one is made.", required=True
 )
 _IMAGES = options.images()
 _COUNT = flags.DEFINE_integer(

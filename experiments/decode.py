@@ -30,13 +30,11 @@ inputs.require()
 _OUT = options.out()
 _LAYER = options.decoded_layer()
 _ENCODER = options.encoder()
-_DECODER = buckets.taking(
-    flags.DEFINE_list(
-        "decoder",
-        None,
-        "Decoders, with commas between: bundled ones or .safetensors files; ENCODER-LAYER if not"
-        " given, or with --compare all that are bundled for it.",
-    )
+_DECODER = buckets.strings(
+    "decoder",
+    None,
+    "Decoders, with commas between: bundled ones or .safetensors files; ENCODER-LAYER if not"
+    " given, or with --compare all that are bundled for it.",
 )
 _COMPARE = flags.DEFINE_bool(
     "compare",

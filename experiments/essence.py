@@ -6,7 +6,7 @@
 Columns: original; inversion with recipe calibrated; with recipe natural; the decoder trained by
 squared error; four draws of the adversarial decoder, the mean of eight and their deviation. Below
 each picture stands the relative loss of its descriptor (0: the same). With --priors the same
-targets are inverted with no prior, with total variation (calibrated), in the space of the
+targets are inverted with no prior, with total variation (calibrated), begun in a picture of the
 adversarial decoder (natural), and in that of the decoder trained by squared error: what the prior
 adds.
 
@@ -26,7 +26,9 @@ _LAYER = options.decoded_layer()
 _DECODER = options.mean_decoder()
 _GENERATOR = options.generator()
 _PRIORS = flags.DEFINE_bool(
-    "priors", False, "Set inversions with four priors side by side, in place of the page."
+    "priors",
+    False,
+    "Set inversions with four priors side by side instead of inversions, decoders and draws.",
 )
 _STEPS = options.inversion_steps()
 _SEED = options.seed()

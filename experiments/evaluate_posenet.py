@@ -16,14 +16,12 @@ from .common import buckets, options, runtime
 _OUT = options.out()
 _ENCODER = options.encoder()
 _STRECHA = options.strecha()
-_CAMERAS = buckets.taking(
-    flags.DEFINE_list(
-        "cameras",
-        [],
-        "NAME=FOLDER of further photographs with known cameras, several after commas: NAME.camera"
-        " beside each, or a COLMAP model as text (cameras.txt and images.txt). All pairs of a"
-        " folder count.",
-    )
+_CAMERAS = buckets.strings(
+    "cameras",
+    [],
+    "NAME=FOLDER of further photographs with known cameras, several after commas: NAME.camera"
+    " beside each, or a COLMAP model as text (cameras.txt and images.txt). All pairs of a"
+    " folder count.",
 )
 _FACADES = options.facades()
 _PAIRS = flags.DEFINE_integer(

@@ -30,13 +30,11 @@ from .common import buckets, inputs, options, runtime
 _OUT = options.out()
 _ENCODER = options.encoder()
 _LAYER = options.layer()
-_BESIDE = buckets.taking(
-    flags.DEFINE_list(
-        "beside",
-        [],
-        "Further networks to find directions of, as ENCODER/LAYER separated by commas:"
-        " squeezenet/features.",
-    )
+_BESIDE = buckets.strings(
+    "beside",
+    [],
+    "Further networks to find directions of, as ENCODER/LAYER separated by commas:"
+    " squeezenet/features.",
 )
 _AGAINST = buckets.string(
     "against",

@@ -32,22 +32,15 @@ _LAYERS = flags.DEFINE_list(
     ["conv1", "conv2", "conv3", "conv4", "fc5"],
     "Layers to invert, from the first to the last, separated by commas.",
 )
-_BESIDE = buckets.taking(
-    flags.DEFINE_list(
-        "beside",
-        [],
-        "Networks to measure as well, separated by commas: ENCODER at the same layers, or"
-        " ENCODER/LAYER+LAYER at its own, as many.",
-    )
+_BESIDE = buckets.strings(
+    "beside",
+    [],
+    "Networks to measure as well, separated by commas: ENCODER at the same layers, or"
+    " ENCODER/LAYER+LAYER at its own, as many.",
 )
 _KINDS = options.kinds()
 _PHOTOGRAPHS = options.photographs()
-_SCENES = flags.DEFINE_integer(
-    "scenes",
-    48,
-    "Scenes of each kind to render, and the largest number of photographs from each folder.",
-    lower_bound=2,
-)
+_SCENES = options.measured_scenes()
 _PROBE = options.probe_scenes(1536)
 _STEPS = options.inversion_steps()
 _BATCH = options.render_batch()
@@ -67,7 +60,7 @@ from posenet_jax.analysis import findings, layer_retention, retention
 from posenet_jax.analysis.findings import SceneSet
 from posenet_jax.analysis.layer_retention import Probes, Series
 from posenet_jax.inversion import recipes
-from posenet_jax.io import files, output_folder
+from posenet_jax.io import files, output_folder, storage
 from posenet_jax.report.layers_plot import layers_figure
 
 from .common import images, photo_sets, progress, rendered
@@ -98,7 +91,7 @@ def _rendered(key: jax.Array, size: int) -> tuple[dict[str, SceneSet], Probes | 
     def streets() -> SceneSet:
         return draw(probe_key, ["cities"], count=_PROBE.value)["cities"]
 
-    facts = [_SEED.value, _PROBE.value, size, _FACADES.value]
+    facts = [_SEED.value, _PROBE.value, size, layer_retention.digest(atlas)]
     probes = Probes("cities", streets, _PROBE.value - 2 * _PROBE.value // 3, facts)
     return drawn, probes if "cities" in drawn else None, len(skipped)
 
@@ -122,7 +115,7 @@ def main() -> int:
         key=start_key,
     )
     todo = {path: steps for path, steps in layer_retention.work(every, groups, parts)}
-    done = sum(steps for path, steps in todo.items() if path.exists())
+    done = sum(steps for path, steps in todo.items() if storage.exists(path))
     with progress.bar(sum(todo.values()), "image·step", done=done) as bar:
         found = layer_retention.measure(every, groups, probes, parts=parts, progress=bar.update)
     for name, rows in found.tables.items():

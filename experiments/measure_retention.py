@@ -23,8 +23,6 @@ Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if so
 be read or written (they are named, the others are done); 2 if nothing could be done.
 """
 
-from absl import flags
-
 from .common import buckets, options, runtime
 
 _OUT = options.out()
@@ -41,12 +39,7 @@ _BESIDE_CONTROL = buckets.string(
 )
 _KINDS = options.kinds()
 _PHOTOGRAPHS = options.photographs()
-_SCENES = flags.DEFINE_integer(
-    "scenes",
-    48,
-    "Scenes of each kind to render, and the largest number of photographs from each folder.",
-    lower_bound=2,
-)
+_SCENES = options.measured_scenes()
 _PROBE = options.probe_scenes(1536)
 _STEPS = options.inversion_steps()
 _BATCH = options.render_batch()

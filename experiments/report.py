@@ -28,12 +28,10 @@ _CLAIMS = buckets.string(
     None,
     "File claims.csv of measure_retention, to show instead of claims measured in this run.",
 )
-_BESIDE = buckets.taking(
-    flags.DEFINE_list(
-        "beside",
-        [],
-        "Further networks to invert, as ENCODER/LAYER separated by commas: squeezenet/features.",
-    )
+_BESIDE = buckets.strings(
+    "beside",
+    [],
+    "Further networks to invert, as ENCODER/LAYER separated by commas: squeezenet/features.",
 )
 _SCENES = flags.DEFINE_integer(
     "scenes",

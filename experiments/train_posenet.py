@@ -65,7 +65,7 @@ _ROBUST_RADIUS = flags.DEFINE_float(
     0.0,
     "Largest L2 norm of the perturbations that raise the loss and under which every image is"
     " trained, values counted from 0 to 1 (a radius of 1 is one value changed from black to"
-    " white); 0: trained as it is. A step takes --robust_steps times as long besides.",
+    " white); 0: images are not perturbed. A training step then costs 1 + --robust_steps steps.",
     lower_bound=0.0,
 )
 _ROBUST_STEPS = flags.DEFINE_integer(
@@ -79,7 +79,7 @@ _ROBUST_RAMP = flags.DEFINE_integer(
 )
 _KEEP = flags.DEFINE_multi_integer(
     "keep",
-    [],
+    None,
     "Step whose weights are kept as weights-STEP.safetensors, whatever comes after; may be given"
     " several times.",
     lower_bound=1,
@@ -165,7 +165,7 @@ def main() -> int:
         start=start,
     )
     files.write_json(workdir / "run.json", runtime.record({"sources": sources, "options": begun}))
-    training = encoder_runs.train(config, data, workdir, mesh, keep=_KEEP.value)
+    training = encoder_runs.train(config, data, workdir, mesh, keep=_KEEP.value or ())
     progress.follow(training, config.steps, "step", done=done, beside="rotation_median_deg")
     print(f"wrote {workdir / encoder_runs.WEIGHTS}")
     return 0

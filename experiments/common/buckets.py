@@ -3,6 +3,8 @@
 Without that a script would make a local folder called `s3:`.
 """
 
+from typing import Any
+
 from absl import flags
 
 _SCHEMES = ("s3://", "gs://")
@@ -15,9 +17,14 @@ def taking(flag: flags.FlagHolder) -> flags.FlagHolder:
     return flag
 
 
-def string(name: str, default: str | None, help_text: str) -> flags.FlagHolder:
+def string(name: str, default: str | None, help_text: str, **options: Any) -> flags.FlagHolder:
     """Defines a flag of one path, or of names and paths, that takes such paths."""
-    return taking(flags.DEFINE_string(name, default, help_text))
+    return taking(flags.DEFINE_string(name, default, help_text, **options))
+
+
+def strings(name: str, default: list[str] | None, help_text: str) -> flags.FlagHolder:
+    """Defines a flag of several, separated by commas, that takes such paths."""
+    return taking(flags.DEFINE_list(name, default, help_text))
 
 
 def refusal() -> str | None:

@@ -107,13 +107,11 @@ def out(*, required: bool = True, local: bool = False) -> flags.FlagHolder:
 
 def workdir() -> flags.FlagHolder:
     """Defines `--workdir`."""
-    return buckets.taking(
-        flags.DEFINE_string(
-            "workdir",
-            None,
-            "Output folder of the run; an interrupted run in it is resumed.",
-            required=True,
-        )
+    return buckets.string(
+        "workdir",
+        None,
+        "Output folder of the run; an interrupted run in it is resumed.",
+        required=True,
     )
 
 
@@ -124,12 +122,10 @@ def images() -> flags.FlagHolder:
 
 def photographs() -> flags.FlagHolder:
     """Defines `--photographs`."""
-    return buckets.taking(
-        flags.DEFINE_list(
-            "photographs",
-            [],
-            "Photographs to invert as well, as NAME=FOLDER; several folders separated by commas.",
-        )
+    return buckets.strings(
+        "photographs",
+        [],
+        "Photographs to invert as well, as NAME=FOLDER; several folders separated by commas.",
     )
 
 
@@ -171,15 +167,13 @@ def limit() -> flags.FlagHolder:
 
 def encoder() -> flags.FlagHolder:
     """Defines `--encoder`."""
-    return buckets.taking(
-        flags.DEFINE_string(
-            "encoder",
-            bundled_encoders.DEFAULT,
-            f"Encoder: a bundled one ({', '.join(bundled_encoders.names())}),"
-            f" {' or '.join(bundled_encoders.PACKAGED)} (with the extra compare installed), a"
-            " .safetensors file, or untrained weights: streetnet-random-SEED, likewise every other"
-            " architecture, or FILE-random-SEED. NAME@SIZE reads images of SIZE pixels.",
-        )
+    return buckets.string(
+        "encoder",
+        bundled_encoders.DEFAULT,
+        f"Encoder: a bundled one ({', '.join(bundled_encoders.names())}),"
+        f" {' or '.join(bundled_encoders.PACKAGED)} (with the extra compare installed), a"
+        " .safetensors file, or untrained weights: streetnet-random-SEED, likewise every other"
+        " architecture, or FILE-random-SEED. NAME@SIZE reads images of SIZE pixels.",
     )
 
 
@@ -194,13 +188,11 @@ def control() -> flags.FlagHolder:
 
 def judge() -> flags.FlagHolder:
     """Defines `--judge`."""
-    return buckets.taking(
-        flags.DEFINE_string(
-            "judge",
-            bundled_encoders.JUDGE,
-            "Encoder in which pictures are compared with originals, not used for inversion or"
-            " training: a bundled one or a .safetensors file.",
-        )
+    return buckets.string(
+        "judge",
+        bundled_encoders.JUDGE,
+        "Encoder in which pictures are compared with originals, not used for inversion or"
+        " training: a bundled one or a .safetensors file.",
     )
 
 
@@ -261,38 +253,32 @@ def training_steps(default: int) -> flags.FlagHolder:
 
 def start_decoder() -> flags.FlagHolder:
     """Defines `--decoder` of recipes warm and natural."""
-    return buckets.taking(
-        flags.DEFINE_string(
-            "decoder",
-            None,
-            "Decoder whose images recipe warm starts from, or in whose space recipe natural"
-            " inverts: a bundled one or a .safetensors file; if not given, the bundled one named"
-            " ENCODER-LAYER, or of natural ENCODER-LAYER-adversarial.",
-        )
+    return buckets.string(
+        "decoder",
+        None,
+        "Decoder whose images recipe warm starts from, or in whose picture recipe natural"
+        " begins: a bundled one or a .safetensors file; if not given, the bundled one named"
+        " ENCODER-LAYER, or of natural ENCODER-LAYER-adversarial.",
     )
 
 
 def mean_decoder() -> flags.FlagHolder:
     """Defines `--decoder` of pages that show a decoder trained by squared error."""
-    return buckets.taking(
-        flags.DEFINE_string(
-            "decoder",
-            None,
-            "Decoder trained by squared error: a bundled one or a .safetensors file; the bundled"
-            " one named ENCODER-LAYER if not given.",
-        )
+    return buckets.string(
+        "decoder",
+        None,
+        "Decoder trained by squared error: a bundled one or a .safetensors file; the bundled"
+        " one named ENCODER-LAYER if not given.",
     )
 
 
 def generator() -> flags.FlagHolder:
     """Defines `--generator`."""
-    return buckets.taking(
-        flags.DEFINE_string(
-            "generator",
-            None,
-            "Adversarial decoder whose draws are shown, and in whose space recipe natural inverts:"
-            " a bundled one or a .safetensors file; ENCODER-LAYER-adversarial if not given.",
-        )
+    return buckets.string(
+        "generator",
+        None,
+        "Adversarial decoder whose draws are shown, and in one of which recipe natural begins:"
+        " a bundled one or a .safetensors file; ENCODER-LAYER-adversarial if not given.",
     )
 
 
@@ -342,6 +328,16 @@ def render_batch() -> flags.FlagHolder:
         "Scenes rendered together, on all devices in total: a multiple of the number of devices (in"
         " the report, of twice that number); 0: 32 on each device.",
         lower_bound=0,
+    )
+
+
+def measured_scenes() -> flags.FlagHolder:
+    """Defines `--scenes` of measures of several kinds of scenes, and of photographs."""
+    return flags.DEFINE_integer(
+        "scenes",
+        48,
+        "Scenes of each kind to render, and the largest number of photographs from each folder.",
+        lower_bound=2,
     )
 
 

@@ -24,12 +24,10 @@ _CPU_DEVICES = flags.DEFINE_integer(
     "CPU devices that batches are split over where there is no accelerator; 0: one for each core.",
     lower_bound=0,
 )
-_COMPILATION_CACHE = buckets.taking(  # of JAX
-    flags.DEFINE_string(
-        "compilation_cache",
-        os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/posenet_jax/xla"),
-        "Folder in which compiled programs are cached between runs; empty: no cache.",
-    )
+_COMPILATION_CACHE = buckets.string(
+    "compilation_cache",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/posenet_jax/xla"),
+    "Folder in which compiled programs are cached between runs; empty: no cache.",
 )
 
 

@@ -27,7 +27,7 @@ from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import recipes
 from posenet_jax.inversion.recipes import Recipe
-from posenet_jax.io import files, run_files
+from posenet_jax.io import files, run_files, storage
 
 Array = jax.Array
 Series = Sequence[Network]
@@ -73,7 +73,7 @@ class Parts:
 
     def path(self, encoder: Encoder, layer: str, group: str, views: SceneSet) -> Path:
         """Returns the file of one layer of an encoder, of one set of images."""
-        facts = [_digest(views), recipes.record(self.recipe), _seeds(self.key)]
+        facts = [digest(views), recipes.record(self.recipe), _seeds(self.key)]
         return self._path(encoder, layer, group, facts)
 
     def measured(
@@ -86,7 +86,7 @@ class Parts:
     ) -> tuple[Measures, Measures]:
         """Returns the measures of the inversions, and of the same beside another original."""
         path = self.path(encoder, layer, group, views)
-        if not path.exists():
+        if not storage.exists(path):
             pictures = findings.invert(
                 encoder, layer, views, key=self.key, recipe=self.recipe, progress=progress
             )
@@ -116,7 +116,7 @@ class Parts:
         scenes: called where they are not kept. facts: what tells these scenes from others.
         """
         path = self._path(encoder, layer, f"probes-{group}", [facts])
-        if not path.exists():
+        if not storage.exists(path):
             scores = findings.probe_scores(encoder, layer, scenes())
             rows = [{"measure": name} | score._asdict() for name, score in scores.items()]
             files.write_csv(path, rows)
@@ -127,16 +127,16 @@ class Parts:
 
     def _path(self, encoder: Encoder, layer: str, group: str, facts: Any) -> Path:
         text = json.dumps(facts, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return self.folder / f"{encoder.fingerprint}-{layer}-{group}-{digest}.csv"
+        short = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return self.folder / f"{encoder.fingerprint}-{layer}-{group}-{short}.csv"
 
 
-def _digest(views: SceneSet) -> str:
-    """Digest of all that is known of a set of images."""
-    digest = hashlib.sha256()
-    for column in jax.tree.leaves(views):
-        digest.update(np.ascontiguousarray(column).data)
-    return digest.hexdigest()
+def digest(arrays: Any) -> str:
+    """SHA-256 of a pytree of arrays, such as all that is known of a set of images."""
+    found = hashlib.sha256()
+    for array in jax.tree.leaves(arrays):
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def _seeds(key: Array) -> list[int]:

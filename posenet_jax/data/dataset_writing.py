@@ -6,9 +6,8 @@ temporary folder and uploaded, dataset_info.json last: without that it is no dat
 """
 
 import itertools
-import shutil
+import os
 import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -64,8 +63,7 @@ class DatasetBuilder(
         self._progress = progress
         top = kwargs.get("data_dir") or "~/tensorflow_datasets"
         if storage.is_bucket(top):
-            kwargs["data_dir"] = tempfile.mkdtemp()
-            weakref.finalize(self, shutil.rmtree, kwargs["data_dir"], ignore_errors=True)
+            kwargs["data_dir"] = os.fspath(storage.scratch(self))
         try:
             super().__init__(file_format="array_record", **kwargs)
         except Exception as error:  # what TFDS raises on what stands there, damaged, is anything

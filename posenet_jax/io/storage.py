@@ -15,6 +15,7 @@ import functools
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -120,6 +121,13 @@ def fetch(path: str | os.PathLike[str], file: Path) -> None:
     """Copies a file out of a bucket to the disk."""
     with _errors(path):
         _files(path).get_file(os.fspath(path), os.fspath(file))
+
+
+def scratch(owner: Any) -> Path:
+    """Returns a temporary folder that is removed with its owner, or when the process ends."""
+    folder = tempfile.mkdtemp()
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def upload(file: Path, path: Path) -> None:

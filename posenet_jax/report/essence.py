@@ -45,7 +45,7 @@ class Prior:
 
 
 def essence_priors(decoder: Decoder, generator: Decoder) -> list[Prior]:
-    """Returns inversions with no prior, with total variation, and in two generators' spaces."""
+    """Returns inversions with no prior, with total variation, and begun in two generators."""
     return [
         Prior("no prior", dataclasses.replace(CALIBRATED, name="no prior", priors={})),
         Prior("calibrated", CALIBRATED),

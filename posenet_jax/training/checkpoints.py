@@ -6,9 +6,6 @@ Orbax itself marks what is whole where nothing can be renamed: without it there 
 
 import functools
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +27,7 @@ class Checkpoints:
         self.folder = workdir / "checkpoints"
         self._keep = keep
         if storage.is_bucket(workdir):
-            self._local = Path(tempfile.mkdtemp())
-            weakref.finalize(self, shutil.rmtree, self._local, ignore_errors=True)
+            self._local = storage.scratch(self)
         else:
             self._local = self.folder.absolute()
         self._manager = _manager(self._local, every, keep)

@@ -2,10 +2,7 @@
 
 import contextlib
 import os
-import shutil
-import tempfile
 import time
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +25,7 @@ class EventLog:
         self._event, self._scalar = event_pb2.Event, scalar
         self._path = self._file = folder / f"events.out.tfevents.{time.time_ns()}"
         if storage.is_bucket(folder):
-            self._file = Path(tempfile.mkdtemp(), self._path.name)
-            weakref.finalize(self, shutil.rmtree, self._file.parent, ignore_errors=True)
+            self._file = storage.scratch(self) / self._path.name
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._records = RecordWriter(os.fspath(self._file))
         self._write(file_version="brain.Event:2")

@@ -128,7 +128,7 @@ def test_a_step_of_one_moves_the_image_by_the_groups_share_of_a_grey_level():
 
 
 def test_inversions_reach_their_targets_from_the_generators_pictures():
-    """Of a single step the result is the first iterate: the decoder's picture of the job's key."""
+    """The first iterate, a single step's result, is the decoder's picture of the job's key."""
     np.testing.assert_allclose(
         _invert(FEW.replace(steps=1)).image, _pictures(_decoder()), atol=1e-3
     )

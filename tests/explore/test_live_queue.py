@@ -1,6 +1,7 @@
 """The queue of inversions that are watched, with a batch whose steps the test lets go."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -62,9 +63,15 @@ def submitted(queue, batch):
     return ticket
 
 
-def wait_until(queue, counts):
-    while queue.counts() != counts:
-        pass
+def wait_until(holds):
+    late = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < late
+        time.sleep(0.001)
+
+
+def all_are_gone(queue):
+    return queue.counts() == {"running": 0, "waiting": 0}
 
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.OUT_OF_STEPS])
@@ -73,7 +80,7 @@ def test_a_stopped_ticket_changes_no_more_by_the_step_in_flight(queue, status):
     ticket = submitted(queue, batch)
     queue.stop(ticket)
     batch.go.set()
-    wait_until(queue, {"running": 0, "waiting": 0})
+    wait_until(lambda: all_are_gone(queue))
     assert ticket.ended and not (ticket.latest or ticket.images or ticket.curves)
 
 
@@ -89,7 +96,5 @@ def test_who_reads_that_a_ticket_has_ended_finds_its_picture(queue):
 
     ticket.images = Pictures()
     batch.go.set()
-    wait_until(queue, {"running": 0, "waiting": 0})
-    while not ticket.ended:
-        pass
+    wait_until(lambda: ticket.ended and all_are_gone(queue))
     assert ended == [False] and ticket.images.keys() == {0} and ticket.curves == {0: [(1, 0.5)]}
