@@ -119,7 +119,7 @@ def calls(tree):
 
 def name_of(call, shared):
     """The flag that a call defines; empty: none."""
-    own = call.func.attr.startswith("DEFINE_") or call.func.attr in ("kind", "string")
+    own = call.func.attr.startswith("DEFINE_") or call.func.attr in ("kind", "string", "strings")
     literals = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
     if own:
         return literals[0]
