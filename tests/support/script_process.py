@@ -221,7 +221,11 @@ def _main(command: list[str], quick: bool, stdout: str, stderr: str) -> None:
     try:
         _run(command)
     finally:
+        import jax
+
         atexit._run_exitfuncs()  # as a process would that is no fork
+        # By which JAX waits for the others; since Python 3.13 forks forget what was registered.
+        jax.distributed.shutdown()
 
 
 def _redirect(stdout: str, stderr: str) -> None:
