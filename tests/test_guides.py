@@ -3,12 +3,13 @@
 - Python: all of it is run as it stands, a page's blocks one after another, with fewer steps, two
   images and small networks in the place of large ones. A stand-in for the module of Caffe, which no
   package has, hands over random weights.
-- `posenet-jax` with the words of a line in `SMALL` is run, with the flags that stand there after
-  those written: what a reader begins with. tests/experiments/test_command.py runs `demo`.
-- `posenet-jax` with others, most of them, is not run: the script reads the flags, and refuses those
-  that it does not know and values that cannot be. tests/experiments runs each script in small.
-- `pip install` and `make` are not run: extras are compared with setup.cfg, targets with the
-  Makefile.
+- `posenet-jax`: the script reads the flags, and refuses those that it does not know and values that
+  cannot be. Commands of README.md, docs/guide and some other pages are carried out in small by
+  test_guide_commands.py, what a reader begins with always and the others with POSENET_BLOCKS=1;
+  tests/experiments runs each script in small.
+- `pip install` and `make`: extras are compared with setup.cfg, targets with the Makefile.
+  test_guide_commands.py runs them with POSENET_BLOCKS=1. CI runs `make test` and `make check`, and
+  tests/experiments/test_command.py `posenet-jax demo` of the wheel.
 - Fences in braces are the site's: `make docs` builds them.
 
 Whatever else there may be fails.
@@ -29,7 +30,6 @@ import code_blocks
 import jax
 import numpy as np
 import pytest
-import script_process
 from code_blocks import ROOT
 from flax import linen
 from foreign_weights import caffe, theirs
@@ -43,17 +43,6 @@ from posenet_jax.encoders.vit import ViT
 from posenet_jax.images import image_files
 from posenet_jax.images.image_list import list_images
 
-FEW = ("--limit=2", "--cpu_devices=1")
-RANDOM = (*FEW, "--encoder=compact-random-0")
-BULK = ("--judge=compact-random-1", "--feature_networks=", "--restarts=2", "--steps=2")
-SMALL = {
-    "invert --images=PHOTOS --layer=fc5 --out=runs/fc5": (*FEW, "--encoder=compact", "--steps=2"),
-    "extract_descriptors --images=PHOTOS --layer=fc5 --out=runs/fc5": RANDOM,
-    "bulk_invert --images=PHOTOS --layer=fc5 --restarts=4 --pictures --out=runs/bulk": RANDOM
-    + BULK,
-    "build_dataset --source=photographs --images=PHOTOS --out=DATASETS": FEW[1:],
-}
-
 # Pages with Python in them, each with the test that runs it.
 PYTHON = {
     "README.md": "test_the_first_lines_of_python_write_a_picture",
@@ -62,7 +51,7 @@ PYTHON = {
     "docs/guide/data.md": "scenes/test_scenes.py::test_the_guide_to_data_renders",
     "docs/guide/encoders.md": "test_the_guide_to_ones_own_network_runs_to_its_end",
     "docs/guide/jax.md": "test_the_guide_to_jax_runs_to_its_end",
-    "docs/guide/many-images.md": "test_the_guide_to_many_images_writes_what_it_reads",
+    "docs/guide/many-images.md": "test_guide_commands.py::test_many_images_are_written_and_read",
     "docs/natural.md": "decoders/test_generator_space.py::test_the_page_on_the_learned_prior_runs",
 }
 
@@ -142,7 +131,6 @@ def test_every_command_is_one_that_there_is():
     assert [str(command) for command in others if not environment(command.words)] == []
     said = refusals(known)
     assert [pair for pair in zip(known, said, strict=True) if pair[1]] == []
-    assert set(SMALL) <= {" ".join(words) for words in known}
     before = {setting for command in commands for setting in command.before}
     for name, value in (setting.split("=") for setting in before):
         with jax.default_matmul_precision(value):  # which refuses values that there are not
@@ -162,25 +150,6 @@ def test_a_command_that_there_is_not_is_noticed():
         assert words in said
     lines = (". venv/bin/activate", "make dmeo", "pip install .[compar]", "pip instal .", "ls")
     assert not any(environment(tuple(line.split())) for line in lines)
-
-
-def carry_out(folder, *scripts):
-    """Runs these scripts' commands of `SMALL`, in a folder whose PHOTOS are two images."""
-    photos = folder / "PHOTOS"
-    photos.mkdir(exist_ok=True)
-    for number in range(2):
-        Image.new("RGB", (100, 100), (100 * number, 50, 90)).save(photos / f"{number}.png")
-    for words in [words for words in SMALL if words.split()[0] in scripts]:
-        script, *given = words.split()
-        given = [re.sub(r"=(PHOTOS|runs/|DATASETS)", rf"={folder}/\1", word) for word in given]
-        done = script_process.run(script, *given, *SMALL[words])
-        assert done.returncode == 0, (words, done.stderr)
-
-
-def test_what_a_reader_begins_with_is_carried_out(tmp_path):
-    carry_out(tmp_path, "invert", "build_dataset")
-    assert (tmp_path / "runs" / "fc5" / "grid.png").exists()
-    assert (tmp_path / "DATASETS" / "photographs").is_dir()
 
 
 # Python -----------------------------------------------------------------------------------------
@@ -274,14 +243,3 @@ def test_the_page_on_extreme_directions_runs():
     names = {"jax": jax, "posenet_jax": posenet_jax, "phi": phi, "images": images}
     run(code_blocks.python("docs/extremes.md"), names)
     assert names["found"].most.shape == (2, 4, 16, 16, 3) and space.side == 16
-
-
-def test_the_guide_to_many_images_writes_what_it_reads(monkeypatch, tmp_path):
-    carry_out(tmp_path, "bulk_invert", "extract_descriptors")
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    run(code_blocks.python("docs/guide/many-images.md"), names)
-    assert names["example"]["name"].endswith(b".png")
-    assert np.shape(names["example"]["image"]) == (2, 100, 100, 3)
-    assert list(names["found"].names) == ["0.png", "1.png"]
-    assert names["found"].descriptors.shape == (2, 512)

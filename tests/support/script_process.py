@@ -21,8 +21,10 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Mapping
 from multiprocessing.util import Finalize
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from absl import app, flags
@@ -55,13 +57,16 @@ _FORKS.set_forkserver_preload(
 class Running:
     """A script at work. `end` it, or its folder stays."""
 
-    def __init__(self, command: list[str], quick: bool) -> None:
+    def __init__(
+        self, command: list[str], quick: bool, folder: Path, environment: Mapping[str, str]
+    ) -> None:
         self._command = command
         self._folder = tempfile.TemporaryDirectory()
         self._said = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         for path in self._said:
             path.touch()
-        self._process = _FORKS.Process(target=_main, args=(command, quick, *map(str, self._said)))
+        args = command, quick, str(folder), dict(environment), *map(str, self._said)
+        self._process = _FORKS.Process(target=_main, args=args)
         self._process.start()
 
     @property
@@ -91,24 +96,43 @@ class Running:
         return subprocess.CompletedProcess(self._command, self._process.exitcode, *said)
 
 
-def start(module: str, *arguments: object, quick: bool = True) -> Running:
-    """Begins `python -m MODULE ARGUMENTS`.
+def start(
+    module: str,
+    *arguments: object,
+    quick: bool = True,
+    folder: Path = ROOT,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Running:
+    """Begins `python -m MODULE ARGUMENTS` in a folder, with these variables set.
 
     quick: compiled without most optimisations. Not for tests that compare what a script makes with
     what the session makes, to the last bit: random weights too are rounded otherwise.
     """
-    return Running([module, *map(str, arguments)], quick)
+    return Running([module, *map(str, arguments)], quick, folder, environment)
 
 
-def run(script: str, *arguments: object, quick: bool = True) -> subprocess.CompletedProcess:
-    """What `python -m experiments.SCRIPT ARGUMENTS` said and returned; `quick` as for `start`."""
-    return run_module(f"experiments.{script}", *arguments, quick=quick)
+def run(
+    script: str,
+    *arguments: object,
+    quick: bool = True,
+    folder: Path = ROOT,
+    timeout: float = 550,
+) -> subprocess.CompletedProcess:
+    """What `python -m experiments.SCRIPT ARGUMENTS` said and returned; the rest as for `start`."""
+    given = {"quick": quick, "folder": folder, "timeout": timeout}
+    return run_module(f"experiments.{script}", *arguments, **given)
 
 
-def run_module(module: str, *arguments: object, quick: bool = True) -> subprocess.CompletedProcess:
+def run_module(
+    module: str,
+    *arguments: object,
+    quick: bool = True,
+    folder: Path = ROOT,
+    timeout: float = 550,
+) -> subprocess.CompletedProcess:
     """The same of `python -m MODULE ARGUMENTS`, of a module that leaves the package as it was."""
     command = [module, *map(str, arguments)]
-    return _Runner.of(quick, _devices(command)).run(command)
+    return _Runner.of(quick, _devices(command)).run(command, folder, timeout)
 
 
 def _devices(command: list[str]) -> str:
@@ -139,10 +163,10 @@ class _Runner(NamedTuple):
         _RUNNERS[settings] = found
         return found
 
-    def run(self, command: list[str], timeout: float = 550) -> subprocess.CompletedProcess:
+    def run(self, command: list[str], where: Path, timeout: float) -> subprocess.CompletedProcess:
         with tempfile.TemporaryDirectory() as folder:
             said = [Path(folder) / name for name in ("stdout", "stderr")]
-            self.connection.send((command, *map(str, said)))
+            self.connection.send((command, str(where), *map(str, said)))
             late = not self.connection.poll(timeout)
             try:
                 code, last = (None, True) if late else self.connection.recv()
@@ -182,8 +206,9 @@ def _serve(connection: multiprocessing.connection.Connection, quick: bool) -> No
     last = False
     with contextlib.suppress(EOFError):
         while not last:
-            command, *said = connection.recv()
+            command, folder, *said = connection.recv()
             _redirect(*said)
+            os.chdir(folder)
             code = _exit_code(command)
             last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _MOST
             connection.send((code, last))
@@ -215,9 +240,18 @@ def _exit_code(command: list[str]) -> int:
     return int(code or 0)
 
 
-def _main(command: list[str], quick: bool, stdout: str, stderr: str) -> None:
+def _main(
+    command: list[str],
+    quick: bool,
+    folder: str,
+    environment: Mapping[str, str],
+    stdout: str,
+    stderr: str,
+) -> None:
     _redirect(stdout, stderr)
     _settle(quick)
+    os.chdir(folder)
+    os.environ.update(environment)
     try:
         _run(command)
     finally:
