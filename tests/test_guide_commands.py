@@ -5,9 +5,9 @@ it small: steps and images are few, networks small. They come after those writte
 story is carried out in a folder of its own, where stand-ins lie for PHOTOS and the like. Commands
 that write to one folder are in one story, as the second of them may be refused there.
 
-The stories of `SHORT` are in every run. POSENET_BLOCKS=1 has all of them carried out, and what sets
-up an environment: some 20 minutes on two cores, and packages are asked of the index. `ENVIRONMENT`
-says of each such command what runs it; `pip install` is run with --dry-run.
+The stories of `SHORT` are in every run. POSENET_BLOCKS=1 has all of them carried out, and in a copy
+of the checkout the commands of `ENVIRONMENT`, which ask an index for packages: `make demo` whole,
+`make test` of one file, `pip install` with --dry-run.
 """
 
 import configparser
