@@ -18,7 +18,8 @@ PHOTOGRAPHS = 20  # of which one is in the test part of a data set
 # What makes the products small that `remake` is to make; of the others there is no record here.
 SMALL_PRODUCTS = {
     "decoder-fc5": "--steps=2 --batch_size=8 --rendered=0",
-    "decoder-conv4": "--steps=2 --batch_size=8 --rendered=0",
+    # None reads conv4 of `compact`, whose map has another size.
+    "decoder-conv4": "--layer=fc5 --steps=2 --batch_size=8 --rendered=0",
     "decoder-fc5-adversarial": "--steps=2 --batch_size=8 --rendered=0"
     " --evaluate_every=50 --comparator=compact-random-1/conv1",
     "imagenet-networks": "--limit=2 --steps=2",
