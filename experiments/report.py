@@ -1,10 +1,13 @@
-"""Remakes the paper's figures and tables as one HTML page, with nothing but what is bundled.
+"""Tells what descriptors keep, as one HTML page, with nothing but what is bundled.
 
     posenet-jax report --out=report
     posenet-jax report --out=report --photographs=mine=FOLDER --beside=squeezenet/features
 
 Streets, cars and rooms are rendered, encoded, inverted with the trained and an untrained network,
-decoded, and measured; no data is needed.
+decoded, and measured; no data is needed. The page begins with the question and the answer, in
+findings and in pictures of the bundled images; the method, what is left after each layer, what
+moves a descriptor, what could not be reproduced, and limits follow, then, as details, the paper's
+figures and tables made anew.
 
 Writes report.html (pictures embedded, nothing is fetched), the plots as PNG, the tables as CSV,
 and run.json; those of an earlier run in the same folder are replaced. Exit code: 0; 1 if some

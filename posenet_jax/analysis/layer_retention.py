@@ -209,7 +209,7 @@ def measure(
                     parts.measured(encoder, network.layer, group, views, progress)
                     for encoder in network.both
                 )
-                found.table.extend(of | row for row in _rows(group, own, wrong, random))
+                found.table.extend(of | row for row in measure_rows(group, own, wrong, random))
                 rows = claims.table(group, own, wrong, random)
                 found.claims.extend(of | row for row in rows)
             if probes:
@@ -217,13 +217,17 @@ def measure(
                     parts.probed(encoder, network.layer, probes.group, probes.scenes, probes.facts)
                     for encoder in network.both
                 ]
-                found.table.extend(of | row for row in _probe_rows(probes, *both))
+                found.table.extend(
+                    of | row for row in probe_rows(probes.group, probes.tested, *both)
+                )
                 rows = claims.probe_table(probes.group, probes.tested, *both)
                 found.claims.extend(of | row for row in rows)
     return found._replace(claims=claims.corrected(found.claims))
 
 
-def _rows(group: str, own: Measures, wrong: Measures, random: Measures) -> list[dict[str, Any]]:
+def measure_rows(
+    group: str, own: Measures, wrong: Measures, random: Measures
+) -> list[dict[str, Any]]:
     """A row a measure: its mean and interval, of a wrong image and of the untrained network too."""
     rows = []
     for name, values in own.items():
@@ -236,12 +240,13 @@ def _rows(group: str, own: Measures, wrong: Measures, random: Measures) -> list[
     return rows
 
 
-def _probe_rows(
-    probes: Probes, own: Mapping[str, Score], random: Mapping[str, Score]
+def probe_rows(
+    group: str, tested: int, own: Mapping[str, Score], random: Mapping[str, Score]
 ) -> list[dict[str, Any]]:
+    """A row a probe, as in `measure_rows`; tested: number of scenes that it is scored on."""
     rows = []
     for name, score in own.items():
-        row: dict[str, Any] = {"images": probes.group, "count": probes.tested}
+        row: dict[str, Any] = {"images": group, "count": tested}
         row |= {"measure": f"R² of {name}", "chance": 0.0}
         chance = Score(0.0, 0.0, 0.0)
         for of, one in (("", score), ("wrong_image_", chance), ("untrained_", random[name])):

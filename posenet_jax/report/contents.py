@@ -1,7 +1,8 @@
 """The report's contents: `SECTIONS`, in the page's order, and the page made of them.
 
-To add a section, write a function from `Material` to sections and a line in `SECTIONS`. Its random
-key is `material.key_of(NAME)`, so that no other section changes.
+To add a section, write a function from `Material` to sections and a line in `SECTIONS`, with
+`story=True` where it is part of the story and not of the details below it. Its random key is
+`material.key_of(NAME)`, so that no other section changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,35 +12,91 @@ from typing import NamedTuple
 import jax
 
 from posenet_jax.analysis import sensitivity, surgery
-from posenet_jax.data import training_pairs
+from posenet_jax.inversion import encode_checks
 from posenet_jax.io import files
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import (
     analysis_sections,
+    answer_sections,
     closing_sections,
     decoder_sections,
     inversion_sections,
     page,
+    story_material,
+    story_sections,
+    why_sections,
 )
 from posenet_jax.report.material import SCENE_GROUPS, Material
 from posenet_jax.report.page import Section
 
 PAGE = "report.html"
 _TITLE = "What pose descriptors keep"
-_INTRODUCTION = (
-    "What does the descriptor of a network trained for camera pose keep of a street image? This "
-    "page remakes the figures and tables of “The Essence of Pose” (Thatte, Sitzmann, Ruban), with "
-    "networks trained anew, as the paper's were never published, mostly on rendered scenes.",
-    "Beside every value stands a control: the same from an untrained network, or of another image.",
+_QUESTION = (
+    "A network that was trained to tell how a camera moved between two views of a street turns "
+    "each view into {numbers} numbers, its descriptor. What of the image is in those numbers, and "
+    "what is gone?",
+    "“The Essence of Pose” (Thatte, Sitzmann, Ruban; Stanford), the paper, asked this by searching "
+    "for images that have the same numbers. This page asks it again, with networks trained anew "
+    "(the paper's were never published), mostly of rendered streets, which this run has drawn.",
 )
 
 
 class SectionMaker(NamedTuple):
-    """One entry of the page's contents, with the names of the PNG and CSV files it may write."""
+    """One entry of the page's contents, with the names of the PNG and CSV files it may write.
+
+    story: whether it is part of the story or of the details below it.
+    """
 
     name: str
     make: Callable[[Material], Sequence[Section]]
     files: Sequence[str] | Callable[[Material], Sequence[str]] = ()
+    story: bool = False
+
+
+def _answer(material: Material) -> list[Section]:
+    given = bool(material.claims_given)
+    encoder = material.encoders[0]
+    like = encode_checks.descriptor_like(encoder.tap("fc5"), encoder.preprocessing)
+    question = [text.format(numbers=like.size) for text in _QUESTION]
+    return [answer_sections.answer(material.claims, question, given=given)]
+
+
+def _essence(material: Material) -> list[Section]:
+    return [answer_sections.essence_section(material.essence)]
+
+
+def _method(material: Material) -> list[Section]:
+    encoder, key = material.encoders[0], material.key_of("method")
+    pair = story_material.paired(encoder, material.pairs, key)
+    first, second = story_material.demo_images(encoder.preprocessing).pixels[[_STREET, 0]]
+    recipe = material.recipe
+    with material.progress("one descent", int(recipe.steps), "step") as done:
+        descent = story_material.descended(
+            encoder, first, second, key=key, recipe=recipe, progress=done
+        )
+    return [story_sections.method(material.out, pair, descent)]
+
+
+_STREET = 2  # the bundled image whose descent is shown
+
+
+def _layers(material: Material) -> list[Section]:
+    steps = max(1, material.options.steps // 3)
+    return [story_sections.layers(material.out, material.layers, steps)]
+
+
+def _why(material: Material) -> list[Section]:
+    found = material.sensitivity.displacements
+    rows = sensitivity.table(found), sensitivity.rotation_table(found)
+    return [why_sections.why(*rows)]
+
+
+def _not_reproduced(material: Material) -> list[Section]:
+    return [story_sections.not_reproduced(material.claims)]
+
+
+def _limits(material: Material) -> list[Section]:
+    return [story_sections.limits()]
 
 
 def _samples(material: Material) -> list[Section]:
@@ -108,27 +165,13 @@ def _fidelity(material: Material) -> list[Section]:
 
 
 def _sensitivity(material: Material) -> list[Section]:
-    count = material.options.pairs
-    with material.progress("sensitivity", count, "scene") as done:
-        measured = sensitivity.measure(
-            material.encoders,
-            material.atlas,
-            material.config("streets"),
-            key=material.key_of("sensitivity"),
-            mesh=material.mesh,
-            count=count,
-            batch=material.batch,
-            progress=done,
-        )
-    return [analysis_sections.sensitivity(material.out, measured)]
+    return [analysis_sections.sensitivity(material.out, material.sensitivity)]
 
 
 def _surgery(material: Material) -> list[Section]:
     encoder, count = material.encoders[0], material.options.pairs
     own, other, noise = jax.random.split(material.key_of("surgery"), 3)
-    source = training_pairs.RenderedPairs(
-        material.atlas, material.config("streets"), material.batch, material.mesh
-    )
+    source = material.pairs
     with material.progress("surgery", 2 * count, "pair") as done:
         images, fitted = (
             surgery.rendered(encoder, source, key=key, count=count, progress=done)
@@ -146,6 +189,13 @@ def _record(material: Material) -> list[Section]:
 
 
 SECTIONS = (
+    SectionMaker("answer", _answer, ("claims.csv",), story=True),
+    SectionMaker("essence", _essence, story=True),
+    SectionMaker("method", _method, story_sections.METHOD_FILES, story=True),
+    SectionMaker("layers", _layers, story_sections.LAYER_FILES, story=True),
+    SectionMaker("why", _why, story=True),
+    SectionMaker("not reproduced", _not_reproduced, ("claims.csv",), story=True),
+    SectionMaker("limits", _limits, story=True),
     SectionMaker("samples", _samples, ("figure_4_samples.png",)),
     SectionMaker(
         "hyperparameters", _hyperparameters, ("table_1_inversion.csv", "table_2_decoder.csv")
@@ -172,7 +222,7 @@ def file_names(makers: Sequence[SectionMaker], material: Material) -> list[str]:
     names = [PAGE]
     for maker in makers:
         names += maker.files(material) if callable(maker.files) else maker.files
-    return names
+    return list(dict.fromkeys(names))
 
 
 def html(makers: Sequence[SectionMaker], material: Material) -> str:
@@ -180,11 +230,14 @@ def html(makers: Sequence[SectionMaker], material: Material) -> str:
 
     Raises ValueError for a section that writes a file it did not name.
     """
-    sections = [section for maker in makers for section in maker.make(material)]
+    story, details = (
+        [section for maker in makers if maker.story is told for section in maker.make(material)]
+        for told in (True, False)
+    )
     written = {path.name for path in material.out.iterdir()}
     if unnamed := sorted(written - set(file_names(makers, material))):
         raise ValueError(f"sections must name their files in SectionMaker.files; missing {unnamed}")
-    return page.page(_TITLE, _INTRODUCTION, sections)
+    return page.page(_TITLE, (), story, details)
 
 
 def write(out: OutputFolder, material: Material, text: str) -> None:

@@ -23,9 +23,9 @@ from posenet_jax.evaluation import decoder_evaluation, image_sets
 from posenet_jax.evaluation.decoder_evaluation import ImageSet
 from posenet_jax.images import contact_sheet
 from posenet_jax.io import files
-from posenet_jax.report import decoder_plots
+from posenet_jax.report import decoder_plots, galleries
 from posenet_jax.report.inversion_sections import LAYERS, SHOWN
-from posenet_jax.report.page import Section, Table, Text, picture
+from posenet_jax.report.page import Part, Section, Table, Text, picture
 from posenet_jax.training import decoder_training
 from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
 
@@ -124,7 +124,10 @@ def learning(
         f"{len(others.images)} other streets; dashed: what the mean of the {count} scores on them, "
         f"dotted: the nearest of the {count} by descriptor. The paper's Figure 8."
     )
-    pictures = [picture(out / "figure_6_overfit.png", overfit), picture(path, curve)]
+    pictures: list[Part] = [
+        galleries.gallery(columns, overfit, cell_labels=labels),
+        picture(path, curve),
+    ]
     return Section("Figs. 6 and 8: learning by heart", pictures)
 
 
@@ -156,7 +159,8 @@ def decoders(
         "Streets decoded from their descriptors in one pass; PSNR under each. An adversarial "
         "decoder (adv.) reads noise beside the descriptor: one draw is shown."
     )
-    return Section(title, [picture(path, caption), _sets_table(out, rows, originals, taps)])
+    shown = galleries.gallery(columns, caption, cell_labels=labels)
+    return Section(title, [shown, _sets_table(out, rows, originals, taps)])
 
 
 def _sets_table(

@@ -21,7 +21,8 @@ from posenet_jax.inversion.priors import PRIORS
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.io import files
 from posenet_jax.reconstruction import reconstruct
-from posenet_jax.report.page import Section, Table, Text, interval, picture
+from posenet_jax.report import galleries
+from posenet_jax.report.page import Section, Table, Text, interval
 
 Array = jax.Array
 Rows = Sequence[Mapping[str, Any]]
@@ -136,7 +137,9 @@ def samples(out: Path, images: np.ndarray) -> Section:
         f"{len(images[:SAMPLES])} rendered streets, drawn at random, with invented facades. The "
         "paper's are photographs of 3D_Street_View."
     )
-    return Section("Fig. 4: samples", [picture(out / "figure_4_samples.png", caption)])
+    named = {f"{number}": image for number, image in enumerate(images[:SAMPLES], 1)}
+    shown = galleries.pictures(named, caption)
+    return Section("Fig. 4: samples", [shown])
 
 
 def hyperparameters(out: Path, recipe: Recipe) -> Section:
@@ -206,7 +209,8 @@ def inversions(
     caption = f"{words}, inverted from {' and '.join(LAYERS)} of {encoders[0]}"
     caption += f"; beside: {', '.join(encoders[1:])}" if len(encoders) > 1 else ""
     caption += ". Under each image its relative loss (eq. 3; 0 is the same descriptor)."
-    return Section(title, [picture(path, caption)])
+    shown_here = galleries.gallery(columns, caption, cell_labels=labels, row_labels=texts)
+    return Section(title, [shown_here])
 
 
 def _controls() -> dict[str, str]:

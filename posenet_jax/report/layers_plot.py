@@ -34,17 +34,19 @@ _PANELS = {
 }
 
 
-def layers_figure(path: str | Path, rows: Rows) -> None:
+def layers_figure(path: str | Path, rows: Rows, *, wide: int = _WIDE) -> None:
     """Writes a PNG of rows of `Layers.table` of one set of images, and of its probes.
+
+    wide: panels a row.
 
     The untrained network of the same architecture is dashed, a wrong image of the first one dotted,
     chance a line across; bands are intervals of 95 %.
     """
     shown = {name: [row for row in rows if row["measure"] == name] for name in _PANELS}
     panels = {name: own for name, own in shown.items() if own}
-    high = len(panels) // _WIDE + 1  # with room for the legend
-    figure = new_figure(2.6 * _WIDE, 1.9 * high + 0.3)
-    grid = figure.subplots(high, _WIDE, squeeze=False, sharex=True)
+    high = len(panels) // wide + 1  # with room for the legend
+    figure = new_figure(2.6 * wide, 1.9 * high + 0.3)
+    grid = figure.subplots(high, wide, squeeze=False, sharex=True)
     for axes, (name, own) in zip(grid.flat, panels.items(), strict=False):
         _panel(axes, own)
         axes.axhline(CHANCES.get(name, 0.0), color="0.6", lw=0.8, zorder=0)

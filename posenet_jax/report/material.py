@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from posenet_jax import numerics, scenes, sharding
-from posenet_jax.analysis import findings
+from posenet_jax.analysis import findings, sensitivity
 from posenet_jax.data import training_pairs
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
@@ -26,7 +26,7 @@ from posenet_jax.evaluation.feature_networks import FeatureNetworks
 from posenet_jax.inversion import recipes
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.io import files
-from posenet_jax.report import inversion_sections
+from posenet_jax.report import inversion_sections, story_material
 from posenet_jax.report.inversion_sections import LAYERS, SAMPLES, Inverted
 
 Array = jax.Array
@@ -34,6 +34,8 @@ Array = jax.Array
 Progress: TypeAlias = Callable[
     [str, int, str], contextlib.AbstractContextManager[Callable[[int], None]]
 ]
+
+_LAYERED = 16  # streets that are inverted layer by layer, of those on the page
 
 # Numbers of keys that were drawn before keys went by name; the page's pictures rest on them.
 _NUMBERS = {
@@ -283,6 +285,47 @@ class Material:
         rows += findings.probe_claims(kind, self.encoders, "fc5", streets)
         files.write_csv(self.out / "claims.csv", rows)
         return rows
+
+    @functools.cached_property
+    def sensitivity(self) -> sensitivity.Measured:
+        """Displacements of every layer under single changes of streets."""
+        count = self.options.pairs
+        with self.progress("sensitivity", count, "scene") as done:
+            return sensitivity.measure(
+                self.encoders, self.atlas, self.config("streets"),
+                key=self.key_of("sensitivity"), mesh=self.mesh, count=count, batch=self.batch,
+                progress=done,
+            )  # fmt: skip
+
+    @functools.cached_property
+    def pairs(self) -> training_pairs.RenderedPairs:
+        """Pairs of views of streets."""
+        return training_pairs.RenderedPairs(
+            self.atlas, self.config("streets"), self.batch, self.mesh
+        )
+
+    @functools.cached_property
+    def essence(self) -> story_material.Essence:
+        """The bundled images, and pictures made of their descriptors."""
+        encoder, steps = self.encoders[0], self.options.steps
+        images = story_material.demo_images(encoder.preprocessing)
+        work = story_material.essence_work(encoder, len(images.pixels), steps)
+        with self.progress("bundled images", work, "image·step") as done:
+            return story_material.essence_of(
+                encoder, images, key=self.key_of("essence"), steps=steps, progress=done
+            )
+
+    @functools.cached_property
+    def layers(self) -> story_material.Layers:
+        """Some of the streets, inverted in few steps from every layer of both encoders."""
+        views = self.rendered["streets"].take(slice(_LAYERED))
+        recipe = dataclasses.replace(self.recipe, steps=max(1, self.options.steps // 3))
+        count = len(story_material.of_depth(self.encoders[0])) * len(self.encoders) * len(views)
+        with self.progress("layer by layer", count * int(recipe.steps), "image·step") as done:
+            return story_material.layer_by_layer(
+                self.encoders, SCENE_GROUPS["streets"].kind, views, self.known["streets"],
+                key=self.key_of("layers"), recipe=recipe, progress=done,
+            )  # fmt: skip
 
 
 def _of_fc5(inverted: Inverted) -> bool:

@@ -19,10 +19,19 @@ from experiments import report
 from posenet_jax import metrics
 from posenet_jax.errors import InputError
 from posenet_jax.io.files import png
-from posenet_jax.report import closing_sections, contents, inversion_sections, material, page
+from posenet_jax.report import (
+    answer_sections,
+    closing_sections,
+    contents,
+    inversion_sections,
+    material,
+    page,
+    story_material,
+)
 
+_DOT = png(np.zeros((4, 4, 3), np.uint8))
 _EVIL = "<script>alert('&')</script>"
-_VOID = {"meta", "img", "br"}
+_VOID = {"meta", "img", "br", "source"}
 
 
 class Reader(HTMLParser):
@@ -36,7 +45,7 @@ class Reader(HTMLParser):
         self.tags.append(tag)
         if tag not in _VOID:
             self.open.append(tag)
-        self.sources += [value for name, value in attrs if name == "src"]
+        self.sources += [value for name, value in attrs if name in ("src", "srcset")]
         self.links += [value for name, value in attrs if name == "href"]
 
     def handle_endtag(self, tag):
@@ -65,12 +74,34 @@ def test_a_page_is_whole_and_everything_in_it_is_escaped():
     parts = [
         page.Text(_EVIL),
         page.Code([_EVIL]),
-        page.Picture(png(np.zeros((4, 4, 3), np.uint8)), f'{_EVIL} "'),
+        page.Picture(_DOT, f'{_EVIL} "'),
         page.Table([{_EVIL: _EVIL, "number": 0.123456, "none": None}], _EVIL),
+        page.Gallery([page.Example([page.Tile(_DOT, _EVIL, _EVIL)], _EVIL)] * 3, _EVIL, shown=1),
+        page.Cards([page.Card(_EVIL, _EVIL, [page.Mark(_EVIL, 0.5, 0.25, 0.75)], _EVIL)]),
+        page.Columns([[page.Text(_EVIL, leading=True)], [page.Picture(_DOT, "", _DOT, _EVIL)]]),
     ]
-    reader = read(page.page(_EVIL, [_EVIL], [page.Section(_EVIL, parts)]))
-    assert "script" not in reader.tags and len(reader.sources) == 1
-    assert reader.text.count(_EVIL) == 11 and "0.123" in reader.text and "–" in reader.text
+    sections = [page.Section(_EVIL, parts)]
+    reader = read(page.page(_EVIL, [_EVIL], sections, sections))
+    assert "script" not in reader.tags and len(reader.sources) == 2 * 6
+    assert reader.text.count(_EVIL) == 3 + 2 * (8 + 10 + 4 + 1)
+    assert "0.123" in reader.text and "–" in reader.text and "Show 2 more" in reader.text
+
+
+def test_every_picture_says_what_it_shows_to_those_who_cannot_see_it():
+    tiles = [page.Tile(_DOT, "found", "loss 0.1"), page.Tile(_DOT, "original")]
+    parts = [page.Gallery([page.Example(tiles, "a street")], "c"), page.Picture(_DOT, "a plot")]
+    text = page.page("t", [], [page.Section("s", parts)])
+    alts = re.findall(r'<img alt="(.*?)"', text)
+    assert alts == ["a street: found: loss 0.1", "a street: original", "a plot"]
+
+
+@pytest.mark.parametrize(
+    ("value", "place"), [(-9.0, 0), (-0.5, 0), (0.0, 25), (0.5, 50), (1.5, 100), (9.0, 100)]
+)
+def test_a_mark_stands_at_its_place_on_the_scale(value, place):
+    card = page.Card("h", "t", [page.Mark("m", value, value, value)], scale=(-0.5, 1.5))
+    text = page.page("t", [], [page.Section("s", [page.Cards([card])])])
+    assert f'<b style="left: {float(place)}%">' in text
 
 
 def test_a_picture_must_be_png():
@@ -105,6 +136,7 @@ _RECORD = {
     **{"weights": {}, "versions": {}, "backend": "cpu", "device_kind": "cpu", "devices": 1},
     **{"flags": {"seed": 0}, "command": "posenet-jax report"},
 }
+_ENDS = ("value", "low", "high")
 _CLAIM = {"claim": "colour is lost", "value": "0.5", "low": "0.25", "high": "0.75"}
 # Sections that need neither scenes nor inversions.
 _CHEAP = {"hyperparameters", "claims", "record"}
@@ -144,14 +176,14 @@ def test_a_section_added_from_outside_is_in_the_page(tmp_path, monkeypatch):
         assert report.main() == 0
     text = (out / "report.html").read_text()
     assert '<li><a href="#noise-mine">Noise mine</a></li>' in text
-    assert '<h2 id="noise-mine">' in text and len(read(text).sources) == 1
+    assert '<h3 id="noise-mine">' in text and len(read(text).sources) == 1
     assert "mine.png" in json.loads((out / "run.json").read_text())["files"]
     assert (out / "mine.png").exists()
 
 
 def test_leaving_a_section_out_changes_no_byte_of_the_others(tmp_path):
     first, second, third = map(noise_section, ("first", "second", "third"))
-    every = (first, *cheap_sections(), second, third)
+    every = (first, *cheap_sections(), second._replace(story=True), third)
     whole = material_of(tmp_path / "whole")
     page_of_all = contents.html(every, whole)
     for left_out in every:
@@ -168,7 +200,7 @@ def test_leaving_a_section_out_changes_no_byte_of_the_others(tmp_path):
 def sections_of(text):
     """{title: source} of a page's sections."""
     found = re.findall(r"<section>.*?</section>", text, re.DOTALL)
-    return {re.search(r"<h2 [^>]*>(.*?)</h2>", one)[1]: one for one in found}
+    return {re.search(r"<h[23] [^>]*>(.*?)</h", one)[1]: one for one in found}
 
 
 def test_keys_go_by_name(tmp_path):
@@ -217,6 +249,67 @@ def test_claims_that_are_no_table_are_one_sentence(tmp_path, claims):
     assert not (tmp_path / "out").exists()
 
 
+_ROW = {
+    "images": "cities",
+    "encoder": "mine",
+    "layer": "fc5",
+    "measure": "chroma",
+    "count": 24,
+    **{f"{of}{end}": 0.25 for of in ("", "untrained_", "wrong_image_") for end in _ENDS},
+    "value": 0.75,
+}
+
+
+@pytest.mark.parametrize(
+    ("measure", "verdict", "changes", "said", "short"),
+    [
+        ("chroma", "supported", {}, "Colours are lost", "Not kept: colours."),
+        ("chroma", "not supported", {}, "Colours of large areas are kept", "Kept: colours."),
+        ("chroma", "undecided", {"high": 0.36}, "Whether colours are lost stays open", "Open:"),
+        # No more than a tenth above a wrong image's, whatever the untrained network has.
+        ("chroma", "undecided", {"high": 0.34}, "Colours are lost", "Not kept: colours."),
+        ("luminance", "supported", {}, "Large areas of light and dark are kept", "Kept: light"),
+        (
+            *("luminance", "supported", {"value": 0.43}),
+            *("Large areas of light and dark are kept, weakly", "Kept, but weakly: light"),
+        ),
+        ("luminance", "not supported", {}, "Light and dark are lost", "Not kept: light and dark."),
+        (
+            *("luminance", "undecided", {}),
+            *("Light and dark are kept, but training adds nothing", "Open: light and dark."),
+        ),
+    ],
+)
+@pytest.mark.parametrize("form", [lambda value: value, str])
+def test_the_answer_follows_the_verdicts(measure, verdict, changes, said, short, form):
+    """Of measured rows and of those of a table, which are texts; other sets have no part in it."""
+    row = _ROW | {"measure": measure, "verdict": verdict} | changes
+    others = [row | {"images": "mine"}, row | {"layer": "conv4"}, row | {"encoder": "another"}]
+    rows = [{name: form(value) for name, value in one.items()} for one in [row, *others]]
+    section = answer_sections.answer(rows, ["why?"], given=False)
+    columns, cards = section.parts
+    assert columns.columns[1][0].text.startswith(short)
+    (card,) = cards.cards
+    assert card.headline == said and "24 streets" in card.text
+    assert [mark.label for mark in card.marks] == ["trained", "untrained", "another street"]
+    assert (card.marks[0].value, card.marks[0].high) == (row["value"], row["high"])
+
+
+def test_without_a_table_of_streets_the_answer_says_so():
+    section = answer_sections.answer([_CLAIM], ["why?"], given=True)
+    assert [type(part) for part in section.parts] == [page.Text, page.Text]
+    assert "none of streets" in section.parts[-1].text
+
+
+def test_draws_of_one_descriptor_differ_by_a_share_of_what_different_images_do():
+    rng = np.random.default_rng(0)
+    originals = rng.normal(128, 40, (400, 2, 2, 3))  # pixels without anything in common
+    draws = originals + rng.normal(0, 20, (4, 400, 2, 2, 3))
+    value, low, high = story_material.left_open(draws, originals)
+    assert low < value < high and abs(value - 20**2 / 40**2) < 0.02
+    assert story_material.left_open(np.stack([originals] * 4), originals)[0] == 0
+
+
 def test_the_script_makes_the_whole_page(tmp_path):
     """With numbers as small as they can be; photographs, one of them damaged, and another layer."""
     rng = np.random.default_rng(0)
@@ -242,8 +335,20 @@ def test_the_script_makes_the_whole_page(tmp_path):
     assert names == set(json.loads((out / "run.json").read_text())["files"])
     reader = read((out / "report.html").read_text())
     figures = "Fig. 4", "Fig. 5", "Figs. 6 and 8", "Fig. 7", "Tables 1 and 2"
-    for figure in (*figures, "Fidelity", "Sensitivity", "Surgery", "Claims"):
-        assert figure in reader.text
+    story = (
+        "The question",
+        "The answer in pictures",
+        "The method",
+        "Layer by layer",
+        "Why",
+        "Limits",
+    )
+    for title in (*story, *figures, "Fidelity", "Sensitivity", "Surgery", "Claims"):
+        assert title in reader.text
+    with (out / "story_layers.csv").open(newline="") as file:
+        assert {row["layer"] for row in csv.DictReader(file)} == set(story_material.DEPTHS)
+    with (out / "story_descent.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
     with (out / "fidelity.csv").open(newline="") as file:
         seen = {(row["images"], row["encoder"]) for row in csv.DictReader(file)}
     floors = "mean of 12 others", "nearest of 12 others"
