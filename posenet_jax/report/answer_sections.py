@@ -110,15 +110,16 @@ def measured(rows: Rows, measure: str) -> dict[str, float | str] | None:
         named = row.get("images") in STREETS and row.get("measure") == measure
         if named and row.get("encoder") == encoder and row.get("layer", "fc5") == "fc5":
             names = [f"{of}{end}" for of in _SERIES.values() for end in ("value", "low", "high")]
-            if not all(name in row for name in names):
+            try:
+                numbers = {name: float(row[name]) for name in names}
+            except (KeyError, ValueError):
                 return None
-            numbers = {name: float(row[name]) for name in names}
             return {"verdict": str(row.get("verdict")), "count": str(row.get("count"))} | numbers
     return None
 
 
 def outcome(measure: str, row: Mapping[str, Any]) -> str:
-    """Returns "kept", "weak", "lost" or "open", what a row's verdict says of the thing itself.
+    """Returns what a row's verdict says of the thing itself: a key of `_GROUPS`.
 
     Of a loss that is undecided only because the untrained network loses it too: "lost". Of what is
     kept by less than a quarter of the way from a wrong image's value to 1: "weak".
@@ -127,8 +128,9 @@ def outcome(measure: str, row: Mapping[str, Any]) -> str:
     probed = {f"R² of {claim.measure}": claim for claim in claims.PROBED}
     kept = (named | probed)[measure].kept
     if row["verdict"] == "undecided":
-        little = row["high"] < row["wrong_image_low"] + claims.LITTLE
-        return "lost" if not kept and little else "open"
+        if kept:
+            return "untrained"
+        return "lost" if row["high"] < row["wrong_image_low"] + claims.LITTLE else "open"
     if (row["verdict"] == "supported") != kept:
         return "lost"
     wrong = row["wrong_image_value"]
@@ -161,8 +163,8 @@ def answer(rows: Rows, question: Sequence[str], *, given: bool) -> Section:
     for one, row in found:
         said = outcome(one.measure, row)
         groups[said].append(one.thing)
-        weak = f"{one.kept}, weakly"
-        headline = {"kept": one.kept, "weak": weak, "lost": one.lost, "open": one.open}[said]
+        headlines = {"kept": one.kept, "weak": f"{one.kept}, weakly", "lost": one.lost}
+        headline = headlines.get(said, one.open)
         text = f"{one.question} {row['count']} streets."
         scale = -0.1, 1.0
         cards.append(Card(headline, text, marks(row), one.unit, scale, one.chance))
@@ -187,6 +189,7 @@ _QUESTION = "The question, and the answer"
 _GROUPS = {
     "kept": "Kept",
     "weak": "Kept, but weakly",
+    "untrained": "Kept, but by the untrained network as well",
     "lost": "Not kept",
     "open": "Open",
 }

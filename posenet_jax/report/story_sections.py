@@ -136,19 +136,20 @@ def not_reproduced(rows: Rows) -> Section:
         *(card for card in (_colour(rows), _verticals(rows)) if card),
         Card(
             "The paper's network and its street views",
-            "PoseNet's weights were never published, and its 800,000 street views were given to "
-            "the authors in person. The networks here were trained anew, with the layers and the "
-            "tasks the paper names, on rendered streets and a few thousand photographs of another "
-            "set. What of the differences on this page is due to the network and what to its "
-            "images cannot be told from here. Street View's public images can be read "
-            "(posenet-jax build_dataset --source=street_view); nothing was measured on them.",
+            "PoseNet's weights were never published, and the paper's 800,000 street views came "
+            "from PoseNet's makers. The networks here were trained anew, with the layers and the "
+            "tasks that the paper names, on rendered streets and a few thousand photographs of "
+            "another set. What of the differences on this page is due to the network and what to "
+            "its images cannot be told from here. The public street views of the same makers can "
+            "be read (posenet-jax build_dataset --source=street_view), but are not part of this "
+            "package, and nothing here was measured on them.",
         ),
         Card(
             "An adversarial decoder of conv4",
             "The paper's adversarial training did not converge. From fc5 it does here: the draws "
-            "above are its pictures (docs/adversarial.md). From conv4 no such decoder is part of "
-            "this package: only the one of the squared error is, so there are no draws of that "
-            "layer.",
+            "above are its pictures. From conv4 none was trained (docs/adversarial.md), so there "
+            "are no draws of that layer; what is bundled for it is the decoder of the squared "
+            "error.",
         ),
         Card(
             "The decoder's learning rate",

@@ -276,7 +276,10 @@ _ROW = {
         ("luminance", "not supported", {}, "Light and dark are lost", "Not kept: light and dark."),
         (
             *("luminance", "undecided", {}),
-            *("Light and dark are kept, but training adds nothing", "Open: light and dark."),
+            *(
+                "Light and dark are kept, but training adds nothing",
+                "Kept, but by the untrained network as well: light and dark.",
+            ),
         ),
     ],
 )
