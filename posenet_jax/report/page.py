@@ -82,7 +82,7 @@ class Gallery:
     examples: Sequence[Example]
     caption: str
     shown: int | None = None
-    columns: int | None = None  # a line at most; None: as many as an example has, seven at most
+    columns: int | None = None  # a line at most; None: as many as an example has, six at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _figure(picture: Picture) -> str:
 
 def _gallery(gallery: Gallery) -> str:
     shown = len(gallery.examples) if gallery.shown is None else gallery.shown
-    most = gallery.columns or min(7, max(len(one.tiles) for one in gallery.examples))
+    most = gallery.columns or min(6, max(len(one.tiles) for one in gallery.examples))
     first, others = (
         "\n".join(_example(one) for one in part)
         for part in (gallery.examples[:shown], gallery.examples[shown:])
@@ -318,7 +318,8 @@ def _mark(mark: Mark, number: int, card: Card) -> str:
         width = round(place(mark.high) - place(mark.low), 1)
         drawn += f'<i style="left: {place(mark.low)}%; width: {width}%"></i>'
         drawn += f'<b style="left: {place(mark.value)}%"></b>'
-    digits = escape(interval(mark.value, mark.low, mark.high))
+    ends = f"{mark.value:.2f} [{mark.low:.2f}, {mark.high:.2f}]".replace("-0.00", "0.00")
+    digits = "–" if math.isnan(mark.value) else ends
     return (
         f'<div class="mark{number}"><dt>{escape(mark.label)}</dt>'
         f'<dd class="track" aria-hidden="true">{drawn}</dd><dd class="number">{digits}</dd></div>'

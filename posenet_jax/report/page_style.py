@@ -44,7 +44,7 @@ img { display: block; max-width: 100%; height: auto; image-rendering: auto; }
 .tiles { display: grid; gap: 0.6rem 4px;
   grid-template-columns: repeat(auto-fill, minmax(var(--picture), 1fr)); }
 .tiles.few { max-width: calc(var(--of) * 15.5rem); }
-@media (min-width: 70rem) {
+@media (min-width: 80rem) {
   .tiles.few { grid-template-columns: repeat(var(--of), minmax(var(--picture), 15.5rem)); }
 }
 .examples { display: flex; flex-wrap: wrap; gap: 0 1.6rem; }

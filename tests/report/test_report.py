@@ -102,6 +102,7 @@ def test_a_mark_stands_at_its_place_on_the_scale(value, place):
     card = page.Card("h", "t", [page.Mark("m", value, value, value)], scale=(-0.5, 1.5))
     text = page.page("t", [], [page.Section("s", [page.Cards([card])])])
     assert f'<b style="left: {float(place)}%">' in text
+    assert f'<dd class="number">{value:.2f} [{value:.2f}, {value:.2f}]</dd>' in text
 
 
 def test_a_picture_must_be_png():
