@@ -24,7 +24,7 @@ _PROBE = (
 
 
 class _Finding(NamedTuple):
-    """What one measure says, in words, for each of three outcomes."""
+    """Words for what one measure says, for each of three outcomes."""
 
     measure: str
     thing: str
@@ -232,7 +232,7 @@ def essence_section(found: Essence) -> Section:
 
 
 def _reading(found: Essence) -> Part:
-    """How the pictures are to be read; of the draws with their measured spread."""
+    """Paragraphs on how the pictures are to be read, the draws with their measured spread."""
     text = (
         "Every picture but the original of each block was made from the descriptor alone. What all "
         "of them share, the descriptor holds. What differs between them it leaves open: whoever "

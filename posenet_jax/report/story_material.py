@@ -1,4 +1,4 @@
-"""What the report's story shows besides the measurements of its details.
+"""Material of the report's story, besides the measurements of its details.
 
 The bundled images and pictures of their descriptors, one descent step by step, a pair of views, and
 streets inverted layer by layer. Images are uint8 RGB [N, H, W, 3].

@@ -100,7 +100,7 @@ def _network_alt(pair: Pair) -> str:
 
 
 def layers(out: Path, found: Layers, steps: int) -> Section:
-    """What is left after each layer, in pictures and by measures."""
+    """Section on what is left after each layer, in pictures and by measures."""
     files.write_csv(out / "story_layers.csv", found.rows)
     paths = out / "story_layers.png", out / "story_layers_narrow.png"
     shown = [row for row in found.rows if row["measure"] in _SHOWN]
@@ -131,7 +131,7 @@ def layers(out: Path, found: Layers, steps: int) -> Section:
 
 
 def not_reproduced(rows: Rows) -> Section:
-    """What came out otherwise than in the paper, or could not be tried, and why."""
+    """Section on what came out otherwise than in the paper, or could not be tried, and why."""
     cards = [
         *(card for card in (_colour(rows), _verticals(rows)) if card),
         Card(
@@ -226,5 +226,5 @@ _LIMITS = {
 
 
 def limits() -> Section:
-    """What the page cannot say."""
+    """Section on what the page cannot say."""
     return Section("Limits", [Cards([Card(name, text) for name, text in _LIMITS.items()])])

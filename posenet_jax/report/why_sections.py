@@ -30,7 +30,7 @@ _CHANGES = {
 
 
 def why(displacements: Rows, rotations: Rows) -> Section:
-    """What moves the descriptor, and what the pose heads make of it.
+    """Section on what moves the descriptor, and what the pose heads make of it.
 
     displacements: rows of `sensitivity.table`; rotations: of `sensitivity.rotation_table`, which
     has none of encoders without heads.

@@ -27,7 +27,7 @@ def test_a_descent_ends_where_the_engine_s_does(compact):
     done = story_material.descended(
         compact, *images, key=jax.random.fold_in(key, 0), recipe=recipe, progress=None
     )
-    wanted = engine.invert(tap, tap.describe(images[:1]), key=key, recipe=recipe, slots=1)
+    wanted = engine.invert(tap, tap.describe(images[:1]), key=key, recipe=recipe, slots=2)
     np.testing.assert_allclose(done.losses[-1], wanted.relative_loss[0], rtol=1e-4)
     picture = compact.preprocessing.to_image(wanted.image)[0].astype(float)
     assert np.abs(done.pictures[5] - picture).max() <= 1
