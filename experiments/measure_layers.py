@@ -50,20 +50,13 @@ _FACADES = options.facades()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
-import functools
-from functools import partial
-
-import jax
-
-from posenet_jax import numerics, sharding
-from posenet_jax.analysis import findings, layer_retention, retention
-from posenet_jax.analysis.findings import SceneSet
-from posenet_jax.analysis.layer_retention import Probes, Series
+from posenet_jax.analysis import layer_retention, retention
+from posenet_jax.analysis.layer_retention import Series
 from posenet_jax.inversion import recipes
 from posenet_jax.io import files, output_folder, storage
 from posenet_jax.report.layers_plot import layers_figure
 
-from .common import images, photo_sets, progress, rendered
+from .common import measured_sets, progress
 
 
 def _series() -> list[Series]:
@@ -78,64 +71,51 @@ def _series() -> list[Series]:
     return found
 
 
-def _rendered(key: jax.Array, size: int) -> tuple[dict[str, SceneSet], Probes | None, int]:
-    """Scenes of each kind, streets for probes where there are some, and facades left out."""
-    atlas_key, scene_key, probe_key = jax.random.split(key, 3)
-    mesh = sharding.device_mesh("scenes")
-    batch = rendered.batch(mesh, _BATCH.value)
-    _, atlas, skipped = images.facade_atlases(_FACADES.value, atlas_key, mesh, _WORKDIR.value)
-    draw = partial(findings.scene_sets, atlas=atlas, size=size, mesh=mesh, batch=batch)
-    drawn = draw(scene_key, _KINDS.value, count=_SCENES.value, twins=findings.TWINS)
-
-    @functools.cache
-    def streets() -> SceneSet:
-        return draw(probe_key, ["cities"], count=_PROBE.value)["cities"]
-
-    facts = [_SEED.value, _PROBE.value, size, layer_retention.digest(atlas)]
-    probes = Probes("cities", streets, _PROBE.value - 2 * _PROBE.value // 3, facts)
-    return drawn, probes if "cities" in drawn else None, len(skipped)
-
-
 def main() -> int:
     """Measures, or resumes, writes and prints; returns the exit code."""
     every = _series()
     workdir = output_folder.prepare_workdir(_WORKDIR.value)
-    space = every[0][0].trained.preprocessing
-    photographs, unreadable = photo_sets.read(
-        _PHOTOGRAPHS.value, space, _SCENES.value, _KINDS.value, _WORKDIR.value
+    drawn = measured_sets.read(
+        kinds=_KINDS.value,
+        photographs=_PHOTOGRAPHS.value,
+        space=every[0][0].trained.preprocessing,
+        count=_SCENES.value,
+        probe_scenes=_PROBE.value,
+        seed=_SEED.value,
+        facades=_FACADES.value,
+        batch=_BATCH.value,
+        output=_WORKDIR.value,
     )
-    rendered_key, start_key = jax.random.split(numerics.seed_key(_SEED.value))
-    drawn, probes, skipped = _rendered(rendered_key, space.side) if _KINDS.value else ({}, None, 0)
-    groups = drawn | {
-        name: findings.photograph_set(photos.images) for name, photos in photographs.items()
-    }
+    groups = drawn.groups
     parts = layer_retention.Parts(
         folder=files.prepare_output(workdir / "parts"),
         recipe=recipes.with_steps(recipes.CALIBRATED, _STEPS.value),
-        key=start_key,
+        key=drawn.start_key,
     )
     todo = {path: steps for path, steps in layer_retention.work(every, groups, parts)}
     done = sum(steps for path, steps in todo.items() if storage.exists(path))
     with progress.bar(sum(todo.values()), "image·step", done=done) as bar:
-        found = layer_retention.measure(every, groups, probes, parts=parts, progress=bar.update)
+        found = layer_retention.measure(
+            every, groups, drawn.probes, parts=parts, progress=bar.update
+        )
     for name, rows in found.tables.items():
         files.write_csv(workdir / name, rows)
     for group in groups:
         shown = [row for row in found.table if row["images"] == group]
         layers_figure(workdir / f"{group}.png", shown)
-    files.write_json(workdir / "run.json", runtime.record(_facts(every, skipped, unreadable)))
+    files.write_json(workdir / "run.json", runtime.record(_facts(every, drawn)))
     print(*layer_retention.sentences(found), sep="\n")
     print(f"wrote {workdir}/layers.csv, claims.csv, validation.csv, run.json, a figure a set")
-    return 1 if skipped or unreadable else 0
+    return 1 if drawn.facades_left_out or drawn.photographs_left_out else 0
 
 
-def _facts(every: list[Series], skipped: int, unreadable: int) -> dict[str, object]:
+def _facts(every: list[Series], drawn: measured_sets.MeasuredSets) -> dict[str, object]:
     """Returns what run.json says besides the flags."""
     weights = [retention.fingerprints(one) for one in every]
     return {
         "weights": {name: own for found in weights for name, own in found.items()},
-        "facades_left_out": skipped,
-        "photographs_left_out": unreadable,
+        "facades_left_out": drawn.facades_left_out,
+        "photographs_left_out": drawn.photographs_left_out,
     }
 
 

@@ -82,7 +82,9 @@ def measure(
     have not the same taps.
     """
     _check(encoders, config)
-    placed = jax.device_put((list(encoders), atlas), on_every_device(mesh))
+    # Without names, encoders of one architecture and image space share their programs.
+    nameless = [dataclasses.replace(encoder, name="") for encoder in encoders]
+    placed = jax.device_put((nameless, atlas), on_every_device(mesh))
     parts: list[tuple[dict[str, Any], ...]] = []
     pictures: dict[str, np.ndarray] = {}
     visible = []

@@ -12,7 +12,7 @@ from posenet_jax.report.plots import colour, new_figure, save_figure
 Rows = Sequence[Mapping[str, Any]]
 
 _WIDE = 4  # panels a row
-_PANELS = {
+WORDS = {
     "chroma": "colour",
     "luminance": "light and dark",
     "octave_1": "detail, 2 to 4 cycles",
@@ -32,6 +32,7 @@ _PANELS = {
     "R² of depth": "read: depth",
     "R² of normals": "read: surface normals",
 }
+"""Measures of pictures and of probes, in words."""
 
 
 def layers_figure(path: str | Path, rows: Rows, *, wide: int = _WIDE) -> None:
@@ -42,7 +43,7 @@ def layers_figure(path: str | Path, rows: Rows, *, wide: int = _WIDE) -> None:
     The untrained network of the same architecture is dashed, a wrong image of the first one dotted,
     chance a line across; bands are intervals of 95 %.
     """
-    shown = {name: [row for row in rows if row["measure"] == name] for name in _PANELS}
+    shown = {name: [row for row in rows if row["measure"] == name] for name in WORDS}
     panels = {name: own for name, own in shown.items() if own}
     high = len(panels) // wide + 1  # with room for the legend
     figure = new_figure(2.6 * wide, 1.9 * high + 0.3)
@@ -52,7 +53,7 @@ def layers_figure(path: str | Path, rows: Rows, *, wide: int = _WIDE) -> None:
         axes.axhline(CHANCES.get(name, 0.0), color="0.6", lw=0.8, zorder=0)
         if name.startswith("R²"):  # a probe that fails has no lower end
             axes.set_ylim(-0.25, 1.05)
-        axes.set_title(_PANELS[name], fontsize=10)
+        axes.set_title(WORDS[name], fontsize=10)
         axes.tick_params(labelsize=8, labelbottom=True)
         axes.grid(axis="y", color="0.92", lw=0.6)
     for axes in grid.flat[len(panels) :]:

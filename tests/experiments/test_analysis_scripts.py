@@ -1,4 +1,4 @@
-"""`experiments.measure_sensitivity` and `experiments.operate_descriptors` from end to end."""
+"""`measure_sensitivity`, `compare_trainings` and `operate_descriptors` from end to end."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import script_process
+import training_folder
 from PIL import Image
 
 from posenet_jax.analysis import sensitivity
@@ -63,6 +64,42 @@ def test_photographs_are_operated_on(tmp_path):
     record = json.loads((out / "run.json").read_text())
     assert record["left_out"] == 1 and record["fitted_on"] == 3
     assert set(record["files"]) == names
+
+
+def test_trainings_are_compared_on_the_same_images(tmp_path):
+    runs, workdir, photos = (tmp_path / name for name in ("runs", "out", "photos"))
+    training_folder.write(runs / "pose-together", 1, kept=(4,))
+    training_folder.write(runs / "pose-recoloured", 2, pairs=["recoloured"])
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (2, 100, 100, 3)).astype(np.uint8)
+    for number, image in enumerate(noise):
+        Image.fromarray(image).save(photos / f"{number}.png")
+    few = "--cpu_devices=1", "--scenes=4", "--render_batch=4", "--steps=1", "--kinds="
+    few = *few, f"--runs={runs}", f"--photographs=mine={photos}", "--control=compact-random-8"
+    few = *few, "--beside=compact"
+    done = run("compare_trainings", f"--workdir={workdir}", *few)
+    assert done.returncode == 0, done.stderr
+    assert "with pairs together instead of recoloured" in done.stdout
+    rows = rows_of(workdir / "trainings.csv")
+    names = {"pose-together", "pose-together-step-4", "pose-recoloured", "compact"}
+    assert {row["encoder"] for row in rows} == names
+    (row,) = (r for r in rows if (r["encoder"], r["measure"]) == ("pose-together", "chroma"))
+    assert row["rotation_median_deg"] == "20.25" and row["untrained_value"] and row["count"] == "2"
+    contrasts = rows_of(workdir / "contrasts.csv")
+    assert {(row["differ"], row["alike"]) for row in contrasts} == {
+        ("pairs", "tasks pose, robust_radius 0.0")
+    }
+    moved = rows_of(workdir / "sensitivity.csv")
+    assert {row["encoder"] for row in moved} == {*names, "compact-random-8"}
+    assert {row["layer"] for row in moved} == {"fc5"}
+    # Random weights have no heads; those of the bundled encoder were trained for poses.
+    assert {row["encoder"] for row in rows_of(workdir / "rotations.csv")} == {"compact"}
+    for name in ("mine.png", "mine_learning.png"):
+        with Image.open(workdir / name) as figure:
+            assert figure.width > 1000
+    (runs / "pose-together").rename(runs / "compact")
+    done = run("compare_trainings", f"--workdir={workdir}", *few)
+    assert done.returncode == 2 and "two encoders are called 'compact'" in done.stderr
 
 
 @pytest.mark.parametrize(

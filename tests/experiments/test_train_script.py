@@ -9,6 +9,7 @@ import pytest
 import script_process
 from PIL import Image
 
+from posenet_jax.analysis import trainings
 from posenet_jax.encoders import weights
 
 
@@ -39,6 +40,12 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     assert record["fingerprint"] == encoder.fingerprint and record["steps"] == 2
     kept = weights.load_encoder(workdir / "weights-1.safetensors")
     assert kept.fingerprint != encoder.fingerprint
+    early, last = trainings.runs(tmp_path)
+    assert (early.encoder.name, last.encoder.name) == ("run-step-1", "run")
+    assert (last.tasks, last.pairs, last.seed, last.steps) == ("match+normal+pose", "views", 0, 2)
+    said = last.errors["rotation_median_deg"], last.errors["matching_fpr95_same_scene"]
+    figures = record["figures"]
+    assert said == (figures["rotation_median_deg"], figures["matching_fpr95_same_scene"])
     for name in ("", "turned_", "rooms_"):
         assert 0 < record["figures"][f"{name}identity_median_deg"] < 180
         assert 0 < record["figures"][f"{name}rotation_median_deg"] < 180
