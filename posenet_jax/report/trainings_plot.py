@@ -72,7 +72,10 @@ def learning_figure(path: str | Path, rows: Rows) -> None:
                 x, ends["low"], ends["high"], color=colour(number), alpha=0.12, linewidth=0
             )
         axes.set_xscale("log")
-    figure.supxlabel("training step; left: untrained", fontsize=10)
+        marked = sorted({row["steps"] for row in own})[::3]
+        axes.set_xticks([first, *marked], ["0", *marked])
+        axes.minorticks_off()
+    figure.supxlabel("training step", fontsize=10)
     _finish(path, figure, grid, len(panels))
 
 
@@ -103,6 +106,8 @@ def _controls(axes: Any, name: str, rows: Rows) -> None:
     axes.set_title(WORDS[name], fontsize=10)
     axes.tick_params(labelsize=8)
     axes.grid(axis="y", color="0.92", lw=0.6)
+    if name.startswith("R²"):  # a probe that fails has no lower end
+        axes.set_ylim(-0.25, 1.05)
 
 
 def _finish(path: str | Path, figure: Any, grid: Any, panels: int) -> None:
