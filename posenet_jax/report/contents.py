@@ -91,6 +91,10 @@ def _why(material: Material) -> list[Section]:
     return [why_sections.why(*rows)]
 
 
+def _trainings(_: Material) -> list[Section]:
+    return [why_sections.trainings()]
+
+
 def _not_reproduced(material: Material) -> list[Section]:
     return [story_sections.not_reproduced(material.claims)]
 
@@ -194,6 +198,7 @@ SECTIONS = (
     SectionMaker("method", _method, story_sections.METHOD_FILES, story=True),
     SectionMaker("layers", _layers, story_sections.LAYER_FILES, story=True),
     SectionMaker("why", _why, story=True),
+    SectionMaker("trainings", _trainings, story=True),
     SectionMaker("not reproduced", _not_reproduced, ("claims.csv",), story=True),
     SectionMaker("limits", _limits, story=True),
     SectionMaker("samples", _samples, ("figure_4_samples.png",)),

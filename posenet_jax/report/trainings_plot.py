@@ -41,7 +41,7 @@ def trainings_figure(path: str | Path, rows: Rows) -> None:
             )
         most = max(taken.values())
         ticks = [i + _APART * (taken.get(p, most) - 1) / 2 for i, p in enumerate(places)]
-        axes.set_xticks(ticks, places, fontsize=7, rotation=20)
+        axes.set_xticks(ticks, places, fontsize=7, rotation=30, ha="right", rotation_mode="anchor")
     _finish(path, figure, grid, len(panels))
 
 
@@ -85,7 +85,7 @@ def _kind(row: Mapping[str, Any]) -> str:
 
 
 def _place(row: Mapping[str, Any]) -> str:
-    return row["tasks"] or row["encoder"]
+    return row["tasks"].replace("+", "\n") or row["encoder"]
 
 
 def _panels(rows: Rows) -> tuple[dict[str, Rows], Any, Any]:

@@ -5,8 +5,10 @@ in `contents.SECTIONS` below that of `why`, with `story=True`.
 """
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
+from posenet_jax.io import run_files
 from posenet_jax.report.page import Card, Cards, Mark, Section, Text
 
 Rows = Sequence[Mapping[str, Any]]
@@ -85,3 +87,69 @@ def _card(
 def _mark(label: str, row: Mapping[str, Any]) -> Mark:
     ends = (row[f"ratio_to_other{end}"] for end in ("", "_low", "_high"))
     return Mark(label, *ends)
+
+
+# Tasks as trainings.csv has them -> a headline, and the error that they are judged by.
+_TASKS = {
+    "pose": ("Trained for the pose alone", "rotation_median_deg"),
+    "match": ("Trained for matching alone", "matching_fpr95_same_scene"),
+    "match+normal+pose": ("Trained for pose, matching and normals", "rotation_median_deg"),
+}
+_PAIRS = {"together": "shared", "recoloured": "apart"}
+_ERRORS = {
+    "rotation_median_deg": "Rotation error on unseen streets: {}.",
+    "matching_fpr95_same_scene": "Other targets of the street taken for the same: {}.",
+}
+
+
+def trainings() -> Section:
+    """What training makes of colour: encoders trained for one task, with colours shared or apart.
+
+    From the bundled table of compare_trainings (docs/why.md): such trainings take hours.
+    """
+    table = files("posenet_jax.report") / "trainings.csv"
+    every = [row.cells for row in run_files.read_csv(str(table), ["encoder", "measure", "images"])]
+    last = {
+        row["run"]: max(int(r["steps"]) for r in every if r["run"] == row["run"]) for row in every
+    }
+    rows = [
+        row
+        for row in every
+        if (row["images"], row["measure"]) == ("cities", "chroma")
+        and row["pairs"] in _PAIRS
+        and int(row["steps"]) == last[row["run"]]
+    ]
+    cards = []
+    for tasks, (headline, error) in _TASKS.items():
+        own = sorted((row for row in rows if row["tasks"] == tasks), key=_order)
+        shown = [Mark(f"{_PAIRS[row['pairs']]}, seed {row['seed']}", *_ends(row)) for row in own]
+        shown += [Mark("untrained", *_ends(own[0], "untrained_"))]
+        shown += [Mark("another street", *_ends(own[0], "wrong_image_"))]
+        said = {
+            words: " and ".join(_amount(error, row) for row in own if row["pairs"] == pairs)
+            for pairs, words in _PAIRS.items()
+        }
+        text = "; ".join(f"{values} with colours {words}" for words, values in said.items())
+        unit = f"Correlation of colours after a blur of 4 pixels; {own[0]['count']} streets."
+        cards.append(Card(headline, _ERRORS[error].format(text), shown, unit, (-0.4, 1.0), 0.0))
+    text = (
+        f"Networks of the same layers were trained anew for {own[0]['steps']} steps, and streets "
+        "inverted from their descriptors. Shared: both views of a training pair were developed in "
+        "one set of colours. Apart: each view has a hue, saturation and exposure of its own, so "
+        "that no colour says whether two views show the same place. Made by the commands in "
+        "docs/why.md, not in this run: they take hours."
+    )
+    return Section("Why: what training rewards", [Text(text), Cards(cards)])
+
+
+def _order(row: Mapping[str, str]) -> tuple[bool, str]:
+    return row["pairs"] == "recoloured", row["seed"]
+
+
+def _ends(row: Mapping[str, str], of: str = "") -> tuple[float, ...]:
+    return tuple(float(row[f"{of}{end}"]) for end in ("value", "low", "high"))
+
+
+def _amount(error: str, row: Mapping[str, str]) -> str:
+    value = float(row[error])
+    return f"{100 * value:.0f} %" if error.startswith("matching") else f"{value:.1f}°"

@@ -42,6 +42,20 @@ def test_a_network_without_bundled_decoders_has_descents_alone(compact):
     assert story_material.of_depth(compact)[-1] == "fc5"
 
 
+def test_what_training_rewards_is_told_with_the_bundled_table_s_numbers():
+    (_, cards) = why_sections.trainings().parts
+    pose, match, every = cards.cards
+    assert [mark.label for mark in pose.marks] == [
+        *(f"{pairs}, seed {seed}" for pairs in ("shared", "apart") for seed in (0, 1)),
+        "untrained",
+        "another street",
+    ]
+    shared, apart = pose.marks[0], pose.marks[2]
+    assert shared.low > apart.high and shared.low < shared.value < shared.high
+    assert "12.3° and 12.3° with colours shared; 11.9° and 12.7° with colours apart" in pose.text
+    assert "36 % and 40 % with colours shared" in match.text and len(every.marks) == 4
+
+
 def test_the_method_is_told_of_networks_with_heads_and_without(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
