@@ -34,7 +34,9 @@ _BESIDE = buckets.strings(
     "Further encoders, bundled or files, separated by commas.",
 )
 _CONTROL = options.control()
-_LAYER = flags.DEFINE_string("layer", "fc5", "Layer to invert.")
+_LAYER = flags.DEFINE_string(
+    "layer", "fc5", "Layer of every encoder that is inverted, and whose changes are measured."
+)
 _KINDS = options.kinds()
 _PHOTOGRAPHS = options.photographs()
 _SCENES = options.measured_scenes()

@@ -22,7 +22,7 @@ from posenet_jax.errors import InputError
 from posenet_jax.io import run_files, storage
 
 SETTINGS = ("tasks", "pairs", "robust_radius")
-"""What two trainings may differ in."""
+"""Settings that two trainings may differ in."""
 
 ERRORS = ("rotation_median_deg", "normal_median_deg", "matching_fpr95_same_scene")
 """Held-out errors of a training, in its metrics.csv."""
