@@ -103,7 +103,7 @@ _ERRORS = {
 
 
 def trainings() -> Section:
-    """Colour kept by encoders that were trained for one task, with a pair's colours shared or apart.
+    """Colour kept by encoders trained for one task, with a pair's colours shared or apart.
 
     From the bundled table of compare_trainings (docs/why.md): such trainings take hours.
     """
