@@ -14,8 +14,8 @@ errors, the measure's value, its interval of 95 % over images, the same for a wr
 the untrained network, chance), contrasts.csv (a row two trainings that differ in one thing: the
 paired difference), claims.csv (the paper's claims of each, p-values corrected for the number of
 rows by Holm's method), sensitivity.csv and rotations.csv (as measure_sensitivity), figures and
-run.json. parts/ keeps what is measured: an interrupted run is resumed, and one with further
-encoders measures nothing twice.
+run.json. parts/ keeps inversions and probes: an interrupted run is resumed, and one with further
+encoders inverts nothing twice; scenes are changed anew.
 
 Exit code: 0; 1 if some images could not be read (they are named); 2 if nothing could be done.
 """

@@ -310,7 +310,7 @@ def test_an_environment_is_made(tmp_path):
 
 
 def test_extras_of_other_packages_are_there():
-    """Of what an extra of ours asks another package for: `jax[cuda12]` is gigabytes to install."""
+    """Extras of other packages that ours ask for: `jax[cuda12]` is gigabytes to install."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     asked = re.findall(r"(\w+)\[(\w+)\]", "\n".join(setup["options.extras_require"].values()))

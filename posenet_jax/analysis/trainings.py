@@ -81,15 +81,17 @@ def runs(folder: str | Path) -> list[Training]:
 def _run(folder: Path, record: Path) -> Iterable[Training]:
     remedy = "give a folder of --workdirs of train_posenet"
     said = run_files.read_json(record, _RECORD, remedy=remedy)
-    errors = {
-        row.whole("step"): {name: row.number(name) for name in ERRORS if name in row.cells}
-        for row in run_files.read_csv(folder / "metrics.csv", ["step"], remedy=remedy)
-    }
     options = said["options"]
     kept = {}
     for path in folder.glob("weights*.safetensors"):
         if match := _WEIGHTS.fullmatch(path.name):
             kept[int(match[1] or 0)] = path
+    if not kept:  # it has begun, and was not evaluated yet
+        return
+    errors = {
+        row.whole("step"): {name: row.number(name) for name in ERRORS if name in row.cells}
+        for row in run_files.read_csv(folder / "metrics.csv", ["step"], remedy=remedy)
+    }
     if final := kept.pop(0, None):
         done = run_files.read_json(folder / "weights.json", {"steps": run_files.COUNT})["steps"]
         kept[done] = final

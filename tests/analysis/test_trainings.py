@@ -17,6 +17,9 @@ def test_a_run_says_how_it_was_trained(tmp_path):
         tmp_path / "b", 1, tasks=["pose", "match"], pairs=[], radius=0.5, kept=(4,)
     )
     training_folder.write(tmp_path / "a", 2)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "run.json").write_text((tmp_path / "a" / "run.json").read_text())
     first, early, last = trainings.runs(tmp_path)
     assert [t.encoder.name for t in (first, early, last)] == ["a", "b-step-4", "b"]
     assert early.run == last.run == "b" and (early.steps, last.steps) == (4, 9)

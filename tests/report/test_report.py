@@ -286,7 +286,7 @@ _ROW = {
 )
 @pytest.mark.parametrize("form", [lambda value: value, str])
 def test_the_answer_follows_the_verdicts(measure, verdict, changes, said, short, form):
-    """Of measured rows and of those of a table, which are texts; other sets have no part in it."""
+    """Rows may be measured or a table's, which are texts; other sets have no part in it."""
     row = _ROW | {"measure": measure, "verdict": verdict} | changes
     others = [row | {"images": "mine"}, row | {"layer": "conv4"}, row | {"encoder": "another"}]
     rows = [{name: form(value) for name, value in one.items()} for one in [row, *others]]
