@@ -182,7 +182,7 @@ def control() -> flags.FlagHolder:
     return buckets.string(
         "control",
         bundled_encoders.CONTROL,
-        "Encoder to compare --encoder with: the same architecture with random weights.",
+        "Encoder to compare those measured with: the same architecture with random weights.",
     )
 
 
