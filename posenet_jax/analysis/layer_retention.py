@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from posenet_jax.analysis import claims, findings, texture
 from posenet_jax.analysis.findings import SceneSet
-from posenet_jax.analysis.probes import Score
+from posenet_jax.analysis.probes import PROBE_METHOD, Score
 from posenet_jax.analysis.retention import Network
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
@@ -115,7 +115,7 @@ class Parts:
 
         scenes: called where they are not kept. facts: what tells these scenes from others.
         """
-        path = self._path(encoder, layer, f"probes-{group}", [facts])
+        path = self._path(encoder, layer, f"probes-{group}", [facts, PROBE_METHOD])
         if not storage.exists(path):
             scores = findings.probe_scores(encoder, layer, scenes())
             rows = [{"measure": name} | score._asdict() for name, score in scores.items()]

@@ -2,7 +2,9 @@
 
 N scenes; descriptors [N, ...] are flattened and standardised by the training scenes. Fitted and
 scored on disjoint scenes; the strength of the ridge is chosen on a quarter of the training scenes,
-left out for that. A score is R², the explained share of the variance over scenes: 1 is exact, 0 is
+left out for that. What a probe is asked about is clipped to the range that it was fitted in: a unit
+that was silent in nearly all training scenes would otherwise be extrapolated by the reciprocal of
+a tiny deviation. A score is R², the explained share of the variance over scenes: 1 is exact, 0 is
 what the training scenes' mean scores, the chance level.
 """
 
@@ -12,6 +14,8 @@ import numpy as np
 
 from posenet_jax.errors import InputError
 
+PROBE_METHOD = "ridge regression, clipped to the range of the fit"
+"""What scores depend on besides the scenes; a kept score of another method is another score."""
 STRENGTHS = tuple(10.0**k for k in range(-2, 5))  # times the number of training scenes
 _RESAMPLINGS = 1000
 
@@ -42,8 +46,10 @@ def _predicted(
 ) -> np.ndarray:
     """Predictions for features [M, F], by a probe of [N, F] and [N, K]."""
     mean, spread = known.mean(axis=0), known.std(axis=0)
-    spread = np.where(spread > 1e-9 * spread.max(), spread, np.inf)  # silent units say nothing
+    constant = spread <= 1e-9 * np.abs(known).max(axis=0)
+    spread = np.where(constant, np.inf, spread)  # such units say nothing
     weights = ridge((known - mean) / spread, wanted - wanted.mean(axis=0), strength * len(known))
+    asked = np.clip(asked, known.min(axis=0), known.max(axis=0))
     return (asked - mean) / spread @ weights + wanted.mean(axis=0)
 
 

@@ -44,11 +44,12 @@ def test_what_is_there_is_read_and_what_is_not_is_not():
 
 
 def test_a_score_is_r2_of_one_target():
-    """1 − Σ(ŷ−y)² / Σ(ȳ−y)², ȳ the training mean."""
+    """1 − Σ(ŷ−y)² / Σ(ȳ−y)², ȳ the training mean; x within the training range."""
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(60, 4)), rng.normal(size=(60, 1))
     y += x[:, :1]
     found = probes.score(x[:40], y[:40], x[40:], y[40:])
+    x[40:] = np.minimum(np.maximum(x[40:], x[:40].min(0)), x[:40].max(0))
     best = []
     for strength in probes.STRENGTHS:
         mean, spread = x[:40].mean(0), x[:40].std(0)
@@ -56,6 +57,18 @@ def test_a_score_is_r2_of_one_target():
         said = (x[40:] - mean) / spread @ w + y[:40].mean()
         best.append(1 - np.square(said - y[40:]).sum() / np.square(y[:40].mean() - y[40:]).sum())
     assert any(found.value == pytest.approx(value, abs=1e-9) for value in best)
+
+
+def test_units_that_are_seldom_active_are_not_extrapolated():
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(300, 5))
+    read = features[:, :1] + 0.3 * rng.normal(size=(300, 1))
+    without = probes.score(features[:200], read[:200], features[200:], read[200:])
+    seldom = (rng.uniform(size=(300, 40)) < 0.01) * 10.0 ** rng.normal(size=(300, 40), scale=4)
+    features = np.concatenate([features, seldom], axis=1)
+    found = probes.score(features[:200], read[:200], features[200:], read[200:])
+    assert without.value > 0.85
+    assert found.value > 0.75
 
 
 @pytest.mark.parametrize(
