@@ -41,24 +41,26 @@ class Training(NamedTuple):
     run: str  # the training's folder, shared by weights that were kept on the way
     tasks: str  # joined by +
     pairs: str  # varieties, joined by +
-    robust_radius: float
-    seed: int
-    steps: int
+    robust_radius: float | None  # None, as seed and steps: not known
+    seed: int | None
+    steps: int | None
     errors: Mapping[str, float]  # on held-out streets, by `ERRORS`; NaN where not measured
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Columns of a table that say how it was trained, and its errors."""
+        """Columns of a table that say how it was trained, and its errors; None: not known."""
         said = self._asdict()
         del said["encoder"], said["errors"]
-        return said | dict(self.errors)
+        return said | {
+            name: None if np.isnan(error) else error for name, error in self.errors.items()
+        }
 
 
 def bundled(name: str) -> Training:
     """Returns an encoder, bundled or a file, of whose training nothing is known here."""
     nothing = dict.fromkeys(ERRORS, np.nan)
     encoder = weights.load_encoder(name)
-    return Training(encoder, encoder.name, "", "", np.nan, -1, -1, nothing)
+    return Training(encoder, encoder.name, "", "", None, None, None, nothing)
 
 
 def runs(folder: str | Path) -> list[Training]:

@@ -21,8 +21,11 @@ def trainings_figure(path: str | Path, rows: Rows) -> None:
     interval of 95 % over images; encoders of whose training nothing is known stand at the end.
     Dashed: the untrained network; dotted: a wrong image, in the mean of all encoders.
     """
-    last = {row["run"]: max(r["steps"] for r in rows if r["run"] == row["run"]) for row in rows}
-    shown = [row for row in rows if row["steps"] == last[row["run"]]]
+    trained = [row for row in rows if row["tasks"]]
+    last = {
+        one["run"]: max(r["steps"] for r in trained if r["run"] == one["run"]) for one in trained
+    }
+    shown = [row for row in rows if row["steps"] == last.get(row["run"])]
     places = list(dict.fromkeys(_place(row) for row in shown))
     kinds = list(dict.fromkeys(_kind(row) for row in shown if row["tasks"]))
     panels, figure, grid = _panels(shown)

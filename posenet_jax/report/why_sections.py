@@ -93,11 +93,13 @@ def _mark(label: str, row: Mapping[str, Any]) -> Mark:
 _TASKS = {
     "pose": ("Trained for the pose alone", "rotation_median_deg"),
     "match": ("Trained for matching alone", "matching_fpr95_same_scene"),
+    "normal": ("Trained for surface normals alone", "normal_median_deg"),
     "match+normal+pose": ("Trained for pose, matching and normals", "rotation_median_deg"),
 }
-_PAIRS = {"together": "shared", "recoloured": "apart"}
+_PAIRS = {"together": "shared", "apart": "developed apart", "recoloured": "recoloured"}
 _ERRORS = {
     "rotation_median_deg": "Rotation error on unseen streets: {}.",
+    "normal_median_deg": "Error of normals on unseen streets: {}.",
     "matching_fpr95_same_scene": "Other targets of the street taken for the same: {}.",
 }
 
@@ -109,41 +111,45 @@ def trainings() -> Section:
     """
     table = files("posenet_jax.report") / "trainings.csv"
     every = [row.cells for row in run_files.read_csv(str(table), ["encoder", "measure", "images"])]
-    last = {
-        row["run"]: max(int(r["steps"]) for r in every if r["run"] == row["run"]) for row in every
-    }
     rows = [
         row
         for row in every
-        if (row["images"], row["measure"]) == ("cities", "chroma")
-        and row["pairs"] in _PAIRS
-        and int(row["steps"]) == last[row["run"]]
+        if (row["images"], row["measure"]) == ("cities", "chroma") and row["tasks"]
     ]
+    last = {
+        one["run"]: max(int(r["steps"]) for r in rows if r["run"] == one["run"]) for one in rows
+    }
+    rows = [row for row in rows if int(row["steps"]) == last[row["run"]]]
     cards = []
     for tasks, (headline, error) in _TASKS.items():
         own = sorted((row for row in rows if row["tasks"] == tasks), key=_order)
-        shown = [Mark(f"{_PAIRS[row['pairs']]}, seed {row['seed']}", *_ends(row)) for row in own]
+        shown = [Mark(f"{_said(row)}, seed {row['seed']}", *_ends(row)) for row in own]
         shown += [Mark("untrained", *_ends(own[0], "untrained_"))]
         shown += [Mark("another street", *_ends(own[0], "wrong_image_"))]
-        said = {
-            words: " and ".join(_amount(error, row) for row in own if row["pairs"] == pairs)
-            for pairs, words in _PAIRS.items()
-        }
-        text = "; ".join(f"{values} with colours {words}" for words, values in said.items())
+        amounts: dict[str, list[str]] = {}
+        for row in own:
+            amounts.setdefault(_said(row), []).append(_amount(error, row))
+        text = "; ".join(f"{said} {' and '.join(each)}" for said, each in amounts.items())
         unit = f"Correlation of colours after a blur of 4 pixels; {own[0]['count']} streets."
         cards.append(Card(headline, _ERRORS[error].format(text), shown, unit, (-0.4, 1.0), 0.0))
     text = (
         f"Networks of the same layers were trained anew for {own[0]['steps']} steps, and streets "
-        "inverted from their descriptors. Shared: both views of a training pair were developed in "
-        "one set of colours. Apart: each view has a hue, saturation and exposure of its own, so "
-        "that no colour says whether two views show the same place. Made by the commands in "
-        "docs/why.md, not in this run: they take hours."
+        "inverted from their descriptors. Shared: both views of a training pair were developed "
+        "alike, in one set of colours. Developed apart: each view has an exposure and a white "
+        "balance of its own. Recoloured: a hue and a saturation as well, so that no colour says "
+        "whether two views show the same place. Robust: trained against perturbations of their "
+        "images. Made by the commands in docs/why.md, not in this run: they take hours."
     )
     return Section("Why: what training rewards", [Text(text), Cards(cards)])
 
 
-def _order(row: Mapping[str, str]) -> tuple[bool, str]:
-    return row["pairs"] == "recoloured", row["seed"]
+def _said(row: Mapping[str, str]) -> str:
+    robust = ", robust" if float(row["robust_radius"]) else ""
+    return f"{_PAIRS[row['pairs']]}{robust}"
+
+
+def _order(row: Mapping[str, str]) -> tuple[float, int, int]:
+    return float(row["robust_radius"]), list(_PAIRS).index(row["pairs"]), int(row["seed"])
 
 
 def _ends(row: Mapping[str, str], of: str = "") -> tuple[float, ...]:

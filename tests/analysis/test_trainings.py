@@ -30,6 +30,9 @@ def test_a_run_says_how_it_was_trained(tmp_path):
     assert early.errors["rotation_median_deg"] == 30.5 and last.facts["normal_median_deg"] == 7
     assert np.isnan(early.errors["normal_median_deg"])
     assert np.isnan(last.errors["matching_fpr95_same_scene"])  # no such column
+    assert last.facts["matching_fpr95_same_scene"] is None
+    unknown = trainings.bundled("compact").facts
+    assert [unknown[name] for name in ("robust_radius", "seed", "steps")] == [None] * 3
     with pytest.raises(InputError, match="no folder with weights of train_posenet"):
         trainings.runs(tmp_path / "a")
     (tmp_path / "a" / "run.json").write_text("{}")
