@@ -100,7 +100,7 @@ class PyTorchLoop:
             self._recipe,
             int(self._recipe.steps),
         )
-        self.losses |= dict(zip(positions, found.tolist(), strict=True))
+        self.losses |= dict(zip(positions, found.best.tolist(), strict=True))
 
     def turn(self, first: int, count: int, batch: int) -> Turn:
         """Inverts `count` photographs from the `first` on; after the last comes the first again."""

@@ -77,7 +77,7 @@ def _plain(encoder: Encoder, tap: Tap, targets: np.ndarray, steps: int) -> tuple
             torch.from_numpy(np.array(wanted)),
             RECIPE,
             steps,
-        ).numpy()
+        ).least.numpy()
 
     invert(1)
     start = time.perf_counter()

@@ -7,6 +7,7 @@ pass. Eager: a person's own loop, not `torch.compile`.
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import torch
@@ -16,6 +17,13 @@ from benchmarks.torch_networks import NETWORKS, Weights
 Tensor = torch.Tensor
 Loss = Callable[..., Tensor]
 Threshold = Callable[[Tensor, float], Tensor]
+
+
+class Reached(NamedTuple):
+    """Relative losses [B]. Where the priors weigh most the two are of different steps."""
+
+    least: Tensor  # of all iterates
+    best: Tensor  # of the iterate of the least objective, which an inversion returns
 
 
 def device() -> torch.device:
@@ -138,13 +146,13 @@ def calibrated(
     targets: Tensor,
     recipe,
     steps: int,
-) -> Tensor:
-    """[B] the least relative loss in so many steps of recipe `calibrated`."""
+) -> Reached:
+    """What so many steps of recipe `calibrated` reach."""
     network = NETWORKS[architecture]
     images, targets = _leaf(start), targets.to(device())
     betas = (recipe.beta1, recipe.beta2)
     optimiser = torch.optim.Adam([images], betas=betas, eps=recipe.epsilon, fused=True)
-    least = torch.full((len(start),), math.inf, device=device())
+    least, best, lowest = (torch.full((len(start),), math.inf, device=device()) for _ in range(3))
     for step in range(steps):
         decay = 0.5 * (1.0 + math.cos(math.pi * step / recipe.steps))
         share = recipe.final_rate + (1.0 - recipe.final_rate) * decay
@@ -152,11 +160,15 @@ def calibrated(
         optimiser.param_groups[0]["lr"] = recipe.learning_rate * rise * share
         optimiser.zero_grad(set_to_none=True)
         descriptors = network(weights, images)[layer]
-        calibrated_loss(images, descriptors, targets, recipe).sum().backward()
+        loss = calibrated_loss(images, descriptors, targets, recipe)
+        loss.sum().backward()
         optimiser.step()
         with torch.no_grad():
-            least = torch.minimum(least, relative_losses(descriptors, targets))
-    return least.cpu()
+            relative = relative_losses(descriptors, targets)
+            least = torch.minimum(least, relative)
+            best = torch.where(loss < lowest, relative, best)
+            lowest = torch.minimum(lowest, loss)
+    return Reached(least.cpu(), best.cpu())
 
 
 def _leaf(start: Tensor) -> Tensor:

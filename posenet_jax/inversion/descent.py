@@ -120,7 +120,13 @@ def learning_rate(steps: Count, recipe: Recipe) -> Scalar:
     full = recipe.learning_rate * jnp.minimum(1.0, (done + 1) / jnp.maximum(recipe.warmup, 1))
     if recipe.schedule == "constant":
         return full
-    progress = jnp.clip(done / recipe.steps, 0.0, 1.0)
+    length: Scalar | int = recipe.steps
+    if recipe.first_decay is not None:
+        first = jnp.minimum(recipe.first_decay, recipe.steps)
+        again = done >= first
+        length = jnp.where(again, jnp.maximum(recipe.steps - first, 1.0), first)
+        done = jnp.where(again, done - first, done)
+    progress = jnp.clip(done / length, 0.0, 1.0)
     decay = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
     return full * (recipe.final_rate + (1.0 - recipe.final_rate) * decay)
 

@@ -83,7 +83,7 @@ class CheckedJobs:
         if self._structure != jax.tree.structure(recipe):
             raise InputError(
                 "its recipe has other priors or leaf_weights, other transforms, or one of the two "
-                "alone a low_precision_share, than the run's"
+                "alone a low_precision_share or a first_decay, than the run's"
             )
         encode_checks.check_numbers(recipe, "its recipe's")
 

@@ -86,6 +86,8 @@ class Recipe:
     its steps end there. warmup: steps in which the learning rate rises to its full size, linearly:
     at a full first step all pixels move alike, and units of a steep encoder may fall silent for
     good. final_rate: the last step's learning rate as a fraction of the full one (`cosine`).
+    first_decay: steps after which the rate has decayed for a first time and is full again, from
+    where it decays over all others (Loshchilov and Hutter 2017); None: it decays once.
     start: the first image, noise or an image given, a decoder's, with noise added; `generator`: a
     generator's of the target, by `decoders.generator_space`.
     start_deviation: standard deviation of the noise, in grey levels.
@@ -103,6 +105,7 @@ class Recipe:
     clip_percentile: float = 21.40
     warmup: int = 0
     final_rate: float = 1.0
+    first_decay: float | Array | None = None
     start_deviation: float = 10.0
     tolerance: float = 0.08
     steps: int = 200
@@ -157,6 +160,8 @@ class Recipe:
         share = self.low_precision_share
         if isinstance(share, int | float) and not 0.0 <= share <= 1.0:
             raise ValueError(f"low_precision_share must lie between 0 and 1, received {share!r}")
+        if self.first_decay is not None and self.schedule != "cosine":
+            raise ValueError(f"first_decay needs the schedule cosine, received {self.schedule!r}")
         self._check_group()
         if self.leaf_weights is not None and callable(self.data_term):
             raise ValueError(
@@ -227,10 +232,11 @@ QUICK = dataclasses.replace(
     CALIBRATED,
     name="quick",
     parameterisation="fourier",
-    learning_rate=13.0,
+    learning_rate=14.0,
     beta1=0.7,
     beta2=0.9,
     warmup=1,
+    first_decay=48,
     steps=200,
 )
 """Calibrated, in waves with the amplitudes of photographs: large shapes come in the first steps.
@@ -314,8 +320,9 @@ def record(recipe: Recipe) -> dict[str, Any]:
         values["parameterisation"] = moved.name
     weights, further = values.pop("leaf_weights"), _of_transforms(recipe)
     del values["transforms"], values["transformed_share"]
-    if recipe.low_precision_share is None:
-        del values["low_precision_share"]
+    for name in ("low_precision_share", "first_decay"):
+        if values[name] is None:
+            del values[name]
     if recipe.group == 1:
         del values["group"], values["diverse"], values["diverse_in"]
     if weights is not None:

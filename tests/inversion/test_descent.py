@@ -88,6 +88,23 @@ def test_the_rate_is_optaxs_cosine_behind_a_linear_rise(warmup):
     assert float(constant) == recipe.learning_rate
 
 
+@pytest.mark.parametrize(("first", "steps"), [(48, 200), (60, 40)])
+def test_a_rate_that_decays_twice_is_optaxs_of_two_cosines(first, steps):
+    recipe = recipes.CALIBRATED.replace(warmup=0, first_decay=first, steps=steps)
+    lengths = [min(first, steps), *([steps - first] if steps > first else [])]
+    cosines = [
+        optax.cosine_decay_schedule(recipe.learning_rate, length, recipe.final_rate)
+        for length in lengths
+    ]
+    expected = optax.join_schedules(cosines, lengths[:-1])
+    done = jnp.arange(steps)
+    found = jax.vmap(lambda step: descent.learning_rate(step, recipe))(done)
+    np.testing.assert_allclose(found, jax.vmap(expected)(done), rtol=1e-5)
+    assert np.isfinite(descent.learning_rate(jnp.array(steps), recipe))
+    with pytest.raises(ValueError, match="first_decay needs the schedule cosine"):
+        recipe.replace(schedule="constant")
+
+
 def test_clipping_leaves_a_fifth_of_the_pixels_at_the_mean():
     recipe = recipes.PAPER.replace(steps=20)
     state = descent.init(KEY, recipe, SPACE)
