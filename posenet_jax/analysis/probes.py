@@ -15,7 +15,7 @@ import numpy as np
 from posenet_jax.errors import InputError
 
 PROBE_METHOD = "ridge regression, clipped to the range of the fit"
-"""What scores depend on besides the scenes; a kept score of another method is another score."""
+"""Method of a score, which tells it from kept ones that were made in another way."""
 STRENGTHS = tuple(10.0**k for k in range(-2, 5))  # times the number of training scenes
 _RESAMPLINGS = 1000
 
