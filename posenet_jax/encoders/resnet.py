@@ -25,15 +25,15 @@ _COUNT = range(1, 2**12)
 _STAGES = 4
 
 
-# From so many channels on a 3×3 convolution in Winograd's form is faster on a CPU; with 64 at 56×56
-# pixels evaluating the tiles takes what the products save.
-_MANY_CHANNELS = 128
+# From so many channels on a 3×3 convolution in Winograd's form is faster on a CPU: with fewer,
+# evaluating the tiles takes what the products save.
+_MANY_CHANNELS = 64
 
 
 def _conv(features: int, size: int, stride: int, name: str) -> nn.Module:
     """A convolution padded by half its kernel; one of 3×3 without a stride reads its `features`."""
     if size == 3 and stride == 1 and features >= _MANY_CHANNELS:
-        return UnitStrideConv(features, size, padding=1, name=name)
+        return UnitStrideConv(features, size, padding=1, tile=4, name=name)
     return nn.Conv(
         features,
         (size, size),

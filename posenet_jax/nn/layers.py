@@ -159,12 +159,16 @@ _normalised.defvjp(_normalised_forward, _normalised_gradient)
 
 
 class UnitStrideConv(nn.Module):
-    """Stride-1 convolution, its groups of disjoint channels; kernel [k, k, C/groups, features]."""
+    """Stride-1 convolution, its groups of disjoint channels; kernel [k, k, C/groups, features].
+
+    tile: outputs along a side of a tile of Winograd's form (`winograd.evaluated`).
+    """
 
     features: int
     kernel_size: int
     padding: int = 0
     groups: int = 1
+    tile: int | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -174,7 +178,7 @@ class UnitStrideConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         kernels, one = jnp.split(kernel, self.groups, -1), _plain
         if has_winograd(self.kernel_size):
-            kernels = _kept(self, lambda: [winograd.evaluated(part) for part in kernels])
+            kernels = _kept(self, lambda: [winograd.evaluated(part, self.tile) for part in kernels])
             one = winograd.convolve
         # Kernels are kept apart: slices of the whole would be copied in every step.
         parts = zip(jnp.split(x, self.groups, -1), kernels, strict=True)

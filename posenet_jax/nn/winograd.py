@@ -33,19 +33,24 @@ _POINTS = {
     (4, 3): ("0", "1", "-1", "-2", "1/2"),
     (4, 5): ("0", "1", "-1", "2", "-2", "3/5", "-3/5"),
 }
-# Outputs a tile along each side, by taps, and along the one side of `convolve_strided`.
+# Outputs a tile along each side, by taps, and along the one side of `convolve_strided`. Of three
+# taps 4 have fewer products, and 2 waste less at the edge of maps of few pixels.
 _OUTPUTS = {3: 2, 5: 4}
 _ROWS = 4
 
 SIZES = tuple(_OUTPUTS)
 
+Form = tuple[int, int]  # outputs a tile along a side, and taps
+_FORMS: dict[int, Form] = {sum(form) - 1: form for form in _POINTS}  # by the points along a side
 
-def evaluated(kernel: Array) -> Array:
+
+def evaluated(kernel: Array, outputs: int | None = None) -> Array:
     """G g Gᵀ, [n, n, C, features]: what `convolve` and `convolve_transpose` take.
 
-    Apart, so that where the kernel stays the same this is done once.
+    Apart, so that where the kernel stays the same this is done once. outputs: a tile along each
+    side, of three taps 2 or 4; None: what is best for maps of few pixels.
     """
-    _, matrix, _ = _square(len(kernel))
+    _, matrix, _ = _matrices(outputs or _OUTPUTS[len(kernel)], len(kernel))
     rows = _combined(matrix, list(kernel))
     return jnp.stack([jnp.stack(_combined(matrix, list(row))) for row in rows])
 
@@ -60,22 +65,22 @@ def convolve(x: Array, values: Array, padding: int = 0) -> Array:
 
 
 def _convolved(x: Array, values: Array, padding: int) -> tuple[Array, tuple[Array, Array, Array]]:
-    size = _taps(values)
-    tiles = _tiles(x, padding, size)
+    form = _form(values)
+    tiles = _tiles(x, padding, form)
     products = jnp.einsum("ab...c,abcf->ab...f", tiles, values)
-    sides = [side + 2 * padding - size + 1 for side in x.shape[-3:-1]]
+    sides = [side + 2 * padding - form[1] + 1 for side in x.shape[-3:-1]]
     like_x = jnp.zeros((*x.shape[-3:-1], 0), x.dtype)  # no bytes: x's height and width
-    return _interpolated(products, sides, size), (tiles, values, like_x)
+    return _interpolated(products, sides, form), (tiles, values, like_x)
 
 
 def _convolve_gradients(
     padding: int, kept: tuple[Array, Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
     tiles, values, like_x = kept
-    size = _taps(values)
-    spread = _spread(cotangent, size)
+    form = _form(values)
+    spread = _spread(cotangent, form)
     back = jnp.einsum("ab...f,abcf->ab...c", spread, values)
-    return _laid(back, padding, like_x.shape[:2], size), _values_gradient(tiles, spread)
+    return _laid(back, padding, like_x.shape[:2], form), _values_gradient(tiles, spread)
 
 
 convolve.defvjp(_convolved, _convolve_gradients)
@@ -89,20 +94,20 @@ def convolve_transpose(x: Array, values: Array) -> Array:
 
 def _transposed(x: Array, values: Array) -> tuple[Array, tuple[Array, Array]]:
     """The input gradient of a convolution whose kernel has its channels exchanged."""
-    size = _taps(values)
-    spread = _spread(x, size)
+    form = _form(values)
+    spread = _spread(x, form)
     back = jnp.einsum("ab...c,abcf->ab...f", spread, values)
-    sides = [side + size - 1 for side in x.shape[-3:-1]]
-    return _laid(back, 0, sides, size), (spread, values)
+    sides = [side + form[1] - 1 for side in x.shape[-3:-1]]
+    return _laid(back, 0, sides, form), (spread, values)
 
 
 def _transposed_gradients(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     spread, values = kept
-    size = _taps(values)
-    tiles = _tiles(cotangent, 0, size)
+    form = _form(values)
+    tiles = _tiles(cotangent, 0, form)
     products = jnp.einsum("ab...f,abcf->ab...c", tiles, values)
-    sides = [side - size + 1 for side in cotangent.shape[-3:-1]]
-    return _interpolated(products, sides, size), _values_gradient(spread, tiles)
+    sides = [side - form[1] + 1 for side in cotangent.shape[-3:-1]]
+    return _interpolated(products, sides, form), _values_gradient(spread, tiles)
 
 
 convolve_transpose.defvjp(_transposed, _transposed_gradients)
@@ -222,12 +227,8 @@ def _matrices(outputs: int, size: int) -> Matrices:
     return interpolation, evaluation, tile
 
 
-def _square(size: int) -> Matrices:
-    return _matrices(_OUTPUTS[size], size)
-
-
-def _taps(values: Array) -> int:
-    return next(size for size in SIZES if size + _OUTPUTS[size] - 1 == len(values))
+def _form(values: Array) -> Form:
+    return _FORMS[len(values)]
 
 
 def _values_gradient(tiles: Array, spread: Array) -> Array:
@@ -255,35 +256,35 @@ def _multiple(factor: float, part: Array) -> Array:
     return jax.lax.mul(np.asarray(np.float32(factor), part.dtype), part)
 
 
-def _tiles(x: Array, padding: int, size: int) -> Array:
+def _tiles(x: Array, padding: int, form: Form) -> Array:
     """Bᵀ d B, [n, n, ..., tiles down, tiles across, C]."""
-    outputs, matrix = _OUTPUTS[size], _square(size)[2]
+    (outputs, size), (_, _, matrix) = form, _matrices(*form)
     down, across = (-(-(side + 2 * padding - size + 1) // outputs) for side in x.shape[-3:-1])
     x = _framed(x, padding, [(count - 1) * outputs + len(matrix) for count in (down, across)])
     x = jnp.stack(_combined(matrix, _strided(x, -2, len(matrix), outputs, across)))
     return jnp.stack(_combined(matrix, _strided(x, -3, len(matrix), outputs, down)))
 
 
-def _laid(tiles: Array, padding: int, sides: Sequence[int], size: int) -> Array:
+def _laid(tiles: Array, padding: int, sides: Sequence[int], form: Form) -> Array:
     """The adjoint of `_tiles`: images [..., *sides, C], where tiles overlap their sums."""
-    outputs, matrix = _OUTPUTS[size], _square(size)[2].T
+    outputs, matrix = form[0], _matrices(*form)[2].T
     for axis, side in zip((-3, -2), sides, strict=True):
         tiles = _overlapped(_combined(matrix, list(tiles)), axis, padding, outputs, side)
     return tiles
 
 
-def _spread(y: Array, size: int) -> Array:
+def _spread(y: Array, form: Form) -> Array:
     """A y Aᵀ, [n, n, ..., tiles down, tiles across, features]: the adjoint of `_interpolated`."""
-    outputs, matrix = _OUTPUTS[size], _square(size)[0].T
+    outputs, matrix = form[0], _matrices(*form)[0].T
     down, across = (-(-side // outputs) for side in y.shape[-3:-1])
     y = _framed(y, 0, [down * outputs, across * outputs])
     y = jnp.stack(_combined(matrix, _strided(y, -2, outputs, outputs, across)))
     return jnp.stack(_combined(matrix, _strided(y, -3, outputs, outputs, down)))
 
 
-def _interpolated(products: Array, sides: Sequence[int], size: int) -> Array:
+def _interpolated(products: Array, sides: Sequence[int], form: Form) -> Array:
     """Aᵀ M A, [..., *sides, features] of [n, n, ..., tiles down, tiles across, features]."""
-    outputs, matrix = _OUTPUTS[size], _square(size)[0]
+    outputs, matrix = form[0], _matrices(*form)[0]
     down = jnp.stack(_combined(matrix, list(products)), -3)
     both = jnp.stack(_combined(matrix, list(down)), -2)
     *lead, high, _, wide, _, features = both.shape

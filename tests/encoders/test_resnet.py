@@ -111,7 +111,7 @@ def test_many_channels_convolved_in_winograds_form_agree_with_torch(torch):
     torch_compared.draw(torch, network)
     encoder = encoder_from_torch(torch_compared.state(network), size=SIZE)
     tap = encoder.tap("layer4").prepared()
-    assert set(tap.evaluated) == {"layer4.0"}  # of 128 channels
+    assert set(tap.evaluated) == {"layer3.0", "layer4.0"}  # of 64 channels and more
     torch_compared.compare(torch, encoder, taps, torch_compared.images(SIZE), *IMAGENET)
 
 

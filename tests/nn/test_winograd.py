@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("winograd_forms")
 
 # Of the largest value, by kernel size: more points round more.
 TOLERANCE = {3: 2e-6, 5: 8e-6}
+OF_LARGER_TILES = 6e-6
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -33,9 +34,9 @@ def test_the_matrices_convolve_exactly(outputs, size):
     assert len(products) < outputs * size  # what it is for
 
 
-def convolved(x, kernel, padding, groups):
+def convolved(x, kernel, padding, groups, tile=None):
     size, _, _, features = kernel.shape
-    layer = UnitStrideConv(features, size, padding, groups)
+    layer = UnitStrideConv(features, size, padding, groups, tile)
     return layer.apply({"params": {"kernel": kernel, "bias": jnp.zeros(features)}}, x)
 
 
@@ -60,6 +61,17 @@ def test_convolution_and_its_gradients_are_torchs(torch, size, padding, groups, 
         return torch.nn.functional.conv2d(x, weight, padding=padding, groups=groups)
 
     agree(torch, ours, theirs, x, kernel, (3, 2, 0, 1), TOLERANCE[size])
+
+
+@pytest.mark.parametrize(
+    ("padding", "sides"), [(1, (56, 56)), (1, (14, 14)), (1, (7, 7)), (0, (9, 6)), (2, (1, 5))]
+)
+def test_larger_tiles_of_three_taps_are_torchs_too(torch, padding, sides):
+    x, kernel = normal(1, *sides, 12), normal(3, 3, 12, 10, seed=1)
+    ours = functools.partial(convolved, padding=padding, groups=1, tile=4)
+    theirs = functools.partial(torch.nn.functional.conv2d, padding=padding)
+    agree(torch, ours, theirs, x, kernel, (3, 2, 0, 1), OF_LARGER_TILES)
+    assert winograd.evaluated(jnp.asarray(kernel), 4).shape[:2] == (6, 6)
 
 
 @pytest.mark.parametrize(("size", "sides"), [(3, (6, 6)), (3, (5, 4)), (5, (3, 6))])
