@@ -1,5 +1,6 @@
 """Plots of what encoders keep that were trained in different ways, and of what is kept when."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from posenet_jax.report.plots import colour, new_figure, save_figure
 Rows = Sequence[Mapping[str, Any]]
 
 _WIDE = 4  # panels a row
-_APART = 0.16  # between points of one place
+_SPAN = 0.64  # of the points of one place, whose neighbours are 1 away
 
 
 def trainings_figure(path: str | Path, rows: Rows) -> None:
@@ -29,22 +30,26 @@ def trainings_figure(path: str | Path, rows: Rows) -> None:
     places = list(dict.fromkeys(_place(row) for row in shown))
     kinds = list(dict.fromkeys(_kind(row) for row in shown if row["tasks"]))
     panels, figure, grid = _panels(shown)
-    for axes, (name, own) in zip(grid.flat, panels.items(), strict=False):
+    numbers = Counter((_place(row), row["measure"]) for row in shown)
+    apart = _SPAN / max(1, max(numbers.values()) - 1)  # between points of one place
+    for number, (name, own) in enumerate(panels.items()):
+        axes = grid.flat[number]
         _controls(axes, name, own)
         taken: dict[str, int] = {}
         for row in own:
             place = _place(row)
             taken[place] = taken.get(place, 0) + 1
             kind = kinds.index(_kind(row)) if row["tasks"] else len(kinds)
-            x = places.index(place) + _APART * (taken[place] - 1)
+            x = places.index(place) + apart * (taken[place] - 1)
             label = kinds[kind] if row["tasks"] else "bundled"
             spread = [[row["value"] - row["low"]], [row["high"] - row["value"]]]
             axes.errorbar(
                 x, row["value"], spread, fmt="o", ms=3, lw=1, color=colour(kind), label=label
             )
-        most = max(taken.values())
-        ticks = [i + _APART * (taken.get(p, most) - 1) / 2 for i, p in enumerate(places)]
-        axes.set_xticks(ticks, places, fontsize=7, rotation=30, ha="right", rotation_mode="anchor")
+        ticks = [i + apart * (taken.get(p, 1) - 1) / 2 for i, p in enumerate(places)]
+        lowest = number + _WIDE >= len(panels)
+        named = places if lowest else [""] * len(places)
+        axes.set_xticks(ticks, named, fontsize=7, rotation=30, ha="right", rotation_mode="anchor")
     _finish(path, figure, grid, len(panels))
 
 
@@ -88,7 +93,7 @@ def _kind(row: Mapping[str, Any]) -> str:
 
 
 def _place(row: Mapping[str, Any]) -> str:
-    return row["tasks"].replace("+", "\n") or row["encoder"]
+    return row["tasks"] or row["encoder"]
 
 
 def _panels(rows: Rows) -> tuple[dict[str, Rows], Any, Any]:

@@ -44,16 +44,18 @@ def test_a_network_without_bundled_decoders_has_descents_alone(compact):
 
 def test_what_training_rewards_is_told_with_the_bundled_table_s_numbers():
     (_, cards) = why_sections.trainings().parts
-    pose, match, every = cards.cards
+    pose, match, normal, every = cards.cards
     assert [mark.label for mark in pose.marks] == [
-        *(f"{pairs}, seed {seed}" for pairs in ("shared", "apart") for seed in (0, 1)),
-        "untrained",
-        "another street",
+        *("shared, seed 0", "shared, seed 1", "developed apart, seed 0"),
+        *("recoloured, seed 0", "recoloured, seed 1", "untrained", "another street"),
     ]
-    shared, apart = pose.marks[0], pose.marks[2]
-    assert shared.low > apart.high and shared.low < shared.value < shared.high
-    assert "12.3° and 12.3° with colours shared; 11.9° and 12.7° with colours apart" in pose.text
-    assert "36 % and 40 % with colours shared" in match.text and len(every.marks) == 4
+    shared, apart, recoloured = pose.marks[0], pose.marks[2], pose.marks[3]
+    assert shared.low > recoloured.high and shared.low < shared.value < shared.high
+    assert apart.low > recoloured.high
+    assert "shared 12.3° and 12.3°; developed apart 12.6°; recoloured 11.9°" in pose.text
+    assert "shared 36 % and 40 %; developed apart 50 %" in match.text
+    assert "shared 7.8°" in normal.text and len(normal.marks) == 5
+    assert [mark.label for mark in every.marks][-3:-2] == ["shared, robust, seed 0"]
 
 
 def test_the_method_is_told_of_networks_with_heads_and_without(tmp_path):
