@@ -24,7 +24,7 @@ _AXES = {
     "chroma": "correlation of colour with the original",
     "octave_4": "coherence at 16 to 32 cycles an image",
     "texture": "correlation of band amplitudes, beside the set's mean",
-    "own_texture": "nearer to its own texture than to another (chance: 0.5)",
+    "own_texture": "nearer to its own texture (chance: 0.5)",
     "vanishing_edges": "correlation of where those edges lie",
     "vanishing_edges-vertical_edges": "difference of the correlations of edges",
     "sky": "probability that sky is the brighter (chance: 0.5)",
