@@ -87,12 +87,16 @@ class Gallery:
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A value with its interval, of one of those that are compared."""
+    """A value with its interval, of one of those that are compared.
+
+    kind: number of its colour and shape, alike on all cards; None: its place among the card's.
+    """
 
     label: str
     value: float
     low: float
     high: float
+    kind: int | None = dataclasses.field(default=None, kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,7 +301,10 @@ def _cards(cards: Cards) -> str:
 def _card(card: Card) -> str:
     parts = [f"<h4>{escape(card.headline)}</h4>", f"<p>{escape(card.text)}</p>"]
     if card.marks:
-        lines = "\n".join(_mark(mark, number, card) for number, mark in enumerate(card.marks))
+        lines = "\n".join(
+            _mark(mark, number if mark.kind is None else mark.kind, card)
+            for number, mark in enumerate(card.marks)
+        )
         parts.append(f'<dl class="marks">\n{lines}\n</dl>')
     if card.measure:
         parts.append(f'<p class="measure">{escape(card.measure)}</p>')

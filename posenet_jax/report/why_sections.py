@@ -120,12 +120,16 @@ def trainings() -> Section:
         one["run"]: max(int(r["steps"]) for r in rows if r["run"] == one["run"]) for one in rows
     }
     rows = [row for row in rows if int(row["steps"]) == last[row["run"]]]
+    kinds = list(dict.fromkeys(_said(row) for row in sorted(rows, key=_order)))
     cards = []
     for tasks, (headline, error) in _TASKS.items():
         own = sorted((row for row in rows if row["tasks"] == tasks), key=_order)
-        shown = [Mark(f"{_said(row)}, seed {row['seed']}", *_ends(row)) for row in own]
-        shown += [Mark("untrained", *_ends(own[0], "untrained_"))]
-        shown += [Mark("another street", *_ends(own[0], "wrong_image_"))]
+        shown = [
+            Mark(f"{_said(row)} ({row['seed']})", *_ends(row), kind=kinds.index(_said(row)))
+            for row in own
+        ]
+        shown += [Mark("untrained", *_ends(own[0], "untrained_"), kind=len(kinds))]
+        shown += [Mark("another street", *_ends(own[0], "wrong_image_"), kind=len(kinds) + 1)]
         amounts: dict[str, list[str]] = {}
         for row in own:
             amounts.setdefault(_said(row), []).append(_amount(error, row))
@@ -138,7 +142,8 @@ def trainings() -> Section:
         "alike, in one set of colours. Developed apart: each view has an exposure and a white "
         "balance of its own. Recoloured: a hue and a saturation as well, so that no colour says "
         "whether two views show the same place. Robust: trained against perturbations of their "
-        "images. Made by the commands in docs/why.md, not in this run: they take hours."
+        "images. In brackets the seed. Made by the commands in docs/why.md, not in this run: they "
+        "take hours."
     )
     return Section("Why: what training rewards", [Text(text), Cards(cards)])
 
@@ -152,8 +157,8 @@ def _order(row: Mapping[str, str]) -> tuple[float, int, int]:
     return float(row["robust_radius"]), list(_PAIRS).index(row["pairs"]), int(row["seed"])
 
 
-def _ends(row: Mapping[str, str], of: str = "") -> tuple[float, ...]:
-    return tuple(float(row[f"{of}{end}"]) for end in ("value", "low", "high"))
+def _ends(row: Mapping[str, str], of: str = "") -> tuple[float, float, float]:
+    return float(row[f"{of}value"]), float(row[f"{of}low"]), float(row[f"{of}high"])
 
 
 def _amount(error: str, row: Mapping[str, str]) -> str:
