@@ -122,8 +122,7 @@ def layers(out: Path, found: Layers, steps: int) -> Section:
         f"{len(found.originals)} streets, {steps} steps: a small run, to be read for its shape; "
         "fewer steps show less of fc5 than the findings above. 1 is as in the original. Dashed: "
         "the network untrained. Dotted: the same pictures beside another street. Bands: intervals "
-        "of 95 % over streets. “read”: R² of linear probes on streets they were not fitted to; far "
-        "below 0 where a unit that was silent in nearly all streets of the fit is not in others. "
+        "of 95 % over streets. “read”: R² of linear probes on streets they were not fitted to. "
         "All measures of this run are in story_layers.csv; full tables, more networks and "
         "photographs in docs/layers.md."
     )
@@ -177,7 +176,7 @@ def _colour(rows: Rows) -> Card | None:
     text = (
         f"The paper's inversions show no colour: “color and texture information are lost”. {here} "
         "The paper gives pictures and no measure, of a network that nobody else has. Networks "
-        "trained on pairs whose colours differ show none either: what training rewards, above."
+        "trained on pairs whose hues differ show none either: what training rewards, above."
     )
     unit = f"Correlation of colours after a blur of 4 pixels; {row['count']} streets."
     return Card("The loss of colour", text, marks(row), unit, (-0.1, 1.0), 0.0)
