@@ -65,8 +65,10 @@ def main() -> int:
     start = None
     if _DECODER.value != "":
         start = decoding.decoder_for(data.encoder, data.tap.layer, _DECODER.value)
-    data, first = decoder_runs.first_state(config, data, decoder_options.SEED.value, start)
     judge, comparator = weights.load_encoder(_JUDGE.value), adversarial_options.comparator()
+    data, first = decoder_runs.first_state(
+        config, data, decoder_options.SEED.value, start, comparator
+    )
     workdir, _ = decoder_run.run(config, data, first, comparator=comparator, judge=judge)
     health_figure(workdir / "health.png", workdir / "metrics.csv")
     print(f"wrote {workdir / 'decoder.safetensors'}, decoder.json, health.png and samples/")

@@ -30,6 +30,19 @@ _COMPARATOR = buckets.string(
     None,
     "Another network's layer whose features are compared too, as ENCODER/LAYER: squeezenet/fire5.",
 )
+_SCORE = flags.DEFINE_enum(
+    "score",
+    "mean",
+    ["mean", "energy"],
+    "Comparison of draws with their original: mean, squared error of the mean over draws;"
+    " energy, the energy score, least where draws spread as originals do.",
+)
+_DISCRIMINATOR_TAPS = flags.DEFINE_list(
+    "discriminator_taps",
+    [],
+    "Layers of the --comparator, separated by commas, whose feature maps the discriminator sees"
+    " besides the image: fire3,fire5,fire9; empty: none.",
+)
 _ADVERSARIAL = flags.DEFINE_float(
     "adversarial_weight", 0.3, "Weight of the adversarial hinge loss."
 )
@@ -66,7 +79,9 @@ def config() -> "AdversarialConfig":
         adversarial=_ADVERSARIAL.value,
         noise=_NOISE.value,
         draws=_DRAWS.value,
+        energy=_SCORE.value == "energy",
         layers=tuple(_TAPS.value),
+        discriminator_layers=tuple(_DISCRIMINATOR_TAPS.value),
         discriminator_lr_scale=_LR_SCALE.value,
         discriminator_pause_below=_PAUSE_BELOW.value,
     )

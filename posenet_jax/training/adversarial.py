@@ -4,14 +4,18 @@ After Dosovitskiy & Brox (2016): an image loss, a loss in the features of a comp
 encoder itself and, where one is given, another network, and an adversarial loss. With noise beside
 the descriptor there are several images of each: the generator then draws from those that the
 descriptor allows, and no single one has to be the original. What is compared pixel by pixel is
-therefore the mean over draws (Ohayon et al. 2021); only the descriptor, which all of them share, is
-compared image by image.
+therefore the mean over draws (Ohayon et al. 2021), or all of them by the energy score (Gneiting &
+Raftery 2007), which is least where draws spread as originals do; only the descriptor, which all of
+them share, is compared image by image.
 
 S draws of B images each, made [S, B, H, W, 3], and originals [B, H, W, 3], 1 = the full range;
 `conditions` [B, ...] are descriptors as the networks read them.
 """
 
 import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -28,13 +32,18 @@ from posenet_jax.training.discriminator import Discriminator
 
 Array = jax.Array
 
+_BLOCKS = (1, 5, 20)  # sides, in pixels, of the blocks whose means are compared
+_TINY = 1e-8
+
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialConfig:
     """Weights of the generator's losses, and the discriminator's schedule.
 
-    noise: numbers drawn beside a descriptor; draws: images made of each. layers: taps compared
-    besides the descriptor. discriminator_lr_scale: the discriminator's learning rate as a multiple
+    noise: numbers drawn beside a descriptor; draws: images made of each. energy: whether draws are
+    compared with the original by `energy_score` instead of `mean_error`. layers: taps compared
+    besides the descriptor. discriminator_layers: layers of the comparator whose maps the
+    discriminator sees too. discriminator_lr_scale: the discriminator's learning rate as a multiple
     of the generator's. discriminator_pause_below: it is not updated while its loss is below this
     fraction of the generator's adversarial loss, both as cross-entropies (Dosovitskiy & Brox: 0.1;
     0: never).
@@ -46,7 +55,9 @@ class AdversarialConfig:
     adversarial: float = 0.3
     noise: int = 64
     draws: int = 2
+    energy: bool = False
     layers: tuple[str, ...] = ("conv2", "conv4")
+    discriminator_layers: tuple[str, ...] = ()
     discriminator_lr_scale: float = 2.0
     discriminator_pause_below: float = 0.0
     beta1: float = 0.5
@@ -66,11 +77,16 @@ class DiscriminatorState:
 
 
 def init_discriminator(
-    optimizer: optax.GradientTransformation, shape: tuple[int, ...], side: int, key: Array
+    optimizer: optax.GradientTransformation,
+    shape: tuple[int, ...],
+    side: int,
+    key: Array,
+    features: Mapping[str, tuple[int, ...]] | None = None,
 ) -> DiscriminatorState:
-    """Random weights, for descriptors [*shape] and images [side, side, 3]."""
+    """Random weights, for descriptors [*shape], images [side, side, 3] and features of a shape."""
     image, descriptor = jnp.zeros((side, side, 3)), jnp.zeros(shape)
-    variables = dict(initialised(Discriminator(), key, image, descriptor))
+    maps = {name: jnp.zeros(of_layer) for name, of_layer in (features or {}).items()}
+    variables = dict(initialised(Discriminator(), key, image, descriptor, maps))
     return DiscriminatorState(variables, jax.jit(optimizer.init)(variables["params"]))
 
 
@@ -100,6 +116,53 @@ def mean_error(made: Array, wanted: Array) -> Array:
     return jnp.mean(squares)
 
 
+def energy_score(made: Array, wanted: Array) -> Array:
+    """Distance of draws [S, ..., C] from originals [..., C] less half of that between draws.
+
+    Without bias, of S draws. Least, on average over originals, where every vector of C numbers is
+    drawn from the originals' own distribution (Gneiting & Raftery 2007, eq. 22, β = 1); of squared
+    distances it would be `mean_error`, which asks that of their mean alone.
+    """
+    count = len(made)
+    score = jnp.mean(_distance(made, wanted[None]))
+    if count == 1:
+        return score
+    pairs = list(itertools.combinations(range(count), 2))
+    apart = [jnp.mean(_distance(made[one], made[other])) for one, other in pairs]
+    return score - sum(apart, jnp.zeros(())) / (2 * len(pairs))
+
+
+def _distance(a: Array, b: Array) -> Array:
+    # Where two are equal the root has no derivative.
+    return jnp.sqrt(jnp.sum(jnp.square(a - b), axis=-1) + _TINY)
+
+
+def image_energy(made: Array, wanted: Array) -> Array:
+    """The mean of `energy_score` over pixels and over means of blocks of them."""
+    scores = [energy_score(_means(made, side), _means(wanted, side)) for side in _BLOCKS]
+    return sum(scores, jnp.zeros(())) / len(scores)
+
+
+def _means(x: Array, side: int) -> Array:
+    """[..., H / side, W / side, C] means of blocks."""
+    *batch, height, width, channels = x.shape
+    return x.reshape((*batch, height // side, side, width // side, side, channels)).mean((-4, -2))
+
+
+def features_of(
+    images: Array, tap: Tap, comparator: Tap | None, layers: tuple[str, ...]
+) -> dict[str, Array]:
+    """Returns layers of the comparator for images [..., H, W, 3] of the tap's space."""
+    if not comparator or not layers:
+        return {}
+    inside = images * value_range(tap.preprocessing)
+    seen: Any = comparator.module.apply(
+        {"params": comparator.params},
+        tap.preprocessing.to_space(inside, comparator.preprocessing),
+    )
+    return {layer: seen[layer] for layer in layers}
+
+
 def generator_loss(
     made: Array,
     wanted: Array,
@@ -120,40 +183,62 @@ def generator_loss(
     axes = tuple(range(2, off.ndim))
     squares = jnp.sum(jnp.square(truth[tap.layer]), axis=tuple(a - 1 for a in axes))
     compared = [(seen[layer], truth[layer]) for layer in config.layers]
+    layers = config.discriminator_layers
     if comparator:
-        original = wanted * value_range(tap.preprocessing)
+        both = dict.fromkeys((comparator.layer, *layers))
         features, right = (
-            comparator(tap.preprocessing.to_space(images, comparator.preprocessing))
-            for images in (inside, original)
+            features_of(images, tap, comparator, tuple(both)) for images in (made, wanted)
         )
-        compared.append((features, right))
+        compared.append((features[comparator.layer], right[comparator.layer]))
+    shown = {layer: features[layer] / _size(right[layer]) for layer in layers}
+    logits = _logits(discriminator.variables, made, conditions, shown)
     parts = {
-        "image_loss": mean_error(made, wanted),
+        "image_loss": (image_energy if config.energy else mean_error)(made, wanted),
         "descriptor_loss": jnp.mean(jnp.sum(jnp.square(off), axis=axes) / squares[None]),
         "feature_loss": sum(
-            (
-                mean_error(features, right) / jnp.mean(jnp.square(right))
-                for features, right in compared
-            ),
-            jnp.zeros(()),
+            (_relative_error(*pair, energy=config.energy) for pair in compared), jnp.zeros(())
         ),
-        "adversarial_loss": -jnp.mean(_logits(discriminator.variables, made, conditions)),
+        "adversarial_loss": -jnp.mean(logits),
     }
     weights = (config.image, config.descriptor, config.features, config.adversarial)
     weighted = zip(weights, parts.values(), strict=True)
     return sum((weight * part for weight, part in weighted), jnp.zeros(())), parts
 
 
+def _relative_error(features: Array, right: Array, *, energy: bool) -> Array:
+    """Relative to the originals' mean square, or to the root of that of a place's vector."""
+    if energy:
+        return energy_score(features, right) / (_size(right) * math.sqrt(right.shape[-1]))
+    return mean_error(features, right) / jnp.mean(jnp.square(right))
+
+
+def _size(x: Array) -> Array:
+    return jnp.sqrt(jnp.mean(jnp.square(x)) + _TINY)
+
+
 def discriminator_loss(
-    params: Any, discriminator: DiscriminatorState, made: Array, wanted: Array, conditions: Array
+    params: Any,
+    discriminator: DiscriminatorState,
+    made: Array,
+    wanted: Array,
+    conditions: Array,
+    features: tuple[dict[str, Array], dict[str, Array]] = ({}, {}),
 ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
-    """Returns the hinge loss and (state of the power iterations, metrics of its accuracy)."""
+    """Returns the hinge loss and (state of the power iterations, metrics of its accuracy).
+
+    features: of made and of wanted, as `features_of` returns them. Losses and accuracies are means
+    over the discriminator's logits.
+    """
     variables = {**discriminator.variables, "params": params}
     both = jnp.concatenate([wanted[None], made])
+    maps = {
+        layer: jnp.concatenate([right[None], features[0][layer]]) / _size(right)
+        for layer, right in features[1].items()
+    }
     shown = jnp.broadcast_to(conditions, (len(both), *conditions.shape))
     logits: Any
     logits, changed = Discriminator().apply(
-        variables, both, shown, update=True, mutable=["batch_stats"]
+        variables, both, shown, maps, update=True, mutable=["batch_stats"]
     )
     real, fake = logits[0], logits[1:]
     loss = jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake))
@@ -167,9 +252,9 @@ def discriminator_loss(
     return loss, (changed["batch_stats"], health)
 
 
-def _logits(variables: Any, made: Array, conditions: Array) -> Array:
+def _logits(variables: Any, made: Array, conditions: Array, features: Mapping[str, Array]) -> Array:
     shown = jnp.broadcast_to(conditions, (len(made), *conditions.shape))
-    logits: Any = Discriminator().apply(variables, made, shown)
+    logits: Any = Discriminator().apply(variables, made, shown, features)
     return logits
 
 

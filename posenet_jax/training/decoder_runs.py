@@ -38,15 +38,20 @@ _DRAW = 0  # of the noise of a decoder that reads some
 
 
 def first_state(
-    config: DecoderConfig, data: Data, seed: int, start: Decoder | None = None
+    config: DecoderConfig,
+    data: Data,
+    seed: int,
+    start: Decoder | None = None,
+    comparator: Tap | None = None,
 ) -> tuple[Data, DecoderState]:
     """Returns the data and the state that a training begins with.
 
     start: a decoder of this layer whose weights it has; descriptors are then scaled as for it.
-    Raises InputError where the decoder does not fit the network.
+    comparator: as in `decoder_training.init_state`. Raises InputError where the decoder does not
+    fit the network.
     """
     shape = decoding.descriptor_shape(data.encoder, data.tap.layer)
-    state = decoder_training.init_state(config, shape, seed)
+    state = decoder_training.init_state(config, shape, seed, comparator)
     if start is None:
         return data, state
     scaled = dataclasses.replace(data, scale=start.descriptor_scale)

@@ -92,14 +92,26 @@ def _optimizer(config: DecoderConfig) -> optax.GradientTransformationExtraArgs:
     return optax.with_extra_args_support(optax.chain(adam, schedule))
 
 
-def init_state(config: DecoderConfig, shape: tuple[int, ...], seed: int | Array) -> DecoderState:
-    """The state before the first step; the seed decides the weights. shape: of a descriptor."""
+def init_state(
+    config: DecoderConfig,
+    shape: tuple[int, ...],
+    seed: int | Array,
+    comparator: Tap | None = None,
+) -> DecoderState:
+    """The state before the first step; the seed decides the weights. shape: of a descriptor.
+
+    comparator: the network whose layers the discriminator sees, where the configuration names some.
+    """
     key, opponent = numerics.seed_key(seed), None
     read = shape
     if config.adversarial:
         read = (*shape[:-1], shape[-1] + config.adversarial.noise)
         opponent = adversarial.init_discriminator(
-            _optimizer(config), shape, SIDE, jax.random.fold_in(key, 1)
+            _optimizer(config),
+            shape,
+            SIDE,
+            jax.random.fold_in(key, 1),
+            _shapes(comparator, config.adversarial.discriminator_layers),
         )
     variables = dict(initialised(NETWORKS[config.network](), key, jnp.zeros(read)))
     return DecoderState(
@@ -109,6 +121,21 @@ def init_state(config: DecoderConfig, shape: tuple[int, ...], seed: int | Array)
         opt_state=jax.jit(_optimizer(config).init)(variables["params"]),
         opponent=opponent,
     )
+
+
+def _shapes(comparator: Tap | None, layers: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a comparator's layers. Raises InputError where one has no places."""
+    if not layers:
+        return {}
+    if comparator is None:
+        raise InputError("a discriminator that sees features needs a comparator, whose they are")
+    image = jnp.zeros(comparator.preprocessing.shape)
+    seen: Any = jax.eval_shape(comparator.module.apply, {"params": comparator.params}, image)
+    for layer in layers:
+        if layer not in seen or seen[layer].ndim != 3:
+            maps = ", ".join(name for name, found in seen.items() if found.ndim == 3)
+            raise InputError(f"the comparator has no feature maps {layer!r}; it has {maps}")
+    return {layer: seen[layer].shape for layer in layers}
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"), donate_argnums=0)
@@ -170,8 +197,12 @@ def train_step(
         if settings:
             assert opponent is not None
             differentiate = jax.grad(adversarial.discriminator_loss, has_aux=True)
+            layers = settings.discriminator_layers
+            features = tuple(
+                adversarial.features_of(images, tap, other, layers) for images in (made, wanted)
+            )
             against, (bounds, health) = differentiate(
-                opponent.variables["params"], opponent, made, wanted, conditions
+                opponent.variables["params"], opponent, made, wanted, conditions, features
             )
             figures = figures | health
         means = jax.lax.pmean((value, figures, gradients, against), AXIS)

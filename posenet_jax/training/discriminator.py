@@ -1,8 +1,13 @@
 """The discriminator of adversarial training: an image, or a decoder's, of this descriptor?
 
+It answers at several scales, each with a logit of its own: of the whole with its descriptor, of
+patches, and of features that a frozen network has found (Sauer et al. 2021, Projected GANs).
+
 Convolutions of stride 1 on blocks of pixels and means of four for every halving: strided ones have
 slow input gradients in XLA's CPU backend.
 """
+
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +25,28 @@ class Discriminator(nn.Module):
     """0.4 M parameters of its own and 0.4 M that read fc5; 0.06 GFLOP an image forward.
 
     Every linear map is divided by its largest singular value (spectral normalisation, Miyato et al.
-    2018); the descriptor enters by projection (Miyato & Koyama 2018), one product at each of the
-    5×5 places whose mean is the logit.
+    2018). The first logit is of the whole image, with the descriptor by projection (Miyato & Koyama
+    2018), one product at each of 5×5 places whose mean it is. The second is a mean over patches of
+    15×15 pixels; then there is one of each of the features, a mean over their places.
     """
 
     features: int = 64
     projected: int = 32
 
     @nn.compact
-    def __call__(self, image: Array, descriptor: Array, *, update: bool = False) -> Array:
-        """[..., 100, 100, 3], 1 = the full range, and [..., F] or [..., 6, 6, C] → [...].
+    def __call__(
+        self,
+        image: Array,
+        descriptor: Array,
+        features: Mapping[str, Array] | None = None,
+        *,
+        update: bool = False,
+    ) -> Array:
+        """[..., 100, 100, 3], 1 = the full range, and [..., F] or [..., 6, 6, C] → [..., logits].
 
-        `update`: a step of the power iterations, whose state is the collection `batch_stats`.
+        features: maps [..., h, w, C] that another network has of the image, by layer, each with a
+        root mean square of one in originals. `update`: a step of the power iterations, whose state
+        is the collection `batch_stats`.
         """
 
         def bounded(layer: nn.Module, x: Array) -> Array:
@@ -42,15 +57,22 @@ class Discriminator(nn.Module):
             layer = nn.Conv(features, (size, size), kernel_init=init, name=name)
             return nn.leaky_relu(bounded(layer, x), 0.2)
 
+        def likely(x: Array, name: str) -> Array:
+            return bounded(nn.Dense(1, name=name), x)[..., 0]
+
         x = conv(_blocks(image, _BLOCK), self.features, "look1", size=1)
-        x = conv(x, self.features, "look2")
+        patches = x = conv(x, self.features, "look2")
         x = conv(_halved(x), 2 * self.features, "look3")
         x = conv(_halved(x), 4 * self.features, "look4")
         places = (*x.shape[:-1], self.projected)
         wanted = bounded(nn.Dense(_GRID**2 * self.projected, name="wanted"), _flat(descriptor))
         seen = bounded(nn.Dense(self.projected, name="seen"), x)
-        likely = bounded(nn.Dense(1, name="likely"), x)[..., 0]
-        return jnp.mean(likely + jnp.sum(seen * wanted.reshape(places), axis=-1), axis=(-2, -1))
+        logits = [likely(x, "likely") + jnp.sum(seen * wanted.reshape(places), axis=-1)]
+        logits.append(likely(patches, "likely_patch"))
+        for layer, maps in (features or {}).items():
+            mixed = conv(maps, self.features, f"mixed_{layer}", size=1)
+            logits.append(likely(conv(mixed, self.features, f"look_{layer}"), f"likely_{layer}"))
+        return jnp.stack([logit.mean(axis=(-2, -1)) for logit in logits], axis=-1)
 
 
 def _flat(descriptor: Array) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from scipy.stats import norm
 
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders.weights import random_encoder
@@ -69,30 +70,43 @@ def test_every_linear_map_stretches_nothing_by_more_than_one(shape):
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.uniform(size=(2, 100, 100, 3)), jnp.float32)
     descriptor = jnp.asarray(rng.normal(size=(2, *shape)), jnp.float32)
+    maps = {"fire": jnp.asarray(rng.normal(size=(2, 5, 5, 6)), jnp.float32)}
     network = Discriminator(features=8, projected=4)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), image[0], descriptor[0])
+    one = image[0], descriptor[0], {"fire": maps["fire"][0]}
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *one)
     variables = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), "f"), shapes)
     apply = jax.jit(network.apply)
 
     @jax.jit
     def iterate(variables):
         _, changed = network.apply(
-            variables, image, descriptor, update=True, mutable=["batch_stats"]
+            variables, image, descriptor, maps, update=True, mutable=["batch_stats"]
         )
         return {**variables, **changed}
 
     for _ in range(300):
         variables = iterate(variables)
     bounds = variables["batch_stats"]
-    assert len(bounds) == 7
+    assert len(bounds) == 11
     for name, kept in bounds.items():
         layer = name.removesuffix("_bounded")
         kernel = np.asarray(variables["params"][layer]["kernel"], np.float64)
         largest = np.linalg.svd(kernel.reshape((-1, kernel.shape[-1])), compute_uv=False)[0]
         assert float(kept[f"{layer}/kernel/sigma"]) == pytest.approx(largest, rel=1e-3)
-    alone = float(apply(variables, image[1], descriptor[1]))
-    assert float(apply(variables, image, descriptor)[1]) == pytest.approx(alone, rel=1e-4)
-    assert abs(float(apply(variables, image[1], descriptor[0])) - alone) > 1e-4
+    other = {"fire": maps["fire"][1]}
+    alone = np.asarray(apply(variables, image[1], descriptor[1], other))
+    together = np.asarray(apply(variables, image, descriptor, maps))
+    assert together.shape == (2, 3)
+    np.testing.assert_allclose(together[1], alone, rtol=1e-4, atol=1e-6)
+    # Each logit reads what it is of: descriptor, image alone, features alone.
+    for number, changed in (
+        (0, (image[1], descriptor[0], other)),
+        (1, (image[0], descriptor[1], other)),
+        (2, (image[1], descriptor[1], {"fire": maps["fire"][0]})),
+    ):
+        moved = np.abs(np.asarray(apply(variables, *changed)) - alone)
+        assert moved[number] > 1e-4
+        assert moved[2 if number < 2 else 0] == 0.0
 
 
 # Losses -----------------------------------------------------------------------------------------
@@ -110,6 +124,49 @@ def test_the_error_of_a_mean_over_draws_is_without_bias():
         assert float(errors.mean()) == pytest.approx(truth, rel=1e-5)
     one = adversarial.mean_error(jnp.asarray(possible[:1]), jnp.asarray(wanted))
     assert float(one) == pytest.approx(np.mean((possible[0] - wanted) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+def test_the_energy_score_is_least_where_draws_spread_as_originals_do(spread):
+    """Of normal draws and originals, against the closed form of the CRPS's mean, by quadrature.
+
+    For draws N(0, s²) and an original y it is s (z (2Φ(z) - 1) + 2φ(z) - 1/√π), z = y / s (Gneiting
+    & Raftery 2007, eq. 21).
+    """
+    originals, weights = np.polynomial.hermite_e.hermegauss(40)
+    weights = weights / weights.sum()
+
+    def closed(scale):
+        z = originals / scale
+        bracket = z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi)
+        return float(np.sum(weights * scale * bracket))
+
+    assert closed(1.0) < min(closed(0.8), closed(1.2))
+    levels = norm.ppf((np.arange(400) + 0.5) / 400)
+    drawn = spread * np.random.default_rng(0).permuted(np.tile(levels, (3, 40, 1)), axis=-1)
+    wanted = np.broadcast_to(originals[:, None], drawn.shape[1:])
+    scores = [
+        float(adversarial.energy_score(*(jnp.asarray(x[..., None]) for x in pair)))
+        for pair in ((drawn[:, row], wanted[row]) for row in range(40))
+    ]
+    assert np.sum(weights * scores) == pytest.approx(closed(spread), abs=0.02 * spread)
+    single = adversarial.energy_score(jnp.asarray([[3.0, 4.0]]), jnp.zeros(2))
+    assert float(single) == pytest.approx(5.0, rel=1e-5)
+
+
+def test_images_are_compared_in_pixels_and_in_means_of_blocks():
+    rng = np.random.default_rng(0)
+    made, wanted = rng.uniform(size=(3, 2, 100, 100, 3)), rng.uniform(size=(2, 100, 100, 3))
+    expected = []
+    for side in (1, 5, 20):
+        a, b = (
+            x.reshape((*x.shape[:-3], 100 // side, side, 100 // side, side, 3)).mean((-4, -2))
+            for x in (made, wanted)
+        )
+        pairs = [np.linalg.norm(a[i] - a[j], axis=-1).mean() for i, j in ((0, 1), (0, 2), (1, 2))]
+        expected.append(np.linalg.norm(a - b, axis=-1).mean() - np.mean(pairs) / 2)
+    found = adversarial.image_energy(jnp.asarray(made), jnp.asarray(wanted))
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_every_draw_reads_its_noise_beside_its_images_descriptor():
@@ -183,6 +240,44 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     }
     for name, value in expected.items():
         assert float(health[name]) == pytest.approx(value, rel=1e-4), name
+
+
+def test_the_discriminator_sees_features_as_originals_are_large(encoder, batch):
+    """Those of a network with another space, divided by the root mean square of the originals'."""
+    other = dataclasses.replace(encoder.preprocessing, means=(9.0, 99.0, 199.0))
+    comparator = dataclasses.replace(random_encoder("compact", seed=5), preprocessing=other)
+    tap, looking = encoder.tap("fc5"), comparator.tap("conv2")
+    config = dataclasses.replace(ADVERSARIAL, discriminator_layers=("conv1", "conv3"))
+    state = decoder_training.init_state(
+        dataclasses.replace(CONFIG, adversarial=config), _shape(encoder), 0, looking
+    )
+    wanted = encoder.preprocessing.to_network(batch.images[0]) / 255.0
+    made = wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape))
+    apply = jax.jit(lambda tap, x: tap.module.apply({"params": tap.params}, x))
+    truth = apply(tap, wanted * 255.0)
+    conditions = truth["fc5"] / SCALE
+    lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
+    _, parts = lossy(made, wanted, truth, conditions, state.opponent, tap, config, looking)
+    shift = np.subtract(encoder.preprocessing.means, other.means).astype(np.float32)
+    seen, right = (apply(looking, np.asarray(x) * 255.0 + shift) for x in (made, wanted))
+    maps = {
+        name: seen[name] / np.sqrt(np.mean(np.square(np.asarray(right[name], np.float64))))
+        for name in ("conv1", "conv3")
+    }
+    shown = jnp.broadcast_to(conditions, (2, *conditions.shape))
+    logits = jax.jit(Discriminator().apply)(state.opponent.variables, made, shown, maps)
+    assert logits.shape == (2, BATCH, 4)
+    assert float(parts["adversarial_loss"]) == pytest.approx(-float(logits.mean()), rel=1e-3)
+    for layers, layer in ((("fire3",), "fire3"), (("fc5",), "fc5")):
+        wrong = dataclasses.replace(config, discriminator_layers=layers)
+        with pytest.raises(InputError, match=f"no feature maps '{layer}'; it has conv1"):
+            decoder_training.init_state(
+                dataclasses.replace(CONFIG, adversarial=wrong), _shape(encoder), 0, looking
+            )
+    with pytest.raises(InputError, match="needs a comparator"):
+        decoder_training.init_state(
+            dataclasses.replace(CONFIG, adversarial=config), _shape(encoder), 0
+        )
 
 
 # Steps ------------------------------------------------------------------------------------------
