@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from posenet_jax.decoders.decoder_network import DecoderNetwork, Descriptor, Image
-from posenet_jax.decoders.resizing import Fine, Resize
+from posenet_jax.decoders.resizing import Fine, Pyramid, Resize
 from posenet_jax.nn.layers import UnitStrideConv
 from posenet_jax.nn.upconvolution import UpsampledConv, UpsampledConvTranspose
 
@@ -104,4 +104,5 @@ NETWORKS: dict[str, type[DecoderNetwork]] = {
     "sharp": Sharp,
     "resize": Resize,
     "fine": Fine,
+    "pyramid": Pyramid,
 }

@@ -29,6 +29,8 @@ class Resize(DecoderNetwork):
     A ReLU, then batch normalisation, follows every layer but the last.
     """
 
+    stages: tuple[tuple[int, int], ...] = _STAGES
+
     @nn.compact
     def __call__(self, descriptor: Descriptor, *, train: bool = False) -> Image:
         x = descriptor
@@ -36,7 +38,7 @@ class Resize(DecoderNetwork):
             dense = nn.Dense(3 * 3 * 256, kernel_init=nn.initializers.he_normal(), name="dense")
             x = dense(descriptor).reshape((*descriptor.shape[:-1], 3, 3, 256))
             x = self._normalised(x, "dense", train)
-        for number, (side, channels) in enumerate(_STAGES):
+        for number, (side, channels) in enumerate(self.stages):
             x = UnitStrideConv(channels, 3, padding=1, name=f"conv{number}")(enlarged(x, side))
             x = self._normalised(x, f"conv{number}", train)
         return self._image(x, train)
@@ -74,6 +76,18 @@ class Fine(Resize):
             x = self._normalised(InterpolatedConv(channels, name=layer)(x), layer, train)
         none = nn.initializers.zeros
         return coarse + nn.Dense(3, kernel_init=none, name="detail")(x)
+
+
+class Pyramid(Resize):
+    """Layers from 8 to 100 pixels that cost alike: 1.9 M parameters from fc5; 0.27 GFLOP forward."""
+
+    stages: tuple[tuple[int, int], ...] = ((8, 192), (13, 96), (25, 48))
+
+    def _image(self, x: Array, train: bool) -> Image:
+        for channels, layer in ((24, "half"), (12, "whole")):
+            x = self._normalised(InterpolatedConv(channels, name=layer)(x), layer, train)
+        small = nn.initializers.variance_scaling(0.02, "fan_in", "normal")
+        return nn.Dense(3, kernel_init=small, name="image")(x)
 
 
 def enlarged(x: Array, side: int) -> Array:
