@@ -20,6 +20,7 @@ Array = jax.Array
 
 # Side and channels of the maps before they are twice enlarged to the image's side.
 _STAGES = ((8, 192), (8, 48), (25, 32))
+_ROUGH = 4
 _FINE = 16  # channels at half the image's side
 
 
@@ -79,7 +80,11 @@ class Fine(Resize):
 
 
 class Pyramid(Resize):
-    """Layers from 8 to 100 pixels that cost alike: 1.9 M parameters from fc5; 0.27 GFLOP forward."""
+    """Layers from 8 to 100 pixels that cost alike: 1.9 M parameters from fc5; 0.27 GFLOP forward.
+
+    Interpolated maps are smooth, and textures are hard to make of them: from 25 pixels on layers add
+    noise before their ReLU (Karras et al. 2019), the same for every image.
+    """
 
     stages: tuple[tuple[int, int], ...] = ((8, 192), (13, 96), (25, 48))
 
@@ -88,6 +93,13 @@ class Pyramid(Resize):
             x = self._normalised(InterpolatedConv(channels, name=layer)(x), layer, train)
         small = nn.initializers.variance_scaling(0.02, "fan_in", "normal")
         return nn.Dense(3, kernel_init=small, name="image")(x)
+
+    def _normalised(self, x: Array, layer: str, train: bool) -> Array:
+        if (side := x.shape[-2]) >= 25:
+            noise = np.random.default_rng(side).normal(size=(side, side, _ROUGH))
+            noise = jnp.asarray(noise.reshape((1,) * (x.ndim - 3) + noise.shape), x.dtype)
+            x = x + nn.Dense(x.shape[-1], use_bias=False, name=f"{layer}_rough")(noise)
+        return super()._normalised(x, layer, train)
 
 
 def enlarged(x: Array, side: int) -> Array:
