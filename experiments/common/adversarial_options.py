@@ -46,6 +46,13 @@ _DISCRIMINATOR_TAPS = flags.DEFINE_list(
 _ADVERSARIAL = flags.DEFINE_float(
     "adversarial_weight", 0.3, "Weight of the adversarial hinge loss."
 )
+_SPECTRUM = flags.DEFINE_float(
+    "spectrum_weight",
+    0.0,
+    "Weight of the difference between the spectra of generated images and of originals, by which"
+    " lines that strided layers leave are seen; 0: not computed.",
+    lower_bound=0.0,
+)
 _NOISE = flags.DEFINE_integer(
     "noise_numbers",
     64,
@@ -77,6 +84,7 @@ def config() -> "AdversarialConfig":
         descriptor=_DESCRIPTOR.value,
         features=_FEATURES.value,
         adversarial=_ADVERSARIAL.value,
+        spectrum=_SPECTRUM.value,
         noise=_NOISE.value,
         draws=_DRAWS.value,
         energy=_SCORE.value == "energy",

@@ -82,7 +82,7 @@ class Fine(Resize):
 class Pyramid(Resize):
     """Layers from 8 to 100 pixels that cost alike: 1.9 M parameters from fc5; 0.27 GFLOP forward.
 
-    Interpolated maps are smooth, and textures are hard to make of them: from 25 pixels on layers add
+    Interpolated maps are smooth, and textures hard to make of them: from 25 pixels on layers add
     noise before their ReLU (Karras et al. 2019), the same for every image.
     """
 

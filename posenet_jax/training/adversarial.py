@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -40,10 +41,11 @@ _TINY = 1e-8
 class AdversarialConfig:
     """Weights of the generator's losses, and the discriminator's schedule.
 
-    noise: numbers drawn beside a descriptor; draws: images made of each. energy: whether draws are
-    compared with the original by `energy_score` instead of `mean_error`. layers: taps compared
-    besides the descriptor. discriminator_layers: layers of the comparator whose maps the
-    discriminator sees too. discriminator_lr_scale: the discriminator's learning rate as a multiple
+    spectrum: weight of `spectrum_error`; 0: it is not computed. noise: numbers drawn beside a
+    descriptor; draws: images made of each. energy: whether draws are compared with the original by
+    `energy_score` instead of `mean_error`. layers: taps compared besides the descriptor.
+    discriminator_layers: layers of the comparator whose maps the discriminator sees too.
+    discriminator_lr_scale: the discriminator's learning rate as a multiple
     of the generator's. discriminator_pause_below: it is not updated while its loss is below this
     fraction of the generator's adversarial loss, both as cross-entropies (Dosovitskiy & Brox: 0.1;
     0: never).
@@ -53,6 +55,7 @@ class AdversarialConfig:
     descriptor: float = 1.0
     features: float = 1.0
     adversarial: float = 0.3
+    spectrum: float = 0.0
     noise: int = 64
     draws: int = 2
     energy: bool = False
@@ -149,6 +152,32 @@ def _means(x: Array, side: int) -> Array:
     return x.reshape((*batch, height // side, side, width // side, side, channels)).mean((-4, -2))
 
 
+def spectrum_error(made: Array, wanted: Array, axis_name: str | None = None) -> Array:
+    """Mean square of the logarithm by which spectra [S, B, H, W, 3] and [B, H, W, 3] differ.
+
+    A spectrum is the mean power of all rows, or columns, of a whole batch at a frequency, through
+    a Hann window (after Durall et al. 2020): lines that a layer's stride leaves stand out in it.
+    axis_name: of the devices that share the batch.
+    """
+    ratios = []
+    for axis in (-2, -1):
+        one, other = (_power(images.mean(-1), axis) for images in (made, wanted))
+        if axis_name is not None:
+            one, other = jax.lax.pmean((one, other), axis_name)
+        ratios.append(jnp.log((one + _TINY) / (other + _TINY)))
+    return jnp.mean(jnp.square(jnp.stack(ratios)))
+
+
+def _power(grey: Array, axis: int) -> Array:
+    lines = jnp.moveaxis(grey, axis, -1)
+    window = jnp.asarray(np.hanning(lines.shape[-1] + 1)[:-1], lines.dtype)
+    window = window.reshape((1,) * (lines.ndim - 1) + (-1,))
+    level = jnp.sum(lines * window, axis=-1, keepdims=True) / jnp.sum(window)
+    found = jnp.fft.rfft((lines - level) * window)
+    power = jnp.square(found.real) + jnp.square(found.imag)
+    return power.mean(axis=tuple(range(power.ndim - 1)))[1:]
+
+
 def features_of(
     images: Array, tap: Tap, comparator: Tap | None, layers: tuple[str, ...]
 ) -> dict[str, Array]:
@@ -172,10 +201,12 @@ def generator_loss(
     tap: Tap,
     config: AdversarialConfig,
     comparator: Tap | None = None,
+    axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Returns (weighted sum, its parts). truth: the encoder's taps of the originals.
 
     comparator: a layer of another network, whose features are compared as those of `config.layers`.
+    axis_name: of the devices that share the batch, whose spectra are one.
     """
     inside = made * value_range(tap.preprocessing)
     seen: Any = tap.module.apply({"params": tap.params}, inside)
@@ -200,7 +231,10 @@ def generator_loss(
         ),
         "adversarial_loss": -jnp.mean(logits),
     }
-    weights = (config.image, config.descriptor, config.features, config.adversarial)
+    weights = [config.image, config.descriptor, config.features, config.adversarial]
+    if config.spectrum:
+        parts["spectrum_loss"] = spectrum_error(made, wanted, axis_name)
+        weights.append(config.spectrum)
     weighted = zip(weights, parts.values(), strict=True)
     return sum((weight * part for weight, part in weighted), jnp.zeros(())), parts
 

@@ -186,7 +186,7 @@ def train_step(
             if settings:
                 assert opponent is not None
                 return adversarial.generator_loss(
-                    made, wanted, truth, conditions, opponent, tap, settings, other
+                    made, wanted, truth, conditions, opponent, tap, settings, other, AXIS
                 )
             return adversarial.mean_error(made, wanted), {}
 
