@@ -3,10 +3,12 @@
     posenet-jax train_adversarial --images=PHOTOS --val_images=OTHERS --rendered=16 \\
         --facades=FACADES --layer=fc5 --workdir=runs/adversarial
 
-Starts from a decoder trained by train_decoder. Losses of the generator: --image_weight × squared
-error of the mean over --draws of the noise (1 = from black to white) + --descriptor_weight ×
-‖φ - φ0‖² / ‖φ0‖² + --feature_weight × the same at other taps, and in a --comparator, of the means +
---adversarial_weight × hinge loss of a discriminator that sees the descriptor too.
+Starts from a decoder trained by train_decoder or by this script. Losses of the generator:
+--image_weight × squared error of the mean over --draws of the noise (1 = from black to white), or
+their energy score (--score) + --descriptor_weight × ‖φ - φ0‖² / ‖φ0‖² + --feature_weight × the
+error, or the score, at other taps and in a --comparator, relative to their size +
+--spectrum_weight × squared difference of log spectra + --adversarial_weight × hinge loss of a
+discriminator that sees the descriptor too, and --discriminator_taps of the comparator.
 
 Writes what train_decoder writes, and to metrics.csv the health of the training: the discriminator's
 accuracy on real and generated (made) images, both gradients' norms, its loss, and loss_ratio, its
@@ -30,8 +32,8 @@ flags.set_default(decoder_options.NETWORK, "sharp")
 _DECODER = buckets.string(
     "decoder",
     None,
-    "Decoder whose weights training starts from: a bundled one or a .safetensors file; the bundled"
-    " one named ENCODER-LAYER if not given; empty: random weights.",
+    "Decoder whose weights training starts from: a bundled one or a .safetensors file; if not given,"
+    " the bundled ENCODER-LAYER-adversarial where there is one; empty: random weights.",
 )
 _JUDGE = options.judge()
 if __name__ == "__main__":  # before the imports that take seconds
@@ -62,9 +64,13 @@ def main() -> int:
     )
     noise = adversarial.draws, adversarial.noise
     data = decoder_inputs.load(decoder_options.WORKDIR.value, noise)
-    start = None
-    if _DECODER.value != "":
-        start = decoding.decoder_for(data.encoder, data.tap.layer, _DECODER.value)
+    encoder, layer = data.encoder, data.tap.layer
+    start, name = None, _DECODER.value
+    own = f"{encoder.name}-{layer}-adversarial"
+    if name is None and own in decoding.bundled(encoder, layer):
+        name = own
+    if name:
+        start = decoding.decoder_for(encoder, layer, name)
     judge, comparator = weights.load_encoder(_JUDGE.value), adversarial_options.comparator()
     data, first = decoder_runs.first_state(
         config, data, decoder_options.SEED.value, start, comparator

@@ -1,8 +1,8 @@
 """The up-convolutional decoders: networks from a descriptor to an image.
 
 `Mirror` is streetnet upside down, `Deep` the same with further 256-channel convolutions (paper,
-sections 3.2 and 5.3); `resizing.Resize` and `resizing.Fine` enlarge by interpolation instead. A
-ReLU, then batch normalisation, follows every layer but the last.
+sections 3.2 and 5.3); `resizing.Resize` enlarges by interpolation instead. A ReLU,
+then batch normalisation, follows every layer but the last.
 `decoder_network.DecoderNetwork` says what goes in and comes out, and how to add a network.
 """
 
@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from posenet_jax.decoders.decoder_network import DecoderNetwork, Descriptor, Image
-from posenet_jax.decoders.resizing import Fine, Pyramid, Resize
+from posenet_jax.decoders.resizing import Resize
 from posenet_jax.nn.layers import UnitStrideConv
 from posenet_jax.nn.upconvolution import UpsampledConv, UpsampledConvTranspose
 
@@ -103,6 +103,4 @@ NETWORKS: dict[str, type[DecoderNetwork]] = {
     "deep": Deep,
     "sharp": Sharp,
     "resize": Resize,
-    "fine": Fine,
-    "pyramid": Pyramid,
 }

@@ -1,6 +1,4 @@
-"""The decoders without a grid: against PyTorch's and JAX's resizing, and untrained pictures."""
-
-import functools
+"""The decoder without a grid: against PyTorch's and JAX's resizing, and untrained pictures."""
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +38,10 @@ def test_enlarging_and_convolving_are_one_layer():
     np.testing.assert_allclose(alone, found[0], atol=1e-5)
 
 
-def _disturbed(name, shape, seed=0):
+def _disturbed(shape):
     """Random everywhere: zeros and ones would hide a mistaken order."""
-    variables = jax.jit(NETWORKS[name]().init)(jax.random.key(0), jnp.zeros(shape))
-    rng = np.random.default_rng(seed)
+    variables = jax.jit(NETWORKS["resize"]().init)(jax.random.key(0), jnp.zeros(shape))
+    rng = np.random.default_rng(0)
 
     def disturb(path, value):
         positive = path[-1].key in ("var", "scale")
@@ -53,7 +51,7 @@ def _disturbed(name, shape, seed=0):
     return jax.tree_util.tree_map_with_path(disturb, variables)
 
 
-def _in_torch(torch, name, variables, descriptors):
+def _in_torch(torch, variables, descriptors):
     """The network in PyTorch, in double precision: it enlarges, then convolves."""
     functional = torch.nn.functional
     params, stats = variables["params"], variables["batch_stats"]
@@ -88,41 +86,22 @@ def _in_torch(torch, name, variables, descriptors):
     for number, side in enumerate((8, 8, 25)):
         x = normalised(conv(larger(x, side), f"conv{number}", 1), f"conv{number}")
     image = twice(normalised(twice(x, "fine"), "fine"), "image")
-    if name == "fine":
-        for layer in ("half", "whole"):
-            x = normalised(twice(x, layer), layer)
-        kernel, bias = (tensor(params["detail"][part]) for part in ("kernel", "bias"))
-        image = image + torch.einsum("ncij,cf->nfij", x, kernel) + bias[:, None, None]
     return image.permute(0, 2, 3, 1).numpy()
 
 
 @pytest.mark.usefixtures("winograd_forms")
-@pytest.mark.parametrize("name", ["resize", "fine"])
 @pytest.mark.parametrize("shape", [(30,), (6, 6, 8)])
-def test_networks_decode_as_pytorchs(name, shape, torch):
-    variables = _disturbed(name, shape)
+def test_the_network_decodes_as_pytorchs(shape, torch):
+    variables = _disturbed(shape)
     descriptors = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
-    expected = _in_torch(torch, name, variables, descriptors)
-    decoded = np.asarray(jax.jit(NETWORKS[name]().apply)(variables, descriptors))
+    expected = _in_torch(torch, variables, descriptors)
+    decoded = np.asarray(jax.jit(NETWORKS["resize"]().apply)(variables, descriptors))
     np.testing.assert_allclose(decoded, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
-
-
-def test_fine_begins_as_resize():
-    """Its own layers add nothing until they are trained."""
-    shape, own = (30,), _disturbed("resize", (30,))
-    begun = jax.jit(NETWORKS["fine"]().init)(jax.random.key(0), jnp.zeros(shape))
-    begun = {kind: {**begun[kind], **own[kind]} for kind in begun}
-    descriptors = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
-    expected, found = (
-        jax.jit(functools.partial(NETWORKS[name]().apply, variables))(descriptors)
-        for name, variables in (("resize", own), ("fine", begun))
-    )
-    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("shape, grid", [((64,), 3.0), ((6, 6, 8), 1.8)])
 def test_an_untrained_network_has_no_grid(shape, grid):
-    """Descriptors by chance: spectra of `mirror`'s pictures have lines, those of the others none.
+    """Descriptors by chance: spectra of `resize`'s pictures have no lines, those of `mirror`'s do.
 
     They are beside white noise, which has none.
     """
@@ -130,15 +109,12 @@ def test_an_untrained_network_has_no_grid(shape, grid):
     descriptors = np.abs(rng.normal(size=(COUNT, *shape))).astype(np.float32)
     noise = rng.integers(0, 256, (COUNT, 100, 100, 3), dtype=np.uint8)
     found = {}
-    for name in ("resize", "fine", "mirror"):
+    for name in ("resize", "mirror"):
         module = NETWORKS[name]()
         variables = jax.jit(module.init)(jax.random.key(0), descriptors[0])
-        if name == "fine":  # whose own layers are added with a kernel of zeros at first
-            detail = rng.normal(size=variables["params"]["detail"]["kernel"].shape)
-            variables["params"]["detail"]["kernel"] = jnp.asarray(0.1 * detail, jnp.float32)
         decoded = np.asarray(jax.jit(module.apply)(variables, descriptors))
         assert decoded.shape == (COUNT, 100, 100, 3)
         varied = (decoded - decoded.mean(axis=0)) / decoded.std()
         pictures = np.clip(128.0 + 40.0 * varied, 0, 255).round().astype(np.uint8)
         found[name] = metrics.grid_index(pictures, noise)
-    assert max(found["resize"], found["fine"]) < 1.3 and found["mirror"] > grid, found
+    assert found["resize"] < 1.3 and found["mirror"] > grid, found

@@ -164,7 +164,8 @@ def test_trains_against_a_discriminator_and_compares(images, trained, tmp_path):
     decoder = trained[0] / "decoder.safetensors"
     flags = _train_flags(images, workdir, f"--decoder={decoder}", f"--val_images={images}")[1:]
     flags = *flags, "--steps=4", "--noise_numbers=5", "--learning_rate=1e-3", "--evaluate_every=50"
-    flags = "--comparator=compact-random-1/conv1", *flags
+    flags = "--comparator=compact-random-1/conv1", "--discriminator_taps=conv1,conv3", *flags
+    flags = "--score=energy", "--spectrum_weight=1", *flags
     run = _run("train_adversarial", *flags)
     assert run.returncode == 0, run.stderr
     row = _table(workdir / "metrics.csv")[-1]
@@ -188,6 +189,8 @@ def test_trains_against_a_discriminator_and_compares(images, trained, tmp_path):
     assert written == set(json.loads((out / "run.json").read_text())["files"])
     refused = _run("train_adversarial", *flags[:-1], "--feature_taps=conv9", "--steps=5")
     assert refused.returncode == 2 and "no tap 'conv9'" in refused.stderr, refused.stderr
+    refused = _run("train_adversarial", *flags, "--discriminator_taps=fc5", "--steps=5")
+    assert refused.returncode == 2 and "no feature maps 'fc5'" in refused.stderr, refused.stderr
     refused = _run("train_adversarial", *flags, "--comparator=compact")
     assert refused.returncode == 2 and "expected ENCODER/LAYER" in refused.stderr, refused.stderr
 

@@ -15,15 +15,21 @@ from posenet_jax.encoders.imagenet import AlexNet
 from posenet_jax.encoders.resnet import ResNet50
 
 PHOTOGRAPHS = 20  # of which one is in the test part of a data set
-# What makes the products small that `remake` is to make; of the others there is no record here.
+_FEW = "--steps=2 --batch_size=8 --rendered=0"
+# What makes each command small of the products that `remake` is to make; of the others there is no
+# record here.
 SMALL_PRODUCTS = {
-    "decoder-fc5": "--steps=2 --batch_size=8 --rendered=0",
+    "decoder-fc5": [_FEW],
     # None reads conv4 of `compact`, whose map has another size.
-    "decoder-conv4": "--layer=fc5 --steps=2 --batch_size=8 --rendered=0",
-    "decoder-fc5-adversarial": "--steps=2 --batch_size=8 --rendered=0"
-    " --evaluate_every=50 --comparator=compact-random-1/conv1",
-    "imagenet-networks": "--limit=2 --steps=2",
-    "poses": "--pairs=8",
+    "decoder-conv4": [f"--layer=fc5 {_FEW}"],
+    "decoder-fc5-adversarial": [
+        f"{_FEW} --drops=",
+        f"{_FEW} --evaluate_every=50",
+        f"{_FEW} --evaluate_every=50 --comparator=compact-random-1/conv1"
+        " --discriminator_taps=conv1",
+    ],
+    "imagenet-networks": ["--limit=2 --steps=2"],
+    "poses": ["--pairs=8"],
 }
 
 
@@ -77,9 +83,9 @@ def _records(path: Path) -> None:
     records = json.loads(products.RECORDS.read_text("utf-8"))["products"]
     kept = [one for one in records if one["name"] in SMALL_PRODUCTS]
     for one in kept:
-        more = f"--cpu_devices=1 {SMALL_PRODUCTS[one['name']]}"
         one["commands"] = [
-            f"JAX_DISABLE_MOST_OPTIMIZATIONS=1 {command} {more}" for command in one["commands"]
+            f"JAX_DISABLE_MOST_OPTIMIZATIONS=1 {command} --cpu_devices=1 {more}"
+            for command, more in zip(one["commands"], SMALL_PRODUCTS[one["name"]], strict=True)
         ]
     path.parent.mkdir()
     path.write_text(json.dumps({"products": kept, "independent": {}}))

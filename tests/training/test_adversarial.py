@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from scipy.signal import get_window
 from scipy.stats import norm
 
 from posenet_jax.decoders import decoding
@@ -167,6 +168,31 @@ def test_images_are_compared_in_pixels_and_in_means_of_blocks():
         expected.append(np.linalg.norm(a - b, axis=-1).mean() - np.mean(pairs) / 2)
     found = adversarial.image_energy(jnp.asarray(made), jnp.asarray(wanted))
     assert float(found) == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_spectra_show_lines_and_sizes():
+    """Of white noise, half as large, and with a wave of 20 cycles an image along the rows.
+
+    Power of the noise is its variance by the sum of the window's squares; of the wave at its
+    frequency half its amplitude by the window's sum, squared, and a quarter at the two beside it.
+    """
+    rng = np.random.default_rng(0)
+    wanted = rng.normal(size=(8, 100, 100, 3)).astype(np.float32)
+    half = adversarial.spectrum_error(jnp.asarray(0.5 * wanted[None]), jnp.asarray(wanted))
+    assert float(half) == pytest.approx(np.log(4.0) ** 2, rel=1e-4)
+    amplitude, window = 0.5, get_window("hann", 100)
+    wave = amplitude * np.cos(2 * np.pi * 20 * np.arange(100) / 100)
+    made = jnp.asarray((wanted + wave[:, None].astype(np.float32))[None])
+    noise = np.sum(window**2) / 3  # grey values are means of three channels
+    added = (amplitude / 2 * window.sum()) ** 2 * np.array([0.25, 1.0, 0.25])
+    expected = np.sum(np.log(1 + added / noise) ** 2) / 100  # 50 frequencies of rows, of columns
+    found = adversarial.spectrum_error(made, jnp.asarray(wanted))
+    assert float(found) == pytest.approx(expected, rel=0.05)
+    parts = made.reshape((1, 2, 4, *made.shape[2:])), wanted.reshape((2, 4, *wanted.shape[1:]))
+    shared = jax.vmap(
+        lambda m, w: adversarial.spectrum_error(m, w, "devices"), (1, 0), axis_name="devices"
+    )(parts[0], jnp.asarray(parts[1]))
+    np.testing.assert_allclose(shared, float(found), rtol=1e-4)
 
 
 def test_every_draw_reads_its_noise_beside_its_images_descriptor():
