@@ -250,8 +250,8 @@ NATURAL = dataclasses.replace(
     name="natural",
     start="generator",
     learning_rate=3.0,
-    priors={"sparse": 0.2, "l6": 0.1},
-    steps=100,
+    priors={"sparse": 0.075, "l6": 0.1},
+    steps=45,
 )
 """Begun in a generator's picture, at a low rate, with edges as sparse as in photographs.
 
