@@ -32,8 +32,8 @@ flags.set_default(decoder_options.NETWORK, "sharp")
 _DECODER = buckets.string(
     "decoder",
     None,
-    "Decoder whose weights training starts from: a bundled one or a .safetensors file; if not given,"
-    " the bundled ENCODER-LAYER-adversarial where there is one; empty: random weights.",
+    "Decoder whose weights training starts from: a bundled one or a .safetensors file; the bundled"
+    " ENCODER-LAYER-adversarial, where there is one, if not given; empty: random weights.",
 )
 _JUDGE = options.judge()
 if __name__ == "__main__":  # before the imports that take seconds
