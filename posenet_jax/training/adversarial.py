@@ -45,10 +45,9 @@ class AdversarialConfig:
     descriptor; draws: images made of each. energy: whether draws are compared with the original by
     `energy_score` instead of `mean_error`. layers: taps compared besides the descriptor.
     discriminator_layers: layers of the comparator whose maps the discriminator sees too.
-    discriminator_lr_scale: the discriminator's learning rate as a multiple
-    of the generator's. discriminator_pause_below: it is not updated while its loss is below this
-    fraction of the generator's adversarial loss, both as cross-entropies (Dosovitskiy & Brox: 0.1;
-    0: never).
+    discriminator_lr_scale: the discriminator's learning rate as a multiple of the generator's.
+    discriminator_pause_below: it is not updated while its loss is below this fraction of the
+    generator's adversarial loss, both as cross-entropies (Dosovitskiy & Brox: 0.1; 0: never).
     """
 
     image: float = 10.0
