@@ -26,18 +26,21 @@ def pages(
     *,
     shown: int,
     title: str,
+    prefix: str = "",
 ) -> dict[str, Callable[[Path], None]]:
     """Returns functions that draw the sheets, by the names of their files.
 
     Of the first `shown` originals, uint8 RGB [N, H, W, 3]: all methods side by side, PSNR under
-    each, and the draws of each decoder that reads noise.
+    each, and the draws of each decoder that reads noise. prefix: of names, left out of headings.
     """
     first = slice(0, shown)
     columns, labels = {"original": originals[first]}, {}
     sheets: dict[str, Callable[[Path], None]] = {}
     for name, method in methods.items():
-        columns[name] = method.pictures[first]
-        labels[name] = [f"{value:.1f} dB" for value in compared.column(name, "psnr")[first]]
+        heading = name.removeprefix(prefix)
+        heading = name if heading in methods else heading
+        columns[heading] = method.pictures[first]
+        labels[heading] = [f"{value:.1f} dB" for value in compared.column(name, "psnr")[first]]
         if len(method.draws) > 1:
             drawn = image_sets.draw_columns(method.draws[:, first], originals[first])
             sheets[_drawn(name)] = functools.partial(image_grid, columns=drawn)
