@@ -122,7 +122,7 @@ def main() -> int:
             compared,
             shown=_GRID.value,
             title=f"{_ENCODER.value} {layer}: PSNR under each",
-            prefix=f"{encoder.name}-",
+            own=f"{encoder.name}-{layer}",
         ),
     )
     print(f"{len(originals.pixels)} images; medians, and figures of the set:")

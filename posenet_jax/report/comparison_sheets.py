@@ -26,18 +26,19 @@ def pages(
     *,
     shown: int,
     title: str,
-    prefix: str = "",
+    own: str = "",
 ) -> dict[str, Callable[[Path], None]]:
     """Returns functions that draw the sheets, by the names of their files.
 
     Of the first `shown` originals, uint8 RGB [N, H, W, 3]: all methods side by side, PSNR under
-    each, and the draws of each decoder that reads noise. prefix: of names, left out of headings.
+    each, and the draws of each decoder that reads noise. own: name of the layer's own decoder,
+    `decoder` in its heading, and with which names of others begin.
     """
     first = slice(0, shown)
     columns, labels = {"original": originals[first]}, {}
     sheets: dict[str, Callable[[Path], None]] = {}
     for name, method in methods.items():
-        heading = name.removeprefix(prefix)
+        heading = name.removeprefix(own).lstrip("-") or "decoder"
         heading = name if heading in methods else heading
         columns[heading] = method.pictures[first]
         labels[heading] = [f"{value:.1f} dB" for value in compared.column(name, "psnr")[first]]

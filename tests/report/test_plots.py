@@ -58,21 +58,22 @@ def test_sheets_of_methods_have_the_names_said_before(tmp_path):
             assert min(picture.size) >= 2 * 8
 
 
-def test_sheets_of_methods_leave_the_encoders_name_to_the_title(monkeypatch):
+def test_sheets_of_methods_leave_encoder_and_layer_to_the_title(monkeypatch):
     """But where another method has the name that would be left."""
     headings = []
     monkeypatch.setattr(
         comparison_sheets, "image_grid", lambda path, columns, **_: headings.append(list(columns))
     )
     one = Method(np.zeros((1, 1, 8, 8, 3), np.uint8))
-    for names in (("net-fc5", "net-fc5-sharp", "mine"), ("net-fc5", "fc5")):
+    for names in (("net-fc5", "net-fc5-sharp", "mine"), ("net-fc5", "decoder")):
         compared = Compared([{"method": name, "psnr": 10.0} for name in names], {})
         methods = dict.fromkeys(names, one)
         sheets = comparison_sheets.pages(
-            methods, one.pictures, compared, shown=1, title="net fc5", prefix="net-"
+            methods, one.pictures, compared, shown=1, title="net fc5", own="net-fc5"
         )
         sheets["grid.png"](Path("grid.png"))
-    assert headings == [["original", "fc5", "fc5-sharp", "mine"], ["original", "net-fc5", "fc5"]]
+    assert headings[0] == ["original", "decoder", "sharp", "mine"]
+    assert headings[1] == ["original", "net-fc5", "decoder"]
 
 
 def test_a_plot_of_claims_is_in_words(monkeypatch):
