@@ -65,12 +65,10 @@ def main() -> int:
     noise = adversarial.draws, adversarial.noise
     data = decoder_inputs.load(decoder_options.WORKDIR.value, noise)
     encoder, layer = data.encoder, data.tap.layer
-    start, name = None, _DECODER.value
-    own = f"{encoder.name}-{layer}-adversarial"
-    if name is None and own in decoding.bundled(encoder, layer):
-        name = own
-    if name:
-        start = decoding.decoder_for(encoder, layer, name)
+    name = _DECODER.value
+    if name is None:
+        name = decoding.bundled_generator(encoder, layer)
+    start = decoding.decoder_for(encoder, layer, name) if name else None
     judge, comparator = weights.load_encoder(_JUDGE.value), adversarial_options.comparator()
     data, first = decoder_runs.first_state(
         config, data, decoder_options.SEED.value, start, comparator

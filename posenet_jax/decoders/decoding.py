@@ -160,6 +160,12 @@ def bundled(encoder: Encoder, layer: str) -> list[str]:
     return bundled_names(f"{encoder.name}-{layer}*")
 
 
+def bundled_generator(encoder: Encoder, layer: str) -> str | None:
+    """Name of the layer's adversarial decoder in the package; None where there is none."""
+    name = f"{encoder.name}-{layer}-adversarial"
+    return name if name in bundled(encoder, layer) else None
+
+
 def bundled_names(pattern: str = "*") -> list[str]:
     """Names of the decoders in the package that match a glob."""
     return sorted(file.stem for file in _FOLDER.glob(f"{pattern}.safetensors"))

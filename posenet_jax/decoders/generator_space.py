@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from posenet_jax.decoders.decoding import Decoder, bundled, decoder_for, value_range
+from posenet_jax.decoders.decoding import Decoder, bundled_generator, decoder_for, value_range
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion.parameterisations import Parameterisation
@@ -61,13 +61,13 @@ def generator_for(encoder: Encoder, layer: str, name: str | None = None) -> Deco
 
     name: a bundled decoder, or a .safetensors file. Raises InputError where there is none.
     """
-    own = f"{encoder.name}-{layer}-adversarial"
-    if not name and own not in bundled(encoder, layer):
+    name = name or bundled_generator(encoder, layer)
+    if name is None:
         raise InputError(
             f"no generator is bundled for {layer} of encoder {encoder.name!r}: name a decoder of "
             "this layer (--decoder), or take a recipe that needs none, such as calibrated"
         )
-    return decoder_for(encoder, layer, name or own)
+    return decoder_for(encoder, layer, name)
 
 
 def parameterisation(decoder: Decoder, features: bool = False) -> Parameterisation:

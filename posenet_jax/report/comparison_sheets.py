@@ -39,7 +39,7 @@ def pages(
     sheets: dict[str, Callable[[Path], None]] = {}
     for name, method in methods.items():
         heading = name.removeprefix(own).lstrip("-") or "decoder"
-        heading = name if heading in methods else heading
+        heading = name if heading in (*methods, *columns) else heading
         columns[heading] = method.pictures[first]
         labels[heading] = [f"{value:.1f} dB" for value in compared.column(name, "psnr")[first]]
         if len(method.draws) > 1:

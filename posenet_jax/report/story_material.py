@@ -98,8 +98,8 @@ def essence_work(encoder: Encoder, count: int, steps: int) -> int:
 
 def has_decoders(encoder: Encoder) -> bool:
     """Whether a decoder and a generator are bundled for the encoder's fc5."""
-    names = decoding.bundled(encoder, LAYER)
-    return {f"{encoder.name}-{LAYER}", f"{encoder.name}-{LAYER}-adversarial"} <= set(names)
+    own = f"{encoder.name}-{LAYER}" in decoding.bundled(encoder, LAYER)
+    return own and decoding.bundled_generator(encoder, LAYER) is not None
 
 
 def _priors(encoder: Encoder) -> list[Prior]:

@@ -29,7 +29,7 @@ from posenet_jax.encoders.encoder import Tap
 from posenet_jax.encoders.streetnet import TAPS
 from posenet_jax.errors import InputError
 from posenet_jax.nn.layers import initialised
-from posenet_jax.training.discriminator import Discriminator
+from posenet_jax.training.discriminator import Discriminator, block_means
 
 Array = jax.Array
 
@@ -141,14 +141,8 @@ def _distance(a: Array, b: Array) -> Array:
 
 def image_energy(made: Array, wanted: Array) -> Array:
     """The mean of `energy_score` over pixels and over means of blocks of them."""
-    scores = [energy_score(_means(made, side), _means(wanted, side)) for side in _BLOCKS]
+    scores = [energy_score(block_means(made, side), block_means(wanted, side)) for side in _BLOCKS]
     return sum(scores, jnp.zeros(())) / len(scores)
-
-
-def _means(x: Array, side: int) -> Array:
-    """[..., H / side, W / side, C] means of blocks."""
-    *batch, height, width, channels = x.shape
-    return x.reshape((*batch, height // side, side, width // side, side, channels)).mean((-4, -2))
 
 
 def spectrum_error(made: Array, wanted: Array, axis_name: str | None = None) -> Array:

@@ -62,8 +62,8 @@ class Discriminator(nn.Module):
 
         x = conv(_blocks(image, _BLOCK), self.features, "look1", size=1)
         patches = x = conv(x, self.features, "look2")
-        x = conv(_halved(x), 2 * self.features, "look3")
-        x = conv(_halved(x), 4 * self.features, "look4")
+        x = conv(block_means(x, 2), 2 * self.features, "look3")
+        x = conv(block_means(x, 2), 4 * self.features, "look4")
         places = (*x.shape[:-1], self.projected)
         wanted = bounded(nn.Dense(_GRID**2 * self.projected, name="wanted"), _flat(descriptor))
         seen = bounded(nn.Dense(self.projected, name="seen"), x)
@@ -79,7 +79,7 @@ def _flat(descriptor: Array) -> Array:
     """Feature maps, 6×6, as vectors of the means over 2×2 blocks."""
     if descriptor.shape[-3:-1] != (6, 6):
         return descriptor
-    x = _halved(descriptor)
+    x = block_means(descriptor, 2)
     return x.reshape((*x.shape[:-3], -1))
 
 
@@ -90,6 +90,7 @@ def _blocks(x: Array, side: int) -> Array:
     return jnp.moveaxis(x, -3, -4).reshape((*batch, height // side, width // side, -1))
 
 
-def _halved(x: Array) -> Array:
+def block_means(x: Array, side: int) -> Array:
+    """Means [..., H / side, W / side, C] of blocks of pixels."""
     *batch, height, width, channels = x.shape
-    return x.reshape((*batch, height // 2, 2, width // 2, 2, channels)).mean((-4, -2))
+    return x.reshape((*batch, height // side, side, width // side, side, channels)).mean((-4, -2))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import random_decoders
 
 from posenet_jax import metrics
 from posenet_jax.decoders.networks import NETWORKS
@@ -36,19 +37,6 @@ def test_enlarging_and_convolving_are_one_layer():
     np.testing.assert_allclose(found, expected + bias.reshape((1, 1, 1, 4)), atol=2e-5)
     alone = layer.apply({"params": {"kernel": kernel, "bias": bias}}, x[0])
     np.testing.assert_allclose(alone, found[0], atol=1e-5)
-
-
-def _disturbed(shape):
-    """Random everywhere: zeros and ones would hide a mistaken order."""
-    variables = jax.jit(NETWORKS["resize"]().init)(jax.random.key(0), jnp.zeros(shape))
-    rng = np.random.default_rng(0)
-
-    def disturb(path, value):
-        positive = path[-1].key in ("var", "scale")
-        noise = rng.uniform(0.5, 1.5, value.shape) if positive else rng.normal(size=value.shape)
-        return jnp.asarray(noise if positive else value + 0.1 * noise, jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(disturb, variables)
 
 
 def _in_torch(torch, variables, descriptors):
@@ -92,7 +80,7 @@ def _in_torch(torch, variables, descriptors):
 @pytest.mark.usefixtures("winograd_forms")
 @pytest.mark.parametrize("shape", [(30,), (6, 6, 8)])
 def test_the_network_decodes_as_pytorchs(shape, torch):
-    variables = _disturbed(shape)
+    variables = random_decoders.variables("resize", shape)
     descriptors = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
     expected = _in_torch(torch, variables, descriptors)
     decoded = np.asarray(jax.jit(NETWORKS["resize"]().apply)(variables, descriptors))

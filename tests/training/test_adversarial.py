@@ -129,7 +129,7 @@ def test_the_error_of_a_mean_over_draws_is_without_bias():
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
 def test_the_energy_score_is_least_where_draws_spread_as_originals_do(spread):
-    """Of normal draws and originals, against the closed form of the CRPS's mean, by quadrature.
+    """Normal draws and originals, against the closed form of the CRPS's mean, by quadrature.
 
     For draws N(0, s²) and an original y it is s (z (2Φ(z) - 1) + 2φ(z) - 1/√π), z = y / s (Gneiting
     & Raftery 2007, eq. 21).
@@ -171,7 +171,7 @@ def test_images_are_compared_in_pixels_and_in_means_of_blocks():
 
 
 def test_spectra_show_lines_and_sizes():
-    """Of white noise, half as large, and with a wave of 20 cycles an image along the rows.
+    """White noise, half as large, and with a wave of 20 cycles an image along the rows.
 
     Power of the noise is its variance by the sum of the window's squares; of the wave at its
     frequency half its amplitude by the window's sum, squared, and a quarter at the two beside it.
