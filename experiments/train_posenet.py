@@ -48,6 +48,14 @@ _LEARNING_RATE = flags.DEFINE_float(
 _WEIGHT_DECAY = flags.DEFINE_float(
     "weight_decay", 0.01, "Weight decay of AdamW, which is multiplied by the learning rate."
 )
+_AVERAGE_DECAY = flags.DEFINE_float(
+    "average_decay",
+    0.998,
+    "Share of the averaged weights, which are the ones written, that a step keeps: they are a mean"
+    " of about the last 1 / (1 - share) steps.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 _ACTIVE_SHARE = flags.DEFINE_float(
     "active_share",
     0.5,
@@ -59,6 +67,12 @@ _TASKS = flags.DEFINE_list(
     ["pose", "match", "normal"],
     "Tasks that the encoder learns, separated by commas: pose (of one view relative to the other),"
     " match (do two views show one target?), normal (of the target's surface).",
+)
+_BOTH_WAYS = flags.DEFINE_bool(
+    "both_ways",
+    False,
+    "Count each pair from either side: the pose of one view in the other's frame, the normal in"
+    " each, negatives of both. Costs nothing, for images are encoded once.",
 )
 _ROBUST_RADIUS = flags.DEFINE_float(
     "robust_radius",
@@ -119,7 +133,9 @@ def _config() -> TrainConfig:
         room_pairs=_ROOM_PAIRS.value,
         learning_rate=_LEARNING_RATE.value,
         weight_decay=_WEIGHT_DECAY.value,
+        ema_decay=_AVERAGE_DECAY.value,
         active_share=_ACTIVE_SHARE.value,
+        both_ways=_BOTH_WAYS.value,
         robust_radius=_ROBUST_RADIUS.value,
         robust_steps=_ROBUST_STEPS.value,
         robust_ramp=_ROBUST_RAMP.value,
@@ -148,6 +164,7 @@ def main() -> int:
         "vary": pair_options.VARY.value,
         "tasks": sorted(_TASKS.value),
         "robust_radius": _ROBUST_RADIUS.value,
+        "both_ways": _BOTH_WAYS.value,
     }
     if done:
         run_sources.check(workdir / "run.json", f"the {done} steps done", sources, begun)

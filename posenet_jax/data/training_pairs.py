@@ -59,6 +59,17 @@ def negatives(second: Array) -> tuple[Array, Array]:
     return second[jnp.arange(second.shape[0]) ^ 1], jnp.roll(second, 2, axis=0)
 
 
+def swapped(pairs: Pairs) -> Pairs:
+    """The same pairs seen from view 2: view 1 in its frame, and the normal at its target."""
+    to_second = jnp.swapaxes(pairs.rotation[:, 1], -1, -2) @ pairs.rotation[:, 0]
+    return pairs.replace(
+        image=pairs.image[:, ::-1],
+        rotation=pairs.rotation[:, ::-1],
+        centre=pairs.centre[:, ::-1],
+        normal=jnp.einsum("pij,pj->pi", to_second, pairs.normal),
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("count", "sharding"))
 def _scene_keys(key: Array, count: int, sharding: NamedSharding) -> tuple[SceneKeys, Array, Array]:
     """Keys of `count` scenes, over the devices, so that each samples its own."""

@@ -23,7 +23,7 @@ from flax import struct
 from jax.sharding import Mesh, PartitionSpec
 
 from posenet_jax import geometry, numerics
-from posenet_jax.data.training_pairs import Pairs, negatives
+from posenet_jax.data.training_pairs import Pairs, negatives, swapped
 from posenet_jax.encoders.encoder import Encoder, init_params
 from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
 from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads
@@ -67,6 +67,7 @@ class TrainConfig:
     normal_weight: float = 0.5
     idle_weight: float = 1.0
     active_share: float = 0.5
+    both_ways: bool = False  # whether a pair counts as seen from either view
     robust_radius: float = 0.0  # L2 norm of perturbations trained under, values from 0 to 1
     robust_steps: int = 2  # of gradient ascent to a perturbation
     robust_ramp: int = 400  # steps of training until the radius is reached
@@ -156,7 +157,8 @@ def start_from(encoder: Encoder, config: TrainConfig) -> TrainState:
             f"training of {config.architecture} cannot begin with encoder {encoder.name!r}: it"
             f" is {encoder.module.architecture}{'' if encoder.predicts_poses else ' without heads'}"
         )
-    params = _other_units(encoder.params, encoder.head_params, 1.0 / GAIN)
+    # Copied: a step donates its state, and the encoder's own arrays are to stay.
+    params = numerics.copied(_other_units(encoder.params, encoder.head_params, 1.0 / GAIN))
     opt_state = jax.jit(optimizer(config).init)(params)
     return TrainState(jnp.zeros((), jnp.int32), params, numerics.copied(params), opt_state)
 
@@ -191,6 +193,16 @@ def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
 
 
 def _pair_losses(
+    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale, both_ways: bool
+) -> dict[str, Array]:
+    losses = _one_way_losses(params, descriptors, pairs, scale)
+    if not both_ways:
+        return losses
+    others = _one_way_losses(params, descriptors[:, ::-1], swapped(pairs), scale)
+    return jax.tree.map(lambda one, other: 0.5 * (one + other), losses, others)
+
+
+def _one_way_losses(
     params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale
 ) -> dict[str, Array]:
     first, second = descriptors[:, 0], descriptors[:, 1]
@@ -228,7 +240,7 @@ def _loss(
     shifts = moved or (None,) * len(batches)
     for name, pairs, shift in zip(config.sources, batches, shifts, strict=True):
         linear = _preactivations(params, pairs.image, shift, config, space)
-        terms = _pair_losses(params, jax.nn.relu(linear), pairs, scale)
+        terms = _pair_losses(params, jax.nn.relu(linear), pairs, scale, config.both_ways)
         terms["idle"] = pose_losses.idleness(
             linear.reshape((-1, linear.shape[-1])), config.active_share
         )

@@ -59,6 +59,23 @@ def test_the_normal_faces_the_first_camera(drawn):
     assert np.all(normal[:, 2] < 0)  # the target lies ahead, its wall looks back
 
 
+def test_swapped_pairs_are_the_renderers_own_seen_from_view_2(source, drawn):
+    views = scenes.render_scenes(source.scenes(jax.random.key(3)), source.atlas, source.config)
+    swapped = training_pairs.swapped(drawn)
+    np.testing.assert_array_equal(swapped.image, np.asarray(views.image)[:, ::-1])
+    np.testing.assert_allclose(swapped.normal, views.camera_normal[:, 1], atol=1e-5)
+    # The relative poses are each other's inverse, as 4×4 matrices have them.
+    for pair, other in zip(*(_relative(p) for p in (drawn, swapped)), strict=True):
+        np.testing.assert_allclose(other, np.linalg.inv(pair), atol=1e-4)
+
+
+def _relative(pairs):
+    """[P, 4, 4] view 2's coordinates to view 1's, by NumPy."""
+    to_world = np.tile(np.eye(4), (len(pairs.image), 2, 1, 1))
+    to_world[..., :3, :3], to_world[..., :3, 3] = pairs.rotation, pairs.centre
+    return np.linalg.inv(to_world[:, 0]) @ to_world[:, 1]
+
+
 def test_pairs_that_look_past_their_target_count_in_the_pose_alone():
     """By where the target's pixel lies in views whose pictures are not needed for it."""
     config = scenes.SceneConfig(

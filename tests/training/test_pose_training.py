@@ -114,6 +114,35 @@ def test_a_pair_of_weight_zero_has_no_part_in_the_pose_loss(mesh, pairs, scale):
     assert pose_loss(pairs) != pytest.approx(pose_loss(pairs.replace(centre=moved)), rel=1e-2)
 
 
+def test_a_pair_counted_both_ways_is_the_mean_of_two(mesh, pairs, scale):
+    def losses(batch, **changes):
+        state, batch = _placed(mesh, pose_training.init_state(CONFIG), batch)
+        config = dataclasses.replace(CONFIG, **changes)
+        _, metrics = pose_training.train_step(
+            state, (batch,), scale, config=config, space=SPACE, mesh=mesh
+        )
+        return {task: float(metrics[f"rendered_{task}"]) for task in pose_training.TASKS}
+
+    darker = np.stack([pairs.image[:, 0], pairs.image[:, 1] // 2], axis=1)
+    pairs = pairs.replace(image=darker)
+    rotation = np.asarray(pairs.rotation)
+    turned = pairs.replace(
+        image=pairs.image[:, ::-1],
+        rotation=rotation[:, ::-1],
+        centre=pairs.centre[:, ::-1],
+        normal=np.stack(
+            [
+                second.T @ first @ n
+                for (first, second), n in zip(rotation, pairs.normal, strict=True)
+            ]
+        ),
+    )
+    one, other, both = losses(pairs), losses(turned), losses(pairs, both_ways=True)
+    for task in pose_training.TASKS:
+        assert one[task] != pytest.approx(other[task], rel=1e-3)
+        assert both[task] == pytest.approx(0.5 * (one[task] + other[task]), rel=1e-5)
+
+
 def test_training_under_perturbations_is_harder_the_larger_their_radius(mesh, pairs, scale):
     """The tasks' loss of the same weights and pairs: at the ramp's foot, half-way, at its top."""
 
@@ -294,6 +323,8 @@ def test_training_begins_with_an_encoder_where_it_stands(mesh):
     ):
         np.testing.assert_allclose(one, other, rtol=1e-6)
     assert int(state.step) == 0
+    jax.tree.map(lambda array: array.delete(), state)  # as a step that is given it does
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(encoder.params))
     with pytest.raises(InputError, match="cannot begin with encoder 'compact': it is compact"):
         pose_training.start_from(encoder, dataclasses.replace(CONFIG, architecture="streetnet"))
     with pytest.raises(InputError, match="without heads"):
