@@ -43,6 +43,12 @@ _DISCRIMINATOR_TAPS = flags.DEFINE_list(
     "Layers of the --comparator, separated by commas, whose feature maps the discriminator sees"
     " besides the image: fire3,fire5,fire9; empty: none.",
 )
+_AUGMENT = flags.DEFINE_bool(
+    "augment",
+    False,
+    "Show the discriminator originals and generated images in other colours, moved, and with a"
+    " square hidden, so that it does not learn the originals by heart (DiffAugment).",
+)
 _ADVERSARIAL = flags.DEFINE_float(
     "adversarial_weight", 0.3, "Weight of the adversarial hinge loss."
 )
@@ -90,6 +96,7 @@ def config() -> "AdversarialConfig":
         energy=_SCORE.value == "energy",
         layers=tuple(_TAPS.value),
         discriminator_layers=tuple(_DISCRIMINATOR_TAPS.value),
+        augment=_AUGMENT.value,
         discriminator_lr_scale=_LR_SCALE.value,
         discriminator_pause_below=_PAUSE_BELOW.value,
     )

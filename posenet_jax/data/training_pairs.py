@@ -62,7 +62,8 @@ def negatives(second: Array) -> tuple[Array, Array]:
 def swapped(pairs: Pairs) -> Pairs:
     """The same pairs seen from view 2: view 1 in its frame, and the normal at its target."""
     to_second = jnp.swapaxes(pairs.rotation[:, 1], -1, -2) @ pairs.rotation[:, 0]
-    return pairs.replace(
+    return dataclasses.replace(
+        pairs,
         image=pairs.image[:, ::-1],
         rotation=pairs.rotation[:, ::-1],
         centre=pairs.centre[:, ::-1],

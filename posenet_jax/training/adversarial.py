@@ -13,6 +13,7 @@ S draws of B images each, made [S, B, H, W, 3], and originals [B, H, W, 3], 1 = 
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from posenet_jax.encoders.encoder import Tap
 from posenet_jax.encoders.streetnet import TAPS
 from posenet_jax.errors import InputError
 from posenet_jax.nn.layers import initialised
+from posenet_jax.training import augmentation
 from posenet_jax.training.discriminator import Discriminator, block_means
 
 Array = jax.Array
@@ -45,6 +47,7 @@ class AdversarialConfig:
     descriptor; draws: images made of each. energy: whether draws are compared with the original by
     `energy_score` instead of `mean_error`. layers: taps compared besides the descriptor.
     discriminator_layers: layers of the comparator whose maps the discriminator sees too.
+    augment: whether what the discriminator sees is augmented.
     discriminator_lr_scale: the discriminator's learning rate as a multiple of the generator's.
     discriminator_pause_below: it is not updated while its loss is below this fraction of the
     generator's adversarial loss, both as cross-entropies (Dosovitskiy & Brox: 0.1; 0: never).
@@ -60,6 +63,7 @@ class AdversarialConfig:
     energy: bool = False
     layers: tuple[str, ...] = ("conv2", "conv4")
     discriminator_layers: tuple[str, ...] = ()
+    augment: bool = False
     discriminator_lr_scale: float = 2.0
     discriminator_pause_below: float = 0.0
     beta1: float = 0.5
@@ -185,6 +189,29 @@ def features_of(
     return {layer: seen[layer] for layer in layers}
 
 
+@struct.dataclass
+class DiscriminatorViews:
+    """Images as the discriminator sees them, and a comparator's maps of them.
+
+    The maps are divided by the root mean square of the originals'.
+    """
+
+    made: Array  # [S, B, H, W, 3]
+    wanted: Array  # [B, H, W, 3]
+    made_maps: dict[str, Array]
+    wanted_maps: dict[str, Array]
+
+
+def _views(
+    made: Array, wanted: Array, features: dict[str, Array], right: dict[str, Array]
+) -> DiscriminatorViews:
+    sizes = {layer: _size(maps) for layer, maps in right.items()}
+    made_maps, wanted_maps = (
+        {layer: maps / sizes[layer] for layer, maps in both.items()} for both in (features, right)
+    )
+    return DiscriminatorViews(made, wanted, made_maps, wanted_maps)
+
+
 def generator_loss(
     made: Array,
     wanted: Array,
@@ -195,11 +222,14 @@ def generator_loss(
     config: AdversarialConfig,
     comparator: Tap | None = None,
     axis_name: str | None = None,
-) -> tuple[Array, dict[str, Array]]:
-    """Returns (weighted sum, its parts). truth: the encoder's taps of the originals.
+    keys: Array | None = None,
+) -> tuple[Array, tuple[dict[str, Array], DiscriminatorViews]]:
+    """Returns (weighted sum, (its parts, views of the discriminator)).
 
-    comparator: a layer of another network, whose features are compared as those of `config.layers`.
-    axis_name: of the devices that share the batch, whose spectra are one.
+    truth: the encoder's taps of the originals. comparator: a layer of another network, whose
+    features are compared as those of `config.layers`. axis_name: of the devices that share the
+    batch, whose spectra are one. keys: [B], by which the discriminator's views are augmented; None:
+    they are not.
     """
     inside = made * value_range(tap.preprocessing)
     seen: Any = tap.module.apply({"params": tap.params}, inside)
@@ -208,14 +238,17 @@ def generator_loss(
     squares = jnp.sum(jnp.square(truth[tap.layer]), axis=tuple(a - 1 for a in axes))
     compared = [(seen[layer], truth[layer]) for layer in config.layers]
     layers = config.discriminator_layers
-    if comparator:
-        both = dict.fromkeys((comparator.layer, *layers))
-        features, right = (
-            features_of(images, tap, comparator, tuple(both)) for images in (made, wanted)
-        )
-        compared.append((features[comparator.layer], right[comparator.layer]))
-    shown = {layer: features[layer] / _size(right[layer]) for layer in layers}
-    logits = _logits(discriminator.variables, made, conditions, shown)
+    look = functools.partial(features_of, tap=tap, comparator=comparator)
+    own = (comparator.layer,) if comparator else ()
+    features, right = (look(images, layers=(*own, *layers)) for images in (made, wanted))
+    compared.extend((features[layer], right[layer]) for layer in own)
+    shown = made, wanted
+    if keys is not None:
+        every = augmentation.augmented_draws(jnp.concatenate([wanted[None], made]), keys)
+        shown = every[1:], every[0]
+        features, right = (look(images, layers=layers) for images in shown)
+    views = _views(*shown, *({layer: x[layer] for layer in layers} for x in (features, right)))
+    logits = _logits(discriminator.variables, views.made, conditions, views.made_maps)
     parts = {
         "image_loss": (image_energy if config.energy else mean_error)(made, wanted),
         "descriptor_loss": jnp.mean(jnp.sum(jnp.square(off), axis=axes) / squares[None]),
@@ -229,7 +262,8 @@ def generator_loss(
         parts["spectrum_loss"] = spectrum_error(made, wanted, axis_name)
         weights.append(config.spectrum)
     weighted = zip(weights, parts.values(), strict=True)
-    return sum((weight * part for weight, part in weighted), jnp.zeros(())), parts
+    total = sum((weight * part for weight, part in weighted), jnp.zeros(()))
+    return total, (parts, views)
 
 
 def _relative_error(features: Array, right: Array, *, energy: bool) -> Array:
@@ -244,23 +278,17 @@ def _size(x: Array) -> Array:
 
 
 def discriminator_loss(
-    params: Any,
-    discriminator: DiscriminatorState,
-    made: Array,
-    wanted: Array,
-    conditions: Array,
-    features: tuple[dict[str, Array], dict[str, Array]] = ({}, {}),
+    params: Any, discriminator: DiscriminatorState, views: DiscriminatorViews, conditions: Array
 ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
     """Returns the hinge loss and (state of the power iterations, metrics of its accuracy).
 
-    features: of made and of wanted, as `features_of` returns them. Losses and accuracies are means
-    over the discriminator's logits.
+    Losses and accuracies are means over the discriminator's logits.
     """
     variables = {**discriminator.variables, "params": params}
-    both = jnp.concatenate([wanted[None], made])
+    both = jnp.concatenate([views.wanted[None], views.made])
     maps = {
-        layer: jnp.concatenate([right[None], features[0][layer]]) / _size(right)
-        for layer, right in features[1].items()
+        layer: jnp.concatenate([right[None], views.made_maps[layer]])
+        for layer, right in views.wanted_maps.items()
     }
     shown = jnp.broadcast_to(conditions, (len(both), *conditions.shape))
     logits: Any

@@ -88,12 +88,13 @@ class DecoderBatches:
         if self.rendered:
             views = self.rendered(scene_key).image
             parts.append(jax.device_put(views.reshape((-1, *views.shape[2:])), self.sharding))
-        drawn = None
+        drawn = keys = None
         if self.noise:
             count = sum(len(part) for part in parts)
             drawn = jax.random.normal(jax.random.fold_in(key, 2), (count, *self.noise))
-            drawn = jax.device_put(drawn, self.sharding)
-        return DecoderBatch(tuple(parts), descriptors, drawn)
+            keys = jax.random.split(jax.random.fold_in(key, 3), count)
+            drawn, keys = jax.device_put((drawn, keys), self.sharding)
+        return DecoderBatch(tuple(parts), descriptors, drawn, keys)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -71,6 +71,7 @@ class DecoderBatch:
     images: tuple[Array, ...]
     descriptors: Array | None = None  # encoded from the images where there are none
     noise: Array | None = None  # [B, draws, Z] in adversarial training
+    keys: Array | None = None  # [B], by which the discriminator's views are augmented
 
 
 def _network(config: DecoderConfig) -> DecoderNetwork:
@@ -172,6 +173,7 @@ def train_step(
         descriptors = truth[tap.layer] if batch.descriptors is None else batch.descriptors
         conditions = descriptors / descriptor_scale
         wanted = inside / value_range(tap.preprocessing)
+        keys = batch.keys if settings and settings.augment else None
 
         def decoded(params: Any) -> tuple[Array, Any]:
             read = conditions
@@ -182,27 +184,32 @@ def train_step(
             )
             return made.reshape((-1, *wanted.shape)), changed["batch_stats"]
 
-        def objective(made: Array) -> tuple[Array, dict[str, Array]]:
+        def objective(made: Array) -> tuple[Array, tuple[dict[str, Array], Any]]:
             if settings:
                 assert opponent is not None
                 return adversarial.generator_loss(
-                    made, wanted, truth, conditions, opponent, tap, settings, other, AXIS
+                    made,
+                    wanted,
+                    truth,
+                    conditions,
+                    opponent,
+                    tap,
+                    settings,
+                    other,
+                    AXIS,
+                    keys,
                 )
-            return adversarial.mean_error(made, wanted), {}
+            return adversarial.mean_error(made, wanted), ({}, None)
 
         made, pull, stats = jax.vjp(decoded, variables["params"], has_aux=True)
-        (value, figures), slope = jax.value_and_grad(objective, has_aux=True)(made)
+        (value, (figures, views)), slope = jax.value_and_grad(objective, has_aux=True)(made)
         gradients, against = pull(slope)[0], None
         bounds = None
         if settings:
             assert opponent is not None
             differentiate = jax.grad(adversarial.discriminator_loss, has_aux=True)
-            layers = settings.discriminator_layers
-            features = tuple(
-                adversarial.features_of(images, tap, other, layers) for images in (made, wanted)
-            )
             against, (bounds, health) = differentiate(
-                opponent.variables["params"], opponent, made, wanted, conditions, features
+                opponent.variables["params"], opponent, views, conditions
             )
             figures = figures | health
         means = jax.lax.pmean((value, figures, gradients, against), AXIS)

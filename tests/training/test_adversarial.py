@@ -17,7 +17,7 @@ from posenet_jax.decoders import decoding
 from posenet_jax.encoders.weights import random_encoder
 from posenet_jax.errors import Collapsed, InputError
 from posenet_jax.io import files
-from posenet_jax.training import adversarial, decoder_runs, decoder_training
+from posenet_jax.training import adversarial, augmentation, decoder_runs, decoder_training
 from posenet_jax.training.adversarial import AdversarialConfig
 from posenet_jax.training.collapse import LINES, check, collapse
 from posenet_jax.training.decoder_data import DecoderData
@@ -223,7 +223,7 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     truth, seen = apply(tap.params, wanted), apply(tap.params, made)
     conditions = truth["fc5"] / SCALE
     lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
-    loss, parts = lossy(made, wanted, truth, conditions, opponent, tap, ADVERSARIAL)
+    loss, (parts, views) = lossy(made, wanted, truth, conditions, opponent, tap, ADVERSARIAL)
     a, b = (np.asarray(x["fc5"], np.float64) for x in (seen, truth))
     ratio = np.linalg.norm(a - b, axis=-1) ** 2 / np.linalg.norm(b, axis=-1) ** 2
     assert float(parts["descriptor_loss"]) == pytest.approx(ratio.mean(), rel=1e-4)
@@ -233,7 +233,7 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     other = dataclasses.replace(encoder.preprocessing, means=(9.0, 99.0, 199.0))
     comparator = dataclasses.replace(random_encoder("compact", seed=5), preprocessing=other)
     both = made, wanted, truth, conditions, opponent, tap, ADVERSARIAL, comparator.tap("conv1")
-    _, more = lossy(*both)
+    _, (more, _) = lossy(*both)
     pixels = batch.images[0].astype(np.float64)[..., ::-1]
     drawn = 255.0 * np.asarray(made, np.float64) + np.asarray(encoder.preprocessing.means)
     look, conv1 = jax.jit(lambda tap, x: tap(x)), comparator.tap("conv1")
@@ -248,7 +248,7 @@ def test_the_losses_are_those_of_their_formulas(encoder, batch):
     assert float(loss) == pytest.approx(total, rel=1e-5)
 
     _, (_, health) = jax.jit(adversarial.discriminator_loss)(
-        opponent.variables["params"], opponent, made, wanted, conditions
+        opponent.variables["params"], opponent, views, conditions
     )
     # What one step of the power iteration makes of the same logits.
     network, both = Discriminator(), jnp.concatenate([wanted, *made])
@@ -283,13 +283,16 @@ def test_the_discriminator_sees_features_as_originals_are_large(encoder, batch):
     truth = apply(tap, wanted * 255.0)
     conditions = truth["fc5"] / SCALE
     lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
-    _, parts = lossy(made, wanted, truth, conditions, state.opponent, tap, config, looking)
+    given = made, wanted, truth, conditions, state.opponent, tap, config, looking
+    _, (parts, views) = lossy(*given)
     shift = np.subtract(encoder.preprocessing.means, other.means).astype(np.float32)
     seen, right = (apply(looking, np.asarray(x) * 255.0 + shift) for x in (made, wanted))
     maps = {
         name: seen[name] / np.sqrt(np.mean(np.square(np.asarray(right[name], np.float64))))
         for name in ("conv1", "conv3")
     }
+    for name, expected in maps.items():
+        np.testing.assert_allclose(views.made_maps[name], expected, rtol=1e-3, atol=1e-4)
     shown = jnp.broadcast_to(conditions, (2, *conditions.shape))
     logits = jax.jit(Discriminator().apply)(state.opponent.variables, made, shown, maps)
     assert logits.shape == (2, BATCH, 4)
@@ -304,6 +307,29 @@ def test_the_discriminator_sees_features_as_originals_are_large(encoder, batch):
         decoder_training.init_state(
             dataclasses.replace(CONFIG, adversarial=config), _shape(encoder), 0
         )
+
+
+def test_the_discriminator_sees_augmented_views_and_the_other_losses_do_not(encoder, batch):
+    tap = encoder.tap("fc5")
+    opponent = adversarial.init_discriminator(
+        optax.identity(), _shape(encoder), 100, jax.random.key(3)
+    )
+    wanted = encoder.preprocessing.to_network(batch.images[0]) / 255.0
+    made = wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape))
+    truth = jax.jit(lambda tap, x: tap.module.apply({"params": tap.params}, x))(tap, wanted * 255.0)
+    conditions, keys = truth["fc5"] / SCALE, jax.random.split(jax.random.key(2), BATCH)
+    lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
+    given = made, wanted, truth, conditions, opponent, tap, ADVERSARIAL
+    (_, (plain, _)), (_, (parts, views)) = lossy(*given), lossy(*given, keys=keys)
+    both = augmentation.augmented_draws(jnp.concatenate([wanted[None], made]), keys)
+    np.testing.assert_allclose(views.wanted, both[0], atol=1e-6)
+    np.testing.assert_allclose(views.made, both[1:], atol=1e-6)
+    shown = jnp.broadcast_to(conditions, (2, *conditions.shape))
+    logits = jax.jit(Discriminator().apply)(opponent.variables, both[1:], shown)
+    assert float(parts["adversarial_loss"]) == pytest.approx(-float(logits.mean()), rel=1e-4)
+    assert float(plain["adversarial_loss"]) != pytest.approx(-float(logits.mean()), rel=1e-2)
+    for name in ("image_loss", "descriptor_loss", "feature_loss"):
+        assert float(parts[name]) == pytest.approx(float(plain[name]), rel=1e-5)
 
 
 # Steps ------------------------------------------------------------------------------------------
