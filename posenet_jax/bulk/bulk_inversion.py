@@ -143,6 +143,9 @@ def invert_all(
         wanted = _identity(encoder, tap, source, recipe, config, judge, lpips, decoder)
         fitting = config.slots
         if not fitting and not shards.identity():
+            batch = _batch_size(config, mesh.size)
+            # Refused before the slots are counted, which takes as long as a compilation.
+            ShardPlan(0, batch, config.shard_size or batch).check(mesh.size)
             one = jax.tree.map(lambda numbers: np.ravel(numbers)[0], recipe)
             fitting = engine.default_slots(tap, recipe=one, mesh=mesh)
         sizes = _default_sizes(config, mesh.size, recipe.group, fitting)
@@ -354,9 +357,13 @@ def _default_sizes(config: BulkConfig, devices: int, group: int, slots: int) -> 
     slots: those that fit; 0: not known, where a folder has its own.
     """
     slots = slots or engine.most_slots(devices, group)
-    batch = config.batch_size or devices * (16 if jax.default_backend() == "cpu" else 256)
+    batch = _batch_size(config, devices)
     fitting = min(_LARGEST_SHARD, 4 * slots // config.restarts) // batch * batch
     return {"slots": slots, "batch_size": batch, "shard_size": max(batch, fitting)}
+
+
+def _batch_size(config: BulkConfig, devices: int) -> int:
+    return config.batch_size or devices * (16 if jax.default_backend() == "cpu" else 256)
 
 
 def _slots(folder: ShardFolder, identity: dict[str, Any]) -> int:

@@ -449,6 +449,15 @@ def test_options_without_sense(encoder, folder, tmp_path, options, named):
         _invert(encoder, folder, tmp_path, **options)
 
 
+def test_sizes_are_refused_before_it_is_found_out_how_many_slots_fit(
+    encoder, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(engine, "default_slots", lambda *_, **__: pytest.fail("compiled"))
+    with pytest.raises(InputError, match="shard_size must be a multiple of batch_size; it is 5"):
+        _invert(encoder, folder, tmp_path, slots=0, batch_size=2, shard_size=5)
+    assert not (tmp_path / "inversion.json").exists()
+
+
 def test_few_images_are_read_ahead_of_their_inversion(encoder, folder, tmp_path, monkeypatch):
     """Eighty images, slots for four: memory does not grow with their number."""
     monkeypatch.setattr(engine, "_MOST_WAITING", 8)
