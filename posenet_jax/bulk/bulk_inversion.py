@@ -6,13 +6,11 @@ measured and written in a thread of its own while the devices go on. A killed ru
 several processes divide a run, as in `extraction`: see `shards.folder`.
 """
 
-import collections
 import contextlib
 import dataclasses
 import functools
-import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,25 +19,23 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from posenet_jax import numerics
-from posenet_jax.bulk import inversion_batches, inversion_shards
-from posenet_jax.bulk.inversion_batches import Entry, InversionBatch
+from posenet_jax.bulk import extraction, inversion_batches, inversion_shards
 from posenet_jax.bulk.inversion_measures import measured_images
+from posenet_jax.bulk.inverted_shards import Inversions, InvertedShard, tell
 from posenet_jax.data.sources import ImageSource
 from posenet_jax.data.traces import TracedSource
 from posenet_jax.decoders import generator_space
-from posenet_jax.decoders.decoding import Decoder, decode
+from posenet_jax.decoders.decoding import Decoder
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError, shown
 from posenet_jax.evaluation.feature_networks import Lpips
 from posenet_jax.inversion import engine, recipes
-from posenet_jax.inversion.job_queues import Finished, Job
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.io import storage
 from posenet_jax.io.run_files import schema_fault
 from posenet_jax.shards.descriptor_shards import Descriptors
 from posenet_jax.shards.folder import ShardFolder
-from posenet_jax.shards.plan import Failure, ShardPlan
+from posenet_jax.shards.plan import ShardPlan
 from posenet_jax.shards.reconstruction_shards import InvertedImage
 
 _LARGEST_SHARD = 1024
@@ -86,15 +82,6 @@ class Summary(NamedTuple):
     left_out: int  # likewise
     finished: bool  # whether every process has finished its shards
     new: int  # images that this run inverted
-
-
-class _InvertedShard(NamedTuple):
-    """A shard of which all images are inverted."""
-
-    number: int
-    entries: list[Entry]
-    inversions: list[list[Finished]]  # of each entry, one a restart
-    left_out: list[Failure]
 
 
 def invert_all(
@@ -154,7 +141,7 @@ def invert_all(
         pending, done = inversion_shards.pending(shards, plan, own)
         traced = None if isinstance(source, Descriptors) else TracedSource(source)
         for record in shards.checked(traced, plan, done) if traced else done.values():
-            _tell(record["left_out"], report)
+            tell(record["left_out"], report)
             if progress:
                 images = record["images"] + len(record["left_out"])
                 progress(images * config.restarts * int(recipe.steps))
@@ -177,8 +164,11 @@ def invert_all(
         with contextlib.closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
             writing: Future[None] | None = None
             columns = recipes.broadcast(recipe, plan.images)
-            work = _Work(tap, columns, decoder, config, _slots(shards, identity), mesh, fewer)
-            for shard in work.shards(batches, progress, report):
+            slots = _slots(shards, identity)
+            inversions = Inversions(
+                tap, columns, decoder, config.restarts, config.seed, slots, mesh, fewer
+            )
+            for shard in inversions.of_shards(batches, progress, report):
                 new += len(shard.entries)
                 if writing:
                     writing.result()
@@ -199,91 +189,6 @@ def _check_recipe(recipe: Recipe, decoder: Decoder | None, config: BulkConfig) -
         raise InputError("data term 'masked' needs targets with a mask: use engine.run")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Work:
-    """Inversions of a run, with the settings that they have in common."""
-
-    tap: Tap
-    recipe: Recipe  # arrays [images], on the host
-    decoder: Decoder | None
-    config: BulkConfig
-    slots: int
-    mesh: Mesh
-    fewer_slots: Callable[[int, str], None]
-
-    def own_recipe(self, position: int) -> Recipe:
-        """Returns an image's own recipe."""
-        return jax.tree.map(lambda column: column[position], self.recipe)
-
-    def starts(self, batch: InversionBatch) -> np.ndarray | list[None]:
-        """Returns the start image of each entry, or None."""
-        if not self.decoder or not batch.entries or self.recipe.start == "generator":
-            return [None] * len(batch.entries)
-        return decode(self.decoder, np.stack([entry.target for entry in batch.entries]))
-
-    def shards(
-        self,
-        batches: Iterator[InversionBatch],
-        progress: Callable[[int], None] | None,
-        report: Callable[[str], None] | None,
-    ) -> Iterator[_InvertedShard]:
-        """Yields the shards in order, each when the last of its images is done."""
-        restarts = self.config.restarts
-        jobs_of_each = restarts // self.recipe.group
-        awaited: collections.deque[Entry] = collections.deque()
-        # Shards whose last image was read: (images submitted up to there, number, images left out).
-        ends: collections.deque[tuple[int, int, list[Failure]]] = collections.deque()
-
-        def jobs() -> Iterator[Job]:
-            submitted = 0
-            left_out: list[Failure] = []
-            for batch in batches:
-                submitted += len(batch.entries)
-                left_out = left_out + batch.failures
-                _tell(batch.failures, report)
-                for entry, start in zip(batch.entries, self.starts(batch), strict=True):
-                    awaited.append(entry)
-                    own = self.own_recipe(entry.position)
-                    for restart in range(jobs_of_each):
-                        # Counted over all images, not over those that this run inverts.
-                        number = entry.position * jobs_of_each + restart
-                        yield Job(entry.position, entry.target, restart, own, start, number)
-                if batch.last:
-                    ends.append((submitted, batch.shard, left_out))
-                    left_out = []
-
-        def ended() -> Iterator[_InvertedShard]:
-            while ends and ends[0][0] == finished:
-                _, number, left_out = ends.popleft()
-                yield _InvertedShard(number, entries.copy(), inversions.copy(), left_out)
-                entries.clear()
-                inversions.clear()
-
-        steps = int(self.recipe.steps[0])  # type: ignore[index]
-        finished = 0
-        entries: list[Entry] = []
-        inversions: list[list[Finished]] = []
-        done = engine.run(
-            self.tap,
-            jobs(),
-            key=numerics.seed_key(self.config.seed),
-            recipe=self.own_recipe(0),
-            slots=self.slots,
-            mesh=self.mesh,
-            progress=progress,
-            fewer_slots=self.fewer_slots,
-        )
-        while one := list(itertools.islice(done, restarts)):
-            yield from ended()  # a shard may have ended since, or have no readable image
-            finished += 1
-            entries.append(awaited.popleft())
-            inversions.append(one)
-            if progress:  # of the steps that it did not need, too
-                progress(sum(max(0, steps - result.steps) for result in one))
-            yield from ended()
-        yield from ended()
-
-
 def _write_shard(
     folder: ShardFolder,
     plan: ShardPlan,
@@ -293,7 +198,7 @@ def _write_shard(
     lpips: Lpips | None,
     config: BulkConfig,
     source: TracedSource | None,
-    shard: _InvertedShard,
+    shard: InvertedShard,
 ) -> None:
     """Measures a shard's inversions and writes them, its record last."""
     number, left_out, positions = shard.number, shard.left_out, plan.positions(shard.number)
@@ -363,7 +268,7 @@ def _default_sizes(config: BulkConfig, devices: int, group: int, slots: int) -> 
 
 
 def _batch_size(config: BulkConfig, devices: int) -> int:
-    return config.batch_size or devices * (16 if jax.default_backend() == "cpu" else 256)
+    return config.batch_size or extraction.default_batch(devices)
 
 
 def _slots(folder: ShardFolder, identity: dict[str, Any]) -> int:
@@ -373,9 +278,3 @@ def _slots(folder: ShardFolder, identity: dict[str, Any]) -> int:
         where = shown(folder.path / f"{folder.kind}.json")
         raise InputError(f"{where} cannot be used: {fault}; choose another folder")
     return slots
-
-
-def _tell(failures: Sequence[Failure], report: Callable[[str], None] | None) -> None:
-    if report:
-        for failure in failures:
-            report(failure["reason"])
