@@ -39,6 +39,13 @@ _ROOM_PAIRS = flags.DEFINE_integer(
     " the number of devices; needs --photos. They count in the pose alone.",
     lower_bound=0,
 )
+_PLAIN_PAIRS = flags.DEFINE_integer(
+    "plain_pairs",
+    0,
+    "Rendered pairs without the varieties of --vary in a training step besides, a multiple of 4 and"
+    " of twice the number of devices.",
+    lower_bound=0,
+)
 _START = buckets.string(
     "start", None, "Encoder, bundled or a file, whose weights training begins with; else random."
 )
@@ -131,6 +138,7 @@ def _config() -> TrainConfig:
         rendered_pairs=_RENDERED.value,
         photo_pairs=_PHOTO_PAIRS.value if pair_options.PHOTOS.value else 0,
         room_pairs=_ROOM_PAIRS.value,
+        plain_pairs=_PLAIN_PAIRS.value,
         learning_rate=_LEARNING_RATE.value,
         weight_decay=_WEIGHT_DECAY.value,
         ema_decay=_AVERAGE_DECAY.value,
@@ -169,7 +177,7 @@ def main() -> int:
     if done:
         run_sources.check(workdir / "run.json", f"the {done} steps done", sources, begun)
     key = encoder_runs.key_of(config.seed, "facades")
-    rendered, held_out = pair_options.rendered(config, key, mesh, str(workdir))
+    rendered, plain, held_out = pair_options.rendered(config, key, mesh, str(workdir))
     photographs, rooms = pair_options.photographs(config, mesh, str(workdir))
     data = encoder_runs.prepare(
         config.seed,
@@ -178,6 +186,7 @@ def main() -> int:
         held_out,
         _HELD_OUT.value,
         rooms=rooms,
+        plain=plain,
         held_out_photographs=pair_options.held_out_photographs(mesh, str(workdir)),
         start=start,
     )

@@ -59,8 +59,10 @@ _CENTRE_JITTER = flags.DEFINE_float(
 
 def rendered(
     config: "TrainConfig", key: "jax.Array", mesh: "Mesh", output: str
-) -> tuple["RenderedPairs", "RenderedPairs"]:
-    """Returns sources of streets to train on, and of streets with other facades to evaluate on."""
+) -> tuple["RenderedPairs", "RenderedPairs | None", "RenderedPairs"]:
+    """Returns sources of streets to train on, of those without varieties, and of streets with other
+    facades to evaluate on.
+    """
     from posenet_jax import scenes
     from posenet_jax.data.training_pairs import RenderedPairs
 
@@ -68,16 +70,25 @@ def rendered(
 
     atlas, other_atlas, _ = images.facade_atlases(FACADES.value, key, mesh, output)
     scene = scenes.SceneConfig(angle_between=(0.0, math.radians(_MAX_ANGLE.value)))
-    varied = dataclasses.replace(_noisy(scene), centre_jitter=_CENTRE_JITTER.value)
-    count = config.rendered_pairs
-    return RenderedPairs(atlas, varied, count, mesh), RenderedPairs(other_atlas, scene, count, mesh)
+    varied, plain = (
+        dataclasses.replace(_noisy(scene, names), centre_jitter=_CENTRE_JITTER.value)
+        for names in (VARY.value, ())
+    )
+    count, beside = config.rendered_pairs, config.plain_pairs
+    return (
+        RenderedPairs(atlas, varied, count, mesh),
+        RenderedPairs(atlas, plain, beside, mesh) if beside else None,
+        RenderedPairs(other_atlas, scene, count, mesh),
+    )
 
 
-def _noisy(config):
-    """Returns a configuration of pairs with the flags' noise and varieties."""
+def _noisy(config, names=None):
+    """Returns a configuration of pairs with the noise of the flags, and varieties: those of the
+    flags if not given.
+    """
     from posenet_jax.data import varieties
 
-    varied = varieties.varied(config, VARY.value)
+    varied = varieties.varied(config, VARY.value if names is None else names)
     development = dataclasses.replace(varied.development, noise=_NOISE.value)
     return dataclasses.replace(varied, development=development)
 

@@ -57,6 +57,7 @@ class EncoderData:
     rendered: RenderedPairs
     photographs: PhotoPairs | None
     rooms: RoomPairs | None
+    plain: RenderedPairs | None
     held_out: Pairs  # of streets; host arrays
     held_out_photographs: Mapping[str, Pairs]  # by the beginning of their metrics' names
     space: Preprocessing  # of the encoder: mean colours of rendered pairs, or as it began
@@ -72,6 +73,7 @@ def prepare(
     held_out_pairs: int,
     *,
     rooms: RoomPairs | None = None,
+    plain: RenderedPairs | None = None,
     held_out_photographs: Mapping[str, PhotoPairs | RoomPairs] | None = None,
     start: Encoder | None = None,
 ) -> EncoderData:
@@ -90,6 +92,7 @@ def prepare(
         rendered,
         photographs,
         rooms,
+        plain,
         training_pairs.drawn(held_out, key_of(seed, "held out"), held_out_pairs),
         {
             name: training_pairs.drawn(source, photograph_key, held_out_pairs)
@@ -128,8 +131,8 @@ def train(
 
     def batch(number: int) -> tuple[Pairs, ...]:
         key = jax.random.fold_in(key_of(config.seed, "batches"), number)
-        keys = (*jax.random.split(key), jax.random.fold_in(key, 2))
-        sources = (data.rendered, data.photographs, data.rooms)
+        keys = (*jax.random.split(key), *(jax.random.fold_in(key, n) for n in (2, 3)))
+        sources = (data.rendered, data.photographs, data.rooms, data.plain)
         return tuple(source(k) for source, k in zip(sources, keys, strict=True) if source)
 
     def step(state: TrainState, batches: tuple[Pairs, ...]) -> tuple[TrainState, dict[str, Array]]:

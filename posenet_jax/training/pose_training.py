@@ -56,6 +56,7 @@ class TrainConfig:
     rendered_pairs: int = 24
     photo_pairs: int = 8
     room_pairs: int = 0
+    plain_pairs: int = 0
     learning_rate: float = 7e-4
     warmup_steps: int = 500
     decay_share: float = 0.4
@@ -81,12 +82,14 @@ class TrainConfig:
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the sources of pairs in a step's batches, in their order."""
-        return tuple(n for n in ("rendered", "photo", "room") if getattr(self, f"{n}_pairs"))
+        return tuple(
+            n for n in ("rendered", "photo", "room", "plain") if getattr(self, f"{n}_pairs")
+        )
 
     def check_fits(self, mesh: Mesh) -> None:
         """Raises InputError unless every device gets whole scenes of two pairs, and negatives."""
         unit = max(2 * mesh.devices.size, 4)
-        for name in ("rendered_pairs", "photo_pairs", "room_pairs"):
+        for name in ("rendered_pairs", "photo_pairs", "room_pairs", "plain_pairs"):
             if getattr(self, name) % unit:
                 raise InputError(
                     f"{name} must be a multiple of {unit} on {mesh.devices.size} devices, "

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     workdir = tmp_path / "run"
     # The variety that held-out photographs have too: training and evaluation share programs.
     varied = "--vary=views", "--room_pairs=4", f"--held_out_photos={held_out}"
-    varied = *varied, f"--facades={held_out}"
+    varied = *varied, f"--facades={held_out}", "--plain_pairs=4"
     run = _train(workdir, f"--photos={photos}", *varied, "--keep=1")
     assert run.returncode == 0, run.stderr
     assert "bad.jpg" in run.stderr + run.stdout
@@ -55,6 +57,7 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2"] and float(rows[0]["photo_match"]) > 0
     assert float(rows[0]["room_pose"]) > 0 and float(rows[0]["room_match"]) == 0
+    assert float(rows[0]["plain_pose"]) > 0
     assert any((workdir / "tensorboard").iterdir())
     assert (workdir / "checkpoints" / "2").is_dir()
     (photos / "bad.jpg").write_text("not a Picture")
@@ -62,6 +65,32 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     assert run.returncode == 2 and "2 steps done --photos had other images" in run.stderr
     run = _train(workdir, f"--photos={photos}", *varied, "--steps=3", "--tasks=pose")
     assert run.returncode == 2 and "had tasks ['match', 'normal', 'pose'], not" in run.stderr
+
+
+def test_plain_pairs_have_no_varieties_and_all_else_that_varied_ones_have(tmp_path):
+    facade = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    for name in "ab":
+        Image.fromarray(facade).save(tmp_path / f"{name}.png")
+    script = (
+        "import sys, jax, numpy as np; from absl import flags; from jax.sharding import Mesh;"
+        "from experiments.common import pair_options; from posenet_jax.data import varieties;"
+        "from posenet_jax.training.pose_training import TrainConfig; flags.FLAGS(['x',"
+        "'--vary=views,courts', '--noise=0.3', '--max_angle=120', '--centre_jitter=0.1',"
+        "'--facades=' + sys.argv[1]]);"
+        "mesh = Mesh(np.asarray(jax.devices()), ('pairs',));"
+        "config = TrainConfig(rendered_pairs=4, plain_pairs=8);"
+        "varied, plain, held_out = pair_options.rendered(config, jax.random.key(0), mesh, '.');"
+        "assert (varied.count, plain.count, held_out.count) == (4, 8, 4);"
+        "assert varied.config == varieties.varied(plain.config, ['views', 'courts']);"
+        "assert varied.config != plain.config and plain.config.development.noise == 0.3;"
+        "assert plain.config.centre_jitter == 0.1 != held_out.config.centre_jitter;"
+        "config = TrainConfig(rendered_pairs=4);"
+        "assert pair_options.rendered(config, jax.random.key(0), mesh, '.')[1] is None"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize(
