@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from torch_squeezenet import squeezenet
 
 from posenet_jax.encoders import imagenet
 from posenet_jax.encoders.encoder import Encoder
@@ -98,38 +99,7 @@ def torch_alexnet(torch):
 
 def torch_squeezenet(torch):
     """The same of SqueezeNet 1.1."""
-    nn = torch.nn
-
-    class Fire(nn.Module):
-        def __init__(self, channels, squeezed, expanded):
-            super().__init__()
-            self.squeeze = nn.Conv2d(channels, squeezed, 1)
-            self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
-            self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
-
-        def forward(self, x):
-            x = torch.relu(self.squeeze(x))
-            return torch.cat([torch.relu(self.expand1x1(x)), torch.relu(self.expand3x3(x))], 1)
-
-    network = nn.Module()
-    network.features = nn.Sequential(
-        nn.Conv2d(3, 64, 3, stride=2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2, ceil_mode=True),
-        Fire(64, 16, 64),
-        Fire(128, 16, 64),
-        nn.MaxPool2d(3, 2, ceil_mode=True),
-        Fire(128, 32, 128),
-        Fire(256, 32, 128),
-        nn.MaxPool2d(3, 2, ceil_mode=True),
-        Fire(256, 48, 192),
-        Fire(384, 48, 192),
-        Fire(384, 64, 256),
-        Fire(512, 64, 256),
-    )
-    network.classifier = nn.Sequential(
-        nn.Dropout(), nn.Conv2d(512, 1000, 1), nn.ReLU(), nn.AdaptiveAvgPool2d((1, 1))
-    )
+    network = squeezenet(torch)
     places = (3, 4, 6, 7, 9, 10, 11, 12)
 
     def taps(x):
@@ -139,7 +109,7 @@ def torch_squeezenet(torch):
         mean = seen[-1].mean((2, 3))
         return found | {"features": mean, "conv10": last[2], "scores": last[3].flatten(1)}
 
-    return network.eval(), taps
+    return network, taps
 
 
 def run(sequence, x) -> list:

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from torch_squeezenet import squeezenet
 
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import parameter_shapes
@@ -30,33 +31,6 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (2, COUNT, 64, 64, 3), dtype=np.uint8)
 
 
-def torch_features(torch):
-    """torchvision's SqueezeNet 1.1 below its classifier."""
-    nn = torch.nn
-
-    class Fire(nn.Module):
-        def __init__(self, channels, squeezed, expanded):
-            super().__init__()
-            self.squeeze = nn.Conv2d(channels, squeezed, 1)
-            self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
-            self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
-
-        def forward(self, x):
-            x = torch.relu(self.squeeze(x))
-            return torch.cat([torch.relu(self.expand1x1(x)), torch.relu(self.expand3x3(x))], 1)
-
-    torch.manual_seed(0)
-    network = nn.Module()
-    network.features = nn.Sequential(
-        *(nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True)),
-        *(Fire(64, 16, 64), Fire(128, 16, 64), nn.MaxPool2d(3, 2, ceil_mode=True)),
-        *(Fire(128, 32, 128), Fire(256, 32, 128), nn.MaxPool2d(3, 2, ceil_mode=True)),
-        *(Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)),
-    )
-    network.classifier = nn.Sequential(nn.Dropout(), nn.Conv2d(512, 1000, 1))
-    return network
-
-
 def package_lpips(torch, network, channel_weights, first, second):
     """The package's sums, of images uint8: its scaling of [-1, 1], its slices, its eps."""
     shift = torch.tensor([-0.030, -0.088, -0.188]).reshape(1, 3, 1, 1)
@@ -78,7 +52,8 @@ def package_lpips(torch, network, channel_weights, first, second):
 @pytest.fixture(scope="module")
 def network(torch, channel_weights, tmp_path_factory):
     """torchvision's architecture, its weights by chance, and ours from its state_dict."""
-    made = torch_features(torch)
+    torch.manual_seed(0)
+    made = squeezenet(torch)
     path = tmp_path_factory.mktemp("squeezenet") / "squeezenet1_1.safetensors"
     save_file({name: x.numpy() for name, x in made.state_dict().items()}, path)
     return made, Lpips(weights.load_encoder(path), channel_weights)
