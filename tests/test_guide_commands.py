@@ -92,10 +92,12 @@ STORIES = {
     "an encoder": {
         "train_posenet --workdir=runs/streetnet --facades=FACADES --photos=PHOTOS": PAIRS,
         "train_posenet --workdir=runs/varied --start=streetnet --photos=PHOTOS --room_pairs=8"
-        " --vary=views,aside,development,courts,traffic,weather --held_out_photos=OTHERS": (
+        " --vary=views,aside,along,development,courts,traffic,weather --plain_pairs=24"
+        " --held_out_photos=OTHERS": (
             *PAIRS,
             "--start=compact",
             "--room_pairs=4",
+            "--plain_pairs=4",
         ),
         "evaluate_posenet --encoder=runs/varied/weights.safetensors --cameras=courtyard=FOLDER"
         " --out=runs/judged": (*ONE, "--pairs=8"),

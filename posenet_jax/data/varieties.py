@@ -28,6 +28,7 @@ VARIETIES = {
         {"field_of_view_difference": 1.0, "view_difference": 1.0},
     ),
     "aside": Variety("views that overlap in part", {"chance_aside": 0.4}),
+    "along": Variety("views along the street", {"chance_along": 0.4}),
     "development": Variety(
         "exposure and colours drawn apart, sharpened, compressed",
         {

@@ -115,13 +115,14 @@ def evaluate_rendered(encoder: Encoder, pairs: Pairs, mesh: Mesh) -> Evaluation:
 
 
 def rotation_medians(encoder: Encoder, pairs: Pairs, mesh: Mesh) -> dict[str, float]:
-    """Returns the rotation's medians of `rotation_summary`, over all pairs, whatever their weights.
+    """Returns the rotation's medians of `rotation_summary` and the correlation of yaws, over all
+    pairs, whatever their weights.
 
     Of pairs that only turn, the direction of translation means nothing.
     """
     predictions = predict(encoder, pairs.image, mesh)
-    errors = metrics.pair_errors(predictions.pose, pairs.rotation, pairs.centre)
-    return _rotation_medians(errors)
+    predicted = predictions.pose, pairs.rotation, pairs.centre
+    return _rotation_medians(metrics.pair_errors(*predicted)) | _yaw(*predicted)
 
 
 def evaluate_photographs(encoder: Encoder, pairs: PhotographPairs, mesh: Mesh) -> Evaluation:
@@ -131,7 +132,8 @@ def evaluate_photographs(encoder: Encoder, pairs: PhotographPairs, mesh: Mesh) -
     InputError for an encoder without heads.
     """
     predictions = predict(encoder, pairs.image, mesh)
-    errors = metrics.pair_errors(predictions.pose, pairs.rotation, pairs.centre)
+    predicted = predictions.pose, pairs.rotation, pairs.centre
+    errors = metrics.pair_errors(*predicted)
     scene = np.asarray([first.split("/")[0] for first, _ in pairs.names])
     by_scene = {
         str(name): {
@@ -142,6 +144,7 @@ def evaluate_photographs(encoder: Encoder, pairs: PhotographPairs, mesh: Mesh) -
         for name in np.unique(scene)
     }
     found = rotation_summary(errors) | {
+        **_yaw(*predicted),
         "overlap": by_overlap(errors, FRAME),
         "scenes": by_scene,
     }
@@ -164,6 +167,8 @@ def sentences(name: str, evaluated: Mapping[str, Any]) -> list[str]:
         f" (identity {evaluated['identity_median_deg']:.1f},"
         f" constant {evaluated['constant_median_deg']:.1f})"
     ]
+    if math.isfinite(evaluated.get("yaw_correlation", math.nan)):
+        lines[0] += f", correlation of yaws {evaluated['yaw_correlation']:.2f}"
     if "normal_median_deg" in evaluated:
         lines.append(
             f"  normal {evaluated['normal_median_deg']:.2f}, false positives at 95 % recall: "
@@ -225,6 +230,10 @@ def _rotation_medians(errors: PairErrors) -> dict[str, float]:
     }
 
 
+def _yaw(pose: np.ndarray, rotation: Any, centre: Any) -> dict[str, float]:
+    return {"yaw_correlation": metrics.yaw_correlation(pose, rotation, centre)}
+
+
 def _within(errors: PairErrors) -> dict[str, float]:
     """Fractions of pairs whose rotation error is below 15° and 30°, and the constant's."""
     return {
@@ -268,8 +277,9 @@ def summary(predictions: Predictions, pairs: Pairs) -> dict[str, Any]:
         logits[matched] for logits in (predictions.match, predictions.hard, predictions.easy)
     )
     poses, normals = predictions.pose[posed], predictions.normal[faced]
-    errors = metrics.pair_errors(poses, pairs.rotation[posed], pairs.centre[posed])
-    return rotation_summary(errors) | {
+    predicted = poses, pairs.rotation[posed], pairs.centre[posed]
+    return rotation_summary(metrics.pair_errors(*predicted)) | {
+        **_yaw(*predicted),
         "normal_median_deg": float(np.median(metrics.normal_errors(normals, normal))),
         "normal_constant_median_deg": float(np.median(metrics.normal_errors(constant, normal))),
         "matching_fpr95": metrics.false_positive_rate(match, easy),

@@ -33,6 +33,7 @@ from posenet_jax.metrics.poses import (
     pair_errors,
     roc,
     rotation_errors,
+    yaw_correlation,
 )
 from posenet_jax.metrics.ranks import own_ranks
 from posenet_jax.metrics.spectra import grid_index, line_spectrum
@@ -68,4 +69,5 @@ __all__ = [
     "spectral_deviation",
     "spread",
     "ssim",
+    "yaw_correlation",
 ]

@@ -95,6 +95,19 @@ def pair_errors(pose: Poses, rotation: Rotations, centre: Centres) -> PairErrors
     )
 
 
+def yaw_correlation(pose: Poses, rotation: Rotations, centre: Centres) -> float:
+    """Pearson's correlation of predicted with true yaw, in [-1, 1]; NaN where either is constant.
+
+    A network that answers with the mean has nearly the constant's errors and a correlation of zero;
+    one that mistakes left for right has less than zero. Errors alone do not tell them apart.
+    """
+    truth = np.asarray(relative_poses(jnp.asarray(rotation), jnp.asarray(centre)))
+    predicted, true = np.asarray(pose, np.float64)[:, 0], truth[:, 0].astype(np.float64)
+    if not np.ptp(predicted) or not np.ptp(true):
+        return float("nan")
+    return float(np.corrcoef(predicted, true)[0, 1])
+
+
 def roc(matching: Sequence[float] | Logits, differing: Any) -> tuple[Curve, Curve]:
     """(false positive rates, recalls) of all thresholds on the logits, from (0, 0) to (1, 1)."""
     positive, negative = np.sort(np.asarray(matching)), np.sort(np.asarray(differing))

@@ -46,6 +46,9 @@ class ViewConfig:
     # Chance that a pair's views only overlap: each looks past the target, by up to this fraction.
     chance_aside: float = 0.0
     aside: float = 0.45
+    # Chance that a pair looks along the scene's first axis, a street's, from about one place, as
+    # who photographs a street does, instead of at its target.
+    chance_along: float = 0.0
     roll: float = math.radians(5.0)
     eye_height: Range = (1.5, 3.0)
     angle_between: Range = _degrees(0.0, 100.0)

@@ -19,6 +19,13 @@ from posenet_jax.scenes.vectors import triple
 
 Array = jax.Array
 
+# Of views along the street: largest angle to it; turn between the two, of the narrower field of
+# view; tilt, down and up; step between them, metres along, across and up.
+_SPREAD = 0.7
+_TURN = 0.45
+_TILT = (-0.07, 0.14)
+_STEP = (4.0, 2.0, 0.3)
+
 TARGETS = 4  # targets tried; the one that most candidates see is taken
 
 
@@ -79,6 +86,33 @@ def _camera(
     return Camera(rotation, centre, field_of_view)
 
 
+def _along(
+    key: Array,
+    world: World,
+    place: Array,
+    target: Array,
+    normal: Array,
+    fields: Array,
+    config: ViewConfig,
+) -> Camera:
+    """Two cameras, leading axis, that look along the scene's first axis, one way or the other.
+
+    The first is at `place` [3]; the second a step from it where that sees the target as well, else
+    it has only turned.
+    """
+    way_key, heading_key, tilt_key, roll_key, step_key = jax.random.split(key, 5)
+    share, turn = jax.random.uniform(heading_key, (2,), minval=-1.0)
+    heading = jnp.where(jax.random.bernoulli(way_key), jnp.pi, 0.0) + _SPREAD * share
+    headings = heading + jnp.stack([jnp.zeros(()), _TURN * jnp.min(fields) * turn])
+    tilts = jax.random.uniform(tilt_key, (2,), minval=_TILT[0], maxval=_TILT[1])
+    rolls = config.roll * jax.random.uniform(roll_key, (2,), minval=-1.0)
+    moved = place + jnp.array(_STEP) * jax.random.uniform(step_key, (3,), minval=-1.0)
+    good = _usable(world, moved[None, None], target[None], normal[None], config)[0, 0]
+    centres = jnp.stack([place, jnp.where(good, moved, place)])
+    rotations = jax.vmap(geometry.camera_rotation)(headings, tilts, rolls)
+    return Camera(rotations, centres, fields)
+
+
 @own_dtypes
 def sample_pair(
     key: Array,
@@ -106,7 +140,14 @@ def sample_pair(
     cameras = jax.vmap(lambda j, c, f: _camera(j, c, target, f, offset, config))(
         jitter, centre[pair], fields
     )
-    return target, normal, cameras, usable[best][pair]
+    visible = usable[best][pair]
+    if config.chance_along:
+        along_key = jax.random.fold_in(choice_key, 1)
+        along = jax.random.bernoulli(jax.random.fold_in(along_key, 1), config.chance_along)
+        ahead = _along(along_key, world, centre[pair[0]], target, normal, fields, config)
+        cameras = jax.tree.map(lambda a, b: jnp.where(along, a, b), ahead, cameras)
+        visible = jnp.where(along, visible[0], visible)
+    return target, normal, cameras, visible
 
 
 def _fields_of_view(key: Array, config: ViewConfig) -> Array:

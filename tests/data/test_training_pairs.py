@@ -100,6 +100,29 @@ def test_pairs_that_look_past_their_target_count_in_the_pose_alone():
     assert 0.3 < (off < 0.2).mean() < 0.7 and (off > 0.45).sum() > 10
 
 
+def test_views_along_the_street_are_near_each_other_and_turn_by_less_than_they_see():
+    """Headings to the street's axis, the world's x, by arctangents; what `chance_along` says."""
+    config = scenes.SceneConfig(field_of_view_difference=1.0, chance_along=0.5)
+    keys = jax.random.split(jax.random.key(5), 128)
+    scene = scenes.sample_scenes(keys, config=config)
+    rotation, centre = np.asarray(scene.cameras.rotation), np.asarray(scene.cameras.centre)
+    field = np.degrees(np.asarray(scene.cameras.field_of_view))
+    apart = np.linalg.norm(centre[:, 0] - centre[:, 1], axis=1)
+    axis = rotation[..., 2]  # where the cameras look
+    heading = np.degrees(np.arctan2(axis[..., 1], axis[..., 0]))
+    turn = np.abs((heading[:, 0] - heading[:, 1] + 180) % 360 - 180)
+    off = np.abs((heading[:, 0] + 90) % 180 - 90)
+    plain = scenes.sample_scenes(keys, config=scenes.SceneConfig(field_of_view_difference=1.0))
+    along = np.abs(rotation - np.asarray(plain.cameras.rotation)).max(axis=(1, 2, 3)) > 1e-5
+    assert 0.35 < along.mean() < 0.65
+    assert (turn[along] <= 0.45 * field[along].min(axis=1) + 0.1).all()
+    assert off[along].max() <= 40.2 and off[along].max() > 30 and apart[along].max() < 4.6
+    assert 0.7 < (apart[along] > 0).mean() < 1.0
+    np.testing.assert_array_equal(centre[along, 0], np.asarray(plain.cameras.centre)[along, 0])
+    # The others are those of a street where nobody looks along it.
+    np.testing.assert_array_equal(centre[~along], np.asarray(plain.cameras.centre)[~along])
+
+
 def test_photographs_teach_matching_and_not_pose(mesh):
     photos = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3)), jnp.uint8)
     made = training_pairs.PhotoPairs(photos, 4, mesh)(jax.random.key(0))

@@ -64,5 +64,7 @@ def test_pairs_of_all_varieties_together_are_pairs_like_any():
 
 
 def test_an_unknown_variety_is_named():
-    with pytest.raises(InputError, match="no variety 'fog' of pairs; there are views, aside, dev"):
+    with pytest.raises(
+        InputError, match="no variety 'fog' of pairs; there are views, aside, along, dev"
+    ):
         varieties.varied(VirtualRotation(), ["views", "fog"])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from scipy import stats
 from scipy.spatial.transform import Rotation
 
 from posenet_jax import metrics
@@ -57,6 +58,24 @@ def test_pair_errors_against_scipy():
     cosine = moved[:, 0] / np.linalg.norm(moved, axis=1)
     found = metrics.pair_errors(guess, rotation, centre).translation
     np.testing.assert_allclose(found, np.degrees(np.arccos(cosine)), atol=2e-2)
+
+
+def test_the_correlation_of_yaws_tells_a_mean_from_an_answer_and_left_from_right():
+    """Against SciPy: yaw is the turn about the camera's vertical, of cameras that turn level."""
+    rng = np.random.default_rng(3)
+    yaws = rng.uniform(-40, 40, 50)
+    rotation = np.tile(np.eye(3), (50, 2, 1, 1))
+    rotation[:, 1] = Rotation.from_euler("y", yaws[:, None], degrees=True).as_matrix()
+    centre = np.zeros((50, 2, 3))
+    answer = np.zeros((50, 6), np.float32)
+    answer[:, 0] = np.radians(yaws + rng.normal(0, 30, 50))
+    expected = stats.pearsonr(answer[:, 0], yaws).statistic
+    assert 0.3 < expected < 0.9
+    found = metrics.yaw_correlation(answer, rotation, centre)
+    assert found == pytest.approx(expected, abs=1e-5)
+    mirrored = metrics.yaw_correlation(-0.1 * answer, rotation, centre)
+    assert mirrored == pytest.approx(-expected, abs=1e-5)
+    assert np.isnan(metrics.yaw_correlation(np.zeros((50, 6)), rotation, centre))
 
 
 def test_a_pair_that_does_not_move_has_no_direction():
