@@ -2,9 +2,10 @@
 
     posenet-jax evaluate_posenet --encoder=streetnet --strecha=STRECHA --out=runs/judged
 
-Writes metrics.json (keys rendered, rendered_report_view and the sets of photographs), rotation.png
-and matching.png, pairs.csv with every pair's true rotation and errors, and run.json. Angles are in
-degrees. Exit code: 0; 1 if some photographs could not be read; 2 if the run could not be made.
+Writes metrics.json (keys rendered, rendered_report_view, rendered_along and the sets of
+photographs), rotation.png and matching.png, pairs.csv with every pair's true rotation and errors,
+and run.json. Angles are in degrees. Exit code: 0; 1 if some photographs could not be read; 2 if the
+run could not be made.
 """
 
 import math
@@ -83,7 +84,7 @@ def main() -> int:
         name: pose_evaluation.evaluate_photographs(encoder, pairs, mesh)
         for name, pairs in photographs.items()
     }
-    with progress.bar(sum(count for _, count in sets.values()), "pair") as bar:
+    with progress.bar(sum(one.pairs for one in sets.values()), "pair") as bar:
         evaluations |= rendered_evaluation.evaluate(
             encoder, atlas, sets, key=key, mesh=mesh, progress=bar.update
         )

@@ -262,6 +262,8 @@ def rotation_bins(errors: PairErrors) -> list[dict[str, Any]]:
 def summary(predictions: Predictions, pairs: Pairs) -> dict[str, Any]:
     """Returns all metrics of `pairs` (host arrays); pairs of weight zero do not count.
 
+    What no pair counts for is left out.
+
     `matching_fpr95` is the false positive rate at 95 % recall against another scene and
     `matching_fpr95_same_scene` against another target of the same scene; `active_share` is the
     fraction of the descriptor's units above zero in an image, `dead_share` that of units above zero
@@ -269,21 +271,33 @@ def summary(predictions: Predictions, pairs: Pairs) -> dict[str, Any]:
     """
     posed, matched = np.asarray(pairs.pose_weight) > 0, np.asarray(pairs.match_weight) > 0
     faced = np.asarray(pairs.normal_weight) > 0
-    normal = np.asarray(pairs.normal)[faced]
-    constant = np.broadcast_to(normal.mean(axis=0), normal.shape)
     active = predictions.descriptors > 0
     active = active.reshape((-1, active.shape[-1]))
+    predicted = predictions.pose[posed], pairs.rotation[posed], pairs.centre[posed]
+    found = rotation_summary(metrics.pair_errors(*predicted)) | _yaw(*predicted)
+    if any(faced):
+        found |= _normals(predictions.normal[faced], np.asarray(pairs.normal)[faced])
+    if any(matched):
+        found |= _matching(predictions, matched)
+    return found | {
+        "active_share": float(active.mean()),
+        "dead_share": float((~active.any(axis=0)).mean()),
+    }
+
+
+def _normals(predicted: np.ndarray, normal: np.ndarray) -> dict[str, float]:
+    constant = np.broadcast_to(normal.mean(axis=0), normal.shape)
+    return {
+        "normal_median_deg": float(np.median(metrics.normal_errors(predicted, normal))),
+        "normal_constant_median_deg": float(np.median(metrics.normal_errors(constant, normal))),
+    }
+
+
+def _matching(predictions: Predictions, matched: np.ndarray) -> dict[str, float]:
     match, hard, easy = (
         logits[matched] for logits in (predictions.match, predictions.hard, predictions.easy)
     )
-    poses, normals = predictions.pose[posed], predictions.normal[faced]
-    predicted = poses, pairs.rotation[posed], pairs.centre[posed]
-    return rotation_summary(metrics.pair_errors(*predicted)) | {
-        **_yaw(*predicted),
-        "normal_median_deg": float(np.median(metrics.normal_errors(normals, normal))),
-        "normal_constant_median_deg": float(np.median(metrics.normal_errors(constant, normal))),
+    return {
         "matching_fpr95": metrics.false_positive_rate(match, easy),
         "matching_fpr95_same_scene": metrics.false_positive_rate(match, hard),
-        "active_share": float(active.mean()),
-        "dead_share": float((~active.any(axis=0)).mean()),
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from posenet_jax import scenes
@@ -28,10 +29,12 @@ class RenderedSet(NamedTuple):
 
     config: scenes.SceneConfig
     pairs: int
+    targets: bool = True  # whether views show one, to be matched and to have a normal
 
 
 def rendered_sets(size: int, pairs: int, largest_angle: float) -> dict[str, RenderedSet]:
-    """Returns the sets by name: `rendered`, and half as many pairs as the paper's cameras see them.
+    """Returns the sets by name: `rendered`, and half as many pairs as the paper's cameras see them,
+    and as those do that look along the street.
 
     size: of the images, pixels. pairs: a multiple of 64, or 8, 16 or 32. largest_angle: at the
     target between the two views, radians. Raises InputError for another number of pairs.
@@ -44,7 +47,12 @@ def rendered_sets(size: int, pairs: int, largest_angle: float) -> dict[str, Rend
     wide = scenes.SceneConfig(height=size, width=size, angle_between=(0.0, largest_angle))
     paper = dataclasses.replace(wide, field_of_view=(_PAPER_VIEW, _PAPER_VIEW))
     half = max(1, pairs // 2 // together) * together
-    return {"rendered": RenderedSet(wide, pairs), "rendered_report_view": RenderedSet(paper, half)}
+    along = dataclasses.replace(wide, chance_along=1.0)
+    return {
+        "rendered": RenderedSet(wide, pairs),
+        "rendered_report_view": RenderedSet(paper, half),
+        "rendered_along": RenderedSet(along, half, targets=False),
+    }
 
 
 def evaluate(
@@ -58,8 +66,11 @@ def evaluate(
 ) -> dict[str, Evaluation]:
     """Renders and evaluates each set, with the same random numbers. progress: as in `drawn`."""
     evaluations = {}
-    for name, (config, count) in sets.items():
+    for name, (config, count, targets) in sets.items():
         source = RenderedPairs(atlas, config, min(_TOGETHER, count), mesh)
         pairs = training_pairs.drawn(source, key, count, progress=progress)
+        if not targets:
+            none = jnp.zeros_like(pairs.match_weight)
+            pairs = dataclasses.replace(pairs, match_weight=none, normal_weight=none)
         evaluations[name] = pose_evaluation.evaluate_rendered(encoder, pairs, mesh)
     return evaluations

@@ -18,6 +18,7 @@ LABELS = {
     "strecha": "photographs (Strecha)",
     "rendered": "rendered streets",
     "rendered_report_view": "rendered, 89.75° wide",
+    "rendered_along": "rendered, along the street",
 }
 """Labels of sets of pairs in plots; others have their names."""
 

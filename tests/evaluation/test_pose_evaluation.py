@@ -200,8 +200,10 @@ def test_rendered_sets_have_the_pairs_and_angles_asked_for(nothing_predicted, mo
     assert {name: one.pairs for name, one in sets.items()} == {
         "rendered": 192,
         "rendered_report_view": 64,
+        "rendered_along": 64,
     }
-    for config, _ in sets.values():
+    assert sets["rendered_along"].config.chance_along == 1.0
+    for config, *_ in sets.values():
         assert (config.height, config.width, config.angle_between) == (50, 50, (0.0, 1.5))
     paper = sets["rendered_report_view"].config
     np.testing.assert_allclose(np.degrees(paper.field_of_view), 89.75)
@@ -221,7 +223,11 @@ def test_rendered_sets_have_the_pairs_and_angles_asked_for(nothing_predicted, mo
     assert {name: one.metrics["pairs"] for name, one in found.items()} == {
         name: one.pairs for name, one in sets.items()
     }
-    assert done == [64] * 4 and keys[0][1] == keys[3][1] and keys[3][0] == paper
+    assert done == [64] * 5 and keys[0][1] == keys[3][1] and keys[3][0] == paper
+    assert "matching_fpr95" in found["rendered"].metrics
+    along = found["rendered_along"].metrics
+    assert along["pairs"] == 64 and "yaw_correlation" in along
+    assert not {"matching_fpr95", "normal_median_deg"} & along.keys()
 
 
 def test_pairs_that_only_turn_have_no_error_of_translation_and_warn_of_nothing():

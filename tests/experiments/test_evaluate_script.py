@@ -82,6 +82,8 @@ def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
         assert rendered[key] > 0 and strecha[key] > 0
     for key in ("matching_fpr95", "normal_median_deg", "bins"):
         assert key in rendered and key in metrics["rendered_report_view"]
+    assert metrics["rendered_along"]["rotation_median_deg"] > 0
+    assert "matching_fpr95" not in metrics["rendered_along"]
     assert sum(row["pairs"] for row in rendered["bins"]) <= rendered["pairs"]
     ours = [float(row["rotation"]) for row in _rows(out, "rendered")]
     assert len(ours) == rendered["pairs"]
