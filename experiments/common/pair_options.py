@@ -82,13 +82,11 @@ def rendered(
     )
 
 
-def _noisy(config, names=None):
-    """Returns a configuration of pairs with the noise of the flags, and varieties: those of the
-    flags if not given.
-    """
+def _noisy(config, names):
+    """Returns a configuration of pairs with the flags' noise and the varieties of these names."""
     from posenet_jax.data import varieties
 
-    varied = varieties.varied(config, VARY.value if names is None else names)
+    varied = varieties.varied(config, names)
     development = dataclasses.replace(varied.development, noise=_NOISE.value)
     return dataclasses.replace(varied, development=development)
 
@@ -106,11 +104,11 @@ def photographs(
     photos = _loaded(PHOTOS.value, mesh, output)
     turned = rooms = None
     if config.photo_pairs:
-        rotation = _noisy(VirtualRotation())
+        rotation = _noisy(VirtualRotation(), VARY.value)
         turned = PhotoPairs(photos, config.photo_pairs, mesh, rotation, PHOTO_POSE.value)
     if config.room_pairs:
         cameras = _cameras(photos, mesh, storage.path(output) / "photo_cameras.safetensors")
-        rooms = RoomPairs(photos, cameras, config.room_pairs, mesh, _noisy(RoomViews()))
+        rooms = RoomPairs(photos, cameras, config.room_pairs, mesh, _noisy(RoomViews(), VARY.value))
     return turned, rooms
 
 

@@ -47,7 +47,7 @@ class ViewConfig:
     chance_aside: float = 0.0
     aside: float = 0.45
     # Chance that a pair looks along the scene's first axis, a street's, from about one place, as
-    # who photographs a street does, instead of at its target.
+    # people who photograph streets do, instead of at its target.
     chance_along: float = 0.0
     roll: float = math.radians(5.0)
     eye_height: Range = (1.5, 3.0)
