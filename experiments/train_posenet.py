@@ -49,6 +49,13 @@ _PLAIN_PAIRS = flags.DEFINE_integer(
 _START = buckets.string(
     "start", None, "Encoder, bundled or a file, whose weights training begins with; else random."
 )
+_CHANGE_WEIGHT = flags.DEFINE_float(
+    "change_weight",
+    0.0,
+    "Weight of the change of plain pairs' descriptors since the start, which keeps what the encoder"
+    " of --start knows while it learns from other pairs; needs --start and --plain_pairs.",
+    lower_bound=0.0,
+)
 _LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", 7e-4, "Highest learning rate of Adam.", lower_bound=0.0
 )
@@ -129,6 +136,8 @@ def _config() -> TrainConfig:
     for flag in (flag for flag, value in given.items() if value):
         if not pair_options.PHOTOS.value:
             raise InputError(f"--{flag} needs photographs: give --photos")
+    if _CHANGE_WEIGHT.value and not _START.value:
+        raise InputError("--change_weight needs an encoder that training begins with: give --start")
     varieties.check_names(pair_options.VARY.value)
     tasks = pose_training.check_tasks(_TASKS.value)
     without: dict[str, Any] = {f"{t}_weight": 0.0 for t in pose_training.TASKS if t not in tasks}
@@ -139,6 +148,7 @@ def _config() -> TrainConfig:
         photo_pairs=_PHOTO_PAIRS.value if pair_options.PHOTOS.value else 0,
         room_pairs=_ROOM_PAIRS.value,
         plain_pairs=_PLAIN_PAIRS.value,
+        change_weight=_CHANGE_WEIGHT.value,
         learning_rate=_LEARNING_RATE.value,
         weight_decay=_WEIGHT_DECAY.value,
         ema_decay=_AVERAGE_DECAY.value,
@@ -173,6 +183,7 @@ def main() -> int:
         "tasks": sorted(_TASKS.value),
         "robust_radius": _ROBUST_RADIUS.value,
         "both_ways": _BOTH_WAYS.value,
+        "change_weight": _CHANGE_WEIGHT.value,
     }
     if done:
         run_sources.check(workdir / "run.json", f"the {done} steps done", sources, begun)

@@ -135,17 +135,20 @@ def train(
         sources = (data.rendered, data.photographs, data.rooms, data.plain)
         return tuple(source(k) for source, k in zip(sources, keys, strict=True) if source)
 
-    def step(state: TrainState, batches: tuple[Pairs, ...]) -> tuple[TrainState, dict[str, Array]]:
-        return pose_training.train_step(
-            state, batches, data.scale, config=config, space=data.space, mesh=mesh
-        )
-
     state = (
         pose_training.start_from(data.start, config)
         if data.start
         else pose_training.init_state(config)
     )
     first = jax.device_put(state, on_every_device(mesh))
+    # Copied: the state's own arrays are donated to the first step.
+    former = numerics.copied(first.params) if config.change_weight else None
+
+    def step(state: TrainState, batches: tuple[Pairs, ...]) -> tuple[TrainState, dict[str, Array]]:
+        return pose_training.train_step(
+            state, batches, data.scale, config=config, space=data.space, mesh=mesh, former=former
+        )
+
     return training_loop.train(
         first,
         step=step,

@@ -42,6 +42,16 @@ def idleness(preactivations: Array, active: float) -> Array:
     return jnp.mean(jnp.maximum(0.1 - quantile, 0.0))
 
 
+def change(descriptors: Array, former: Array) -> Array:
+    """[P]: squared distance of descriptors [P, F] from former ones, relative to these's energy.
+
+    Keeps what a network knows while it learns something else, as Learning without Forgetting (Li
+    and Hoiem 2016) does by its outputs.
+    """
+    energy = jnp.sum(jnp.square(former), axis=-1)
+    return jnp.sum(jnp.square(descriptors - former), axis=-1) / jnp.maximum(energy, 1e-6)
+
+
 def weighted_mean(values: Array, weights: Array) -> Array:
     """Mean of values [P] with weights [P]; zero where every weight is zero."""
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-6)

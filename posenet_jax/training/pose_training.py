@@ -67,6 +67,7 @@ class TrainConfig:
     match_weight: float = 1.0
     normal_weight: float = 0.5
     idle_weight: float = 1.0
+    change_weight: float = 0.0  # of plain pairs' descriptors since the start
     active_share: float = 0.5
     both_ways: bool = False  # whether a pair counts as seen from either view
     robust_radius: float = 0.0  # L2 norm of perturbations trained under, values from 0 to 1
@@ -78,6 +79,8 @@ class TrainConfig:
         if self.architecture not in trainable():
             names = ", ".join(trainable())
             raise InputError(f"no architecture {self.architecture!r}; there are {names}")
+        if self.change_weight and not self.plain_pairs:
+            raise InputError("change_weight counts plain pairs: give plain_pairs")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -232,14 +235,17 @@ def _loss(
     config: TrainConfig,
     space: Preprocessing,
     moved: tuple[Array, ...] | None = None,
+    former: Any = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Each source of pairs counts in proportion to its pairs; negatives stay inside a source.
 
     Sources are encoded apart: joining batches that are spread over devices would move every image.
-    moved: perturbations of each source's images, grey levels.
+    moved: perturbations of each source's images, grey levels. former: parameters that
+    `config.change_weight` keeps plain pairs' descriptors near.
     """
-    counts = [pairs.image.shape[0] for pairs in batches]
+    count = sum(pairs.image.shape[0] for pairs in batches)
     parts: dict[str, Array] = {}
+    weights: dict[str, float] = {}
     shifts = moved or (None,) * len(batches)
     for name, pairs, shift in zip(config.sources, batches, shifts, strict=True):
         linear = _preactivations(params, pairs.image, shift, config, space)
@@ -247,13 +253,14 @@ def _loss(
         terms["idle"] = pose_losses.idleness(
             linear.reshape((-1, linear.shape[-1])), config.active_share
         )
-        parts |= {f"{name}_{task}": value for task, value in terms.items()}
-    weights = {
-        f"{name}_{task}": getattr(config, f"{task}_weight") * count / sum(counts)
-        for name, count in zip(config.sources, counts, strict=True)
-        for task in (*TASKS, "idle")
-    }
-    total = sum(weights[name] * value for name, value in parts.items())
+        if name == "plain" and config.change_weight:
+            known = jax.nn.relu(_preactivations(former, pairs.image, None, config, space))
+            terms["change"] = jnp.mean(pose_losses.change(jax.nn.relu(linear), known))
+        share = pairs.image.shape[0] / count
+        for task, value in terms.items():
+            parts[f"{name}_{task}"] = value
+            weights[f"{name}_{task}"] = getattr(config, f"{task}_weight") * share
+    total = sum((weights[name] * value for name, value in parts.items()), jnp.zeros(()))
     return total, {"loss": total, **parts}
 
 
@@ -271,7 +278,7 @@ def _perturbed(
     """
     if not config.robust_radius:
         return None
-    tasks = dataclasses.replace(config, idle_weight=0.0)
+    tasks = dataclasses.replace(config, idle_weight=0.0, change_weight=0.0)
     radius = 255.0 * config.robust_radius * jnp.minimum(1.0, (step + 1) / config.robust_ramp)
     none = tuple(jnp.zeros(pairs.image.shape, jnp.float32) for pairs in batches)
     return perturbations.strongest(
@@ -291,19 +298,21 @@ def train_step(
     config: TrainConfig,
     space: Preprocessing,
     mesh: Mesh,
+    former: Any = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimiser step on a batch of each of `config.sources`.
 
-    Each device finds the gradient of its own pairs, negatives included; only the mean of the
-    gradients passes between devices.
+    former: parameters in training units, where `config.change_weight` is given. Each device finds
+    the gradient of its own pairs, negatives included; only the mean of the gradients passes between
+    devices.
     """
 
     def on_device(
-        params: Any, batches: tuple[Pairs, ...], scale: PoseScale, step: Array
+        params: Any, batches: tuple[Pairs, ...], scale: PoseScale, step: Array, former: Any
     ) -> tuple[Any, dict[str, Array]]:
         moved = _perturbed(params, batches, scale, config, space, step)
         (_, metrics), gradients = jax.value_and_grad(_loss, has_aux=True)(
-            params, batches, scale, config, space, moved
+            params, batches, scale, config, space, moved, former
         )
         return jax.lax.pmean((gradients, metrics), mesh.axis_names)
 
@@ -311,10 +320,10 @@ def train_step(
     gradients, metrics = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(everywhere, pairs, everywhere, everywhere),
+        in_specs=(everywhere, pairs, everywhere, everywhere, everywhere),
         out_specs=everywhere,
         check_vma=False,
-    )(state.params, batches, scale, state.step)
+    )(state.params, batches, scale, state.step, former)
     updates, opt_state = optimizer(config).update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # Debiased by a ramp, so that the average forgets the random start within the first steps.

@@ -105,6 +105,7 @@ def test_plain_pairs_have_no_varieties_and_all_else_that_varied_ones_have(tmp_pa
         ("--tasks=pose,depth", "no task 'depth'; there are pose, match, normal"),
         ("--tasks=", "one task or more"),
         ("--start=nothing", "nothing"),
+        ("--change_weight=1", "--change_weight needs an encoder that training begins with"),
     ],
 )
 def test_refuses_in_one_sentence(tmp_path, flag, words):

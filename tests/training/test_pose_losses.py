@@ -63,6 +63,12 @@ def test_idleness_counts_units_that_are_on_too_seldom():
     assert jnp.all(gradient[:, 0] == 0) and jnp.any(gradient[:, 2] < 0)
 
 
+def test_change_is_a_share_of_the_former_energy_and_finite_without_any():
+    former = np.array([[3.0, 4.0], [0.0, 0.0]])
+    change = pose_losses.change(jnp.array([[3.0, 1.0], [0.0, 0.0]]), jnp.asarray(former))
+    np.testing.assert_allclose(change, [9 / 25, 0.0], rtol=1e-6)
+
+
 def test_weighted_mean_ignores_weight_zero_and_survives_no_weight_at_all():
     values = jnp.array([1.0, 5.0, 100.0])
     assert float(pose_losses.weighted_mean(values, jnp.array([1.0, 1.0, 0.0]))) == 3.0

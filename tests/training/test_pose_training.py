@@ -143,6 +143,37 @@ def test_a_pair_counted_both_ways_is_the_mean_of_two(mesh, pairs, scale):
         assert both[task] == pytest.approx(0.5 * (one[task] + other[task]), rel=1e-5)
 
 
+def test_change_of_plain_pairs_is_that_of_descriptors_in_any_units_and_can_be_held(
+    mesh, pairs, scale
+):
+    config = dataclasses.replace(CONFIG, rendered_pairs=0, plain_pairs=8)
+
+    def descriptors(params):
+        encoder = pose_training.in_image_units(params, config, SPACE, scale, "test")
+        return encoder.tap("fc5").describe(pairs.image.reshape((-1, 100, 100, 3)))
+
+    former = pose_training.init_state(dataclasses.replace(config, seed=1)).params
+    known = descriptors(former)
+    now = descriptors(pose_training.init_state(config).params)
+    expected = np.mean(np.sum((now - known) ** 2, 1) / np.sum(known**2, 1))
+
+    def changes(weight, start, former):
+        state, batch = _placed(mesh, pose_training.init_state(start), pairs)
+        held, found = dataclasses.replace(config, change_weight=weight), []
+        for _ in range(8):
+            state, metrics = pose_training.train_step(
+                state, (batch,), scale, config=held, space=SPACE, mesh=mesh, former=former
+            )
+            found.append(float(metrics["plain_change"]))
+        return found
+
+    assert changes(1.0, config, former)[0] == pytest.approx(expected, rel=1e-4)
+    own = pose_training.init_state(config).params
+    held, free = changes(30.0, config, own), changes(1e-6, config, own)
+    assert held[0] == free[0] == 0.0
+    assert held[-1] < 0.6 * free[-1]
+
+
 def test_training_under_perturbations_is_harder_the_larger_their_radius(mesh, pairs, scale):
     """The tasks' loss of the same weights and pairs: at the ramp's foot, half-way, at its top."""
 
@@ -195,6 +226,8 @@ def test_wrong_configurations_are_refused(mesh):
     TrainConfig(rendered_pairs=8, photo_pairs=0).check_fits(mesh)
     with pytest.raises(InputError, match="'alexnet'"):
         TrainConfig(architecture="alexnet")
+    with pytest.raises(InputError, match="give plain_pairs"):
+        TrainConfig(change_weight=1.0)
 
 
 # The loop, on a problem small enough to run many times.
