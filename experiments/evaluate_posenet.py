@@ -2,10 +2,10 @@
 
     posenet-jax evaluate_posenet --encoder=streetnet --strecha=STRECHA --out=runs/judged
 
-Writes metrics.json (keys rendered, rendered_report_view, rendered_along and the sets of
-photographs), rotation.png and matching.png, pairs.csv with every pair's true rotation and errors,
-and run.json. Angles are in degrees. Exit code: 0; 1 if some photographs could not be read; 2 if the
-run could not be made.
+Writes metrics.json (keys rendered, rendered_report_view, rendered_along, turned and the sets of
+photographs with cameras), rotation.png and matching.png, pairs.csv with every pair's true rotation
+and errors, and run.json. Angles are in degrees. Exit code: 0; 1 if some photographs could not be
+read; 2 if the run could not be made.
 """
 
 import math
@@ -24,6 +24,12 @@ _CAMERAS = buckets.strings(
     " beside each, or a COLMAP model as text (cameras.txt and images.txt). All pairs of a"
     " folder count.",
 )
+_TURNED = buckets.string(
+    "turned_photos",
+    None,
+    "Folder, glob or file of photographs to cut pairs of views from, half as many as --pairs (set"
+    " turned): real pixels, exact rotations. Give photographs of one kind, such as streets.",
+)
 _FACADES = options.facades()
 _PAIRS = flags.DEFINE_integer(
     "pairs", 8192, "Rendered pairs of views: a multiple of 64, or 8, 16 or 32.", lower_bound=8
@@ -36,12 +42,15 @@ _SEED = options.seed(options.MEASURING_SEED)
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"weights": "encoder"})
 
+import jax
+from jax.sharding import Mesh
+
 from posenet_jax import numerics, sharding
-from posenet_jax.data import photograph_pairs
+from posenet_jax.data import photograph_pairs, training_pairs
 from posenet_jax.data.photograph_pairs import PhotographPairs
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
-from posenet_jax.evaluation import pose_evaluation, rendered_evaluation
+from posenet_jax.evaluation import pose_evaluation, rendered_evaluation, turned_photographs
 from posenet_jax.io.output_folder import OutputFolder
 from posenet_jax.report import pose_plots
 
@@ -70,6 +79,17 @@ def _photographs(encoder: Encoder) -> tuple[dict[str, PhotographPairs], int]:
     return sets, unreadable
 
 
+def _to_turn(mesh: Mesh) -> tuple[jax.Array | None, int]:
+    """Photographs to cut views from, if wanted, and the number of those that could not be read."""
+    if not _TURNED.value:
+        return None, 0
+    listed = images.listed(_TURNED.value, _OUT.value)
+    photos, failures = training_pairs.load_photos(listed, mesh, max_pixels=options.MAX_PIXELS.value)
+    for failure in failures:
+        images.tell(failure)
+    return photos, len(failures)
+
+
 def main() -> int:
     """Evaluates, writes and prints; returns the exit code."""
     encoder, mesh = weights.load_encoder(_ENCODER.value), sharding.device_mesh("pairs")
@@ -77,6 +97,7 @@ def main() -> int:
     sets = rendered_evaluation.rendered_sets(size, _PAIRS.value, largest_angle)
     pose_evaluation.check_heads(encoder)
     photographs, unreadable = _photographs(encoder)
+    to_turn, lost = _to_turn(mesh)
     out = OutputFolder(_OUT.value, "evaluate_posenet", _FILES)
     key = numerics.seed_key(_SEED.value)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, key, mesh, _OUT.value)
@@ -84,11 +105,16 @@ def main() -> int:
         name: pose_evaluation.evaluate_photographs(encoder, pairs, mesh)
         for name, pairs in photographs.items()
     }
+    if to_turn is not None:
+        half = sets["rendered_report_view"].pairs
+        evaluations["turned"] = turned_photographs.evaluate(
+            encoder, to_turn, half, key=key, mesh=mesh
+        )
     with progress.bar(sum(one.pairs for one in sets.values()), "pair") as bar:
         evaluations |= rendered_evaluation.evaluate(
             encoder, atlas, sets, key=key, mesh=mesh, progress=bar.update
         )
-    left_out = unreadable + len(skipped)
+    left_out = unreadable + lost + len(skipped)
     facts = {"encoder": encoder.name, "weights": encoder.fingerprint}
     metrics = {name: evaluation.metrics for name, evaluation in evaluations.items()}
     rows = [row for item in evaluations.items() for row in pose_evaluation.table(*item)]

@@ -19,6 +19,7 @@ LABELS = {
     "rendered": "rendered streets",
     "rendered_report_view": "rendered, 89.75° wide",
     "rendered_along": "rendered, along the street",
+    "turned": "views turned on photographs",
 }
 """Labels of sets of pairs in plots; others have their names."""
 

@@ -58,7 +58,8 @@ def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
     out = tmp_path / "out"
     sets = f"--strecha={scene}", f"--cameras=courtyard={scene}"
     facades = f"--facades={scene / 'wall' / '[01].png'}"
-    run = _evaluate(f"--encoder={encoder_file}", *sets, facades, f"--out={out}")
+    photos = f"--turned_photos={scene / 'wall'}"
+    run = _evaluate(f"--encoder={encoder_file}", *sets, facades, photos, f"--out={out}")
     assert run.returncode == 1, run.stderr  # one photograph is damaged
     assert "3.png" in run.stderr
     metrics = json.loads((out / "metrics.json").read_text())
@@ -84,6 +85,10 @@ def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
         assert key in rendered and key in metrics["rendered_report_view"]
     assert metrics["rendered_along"]["rotation_median_deg"] > 0
     assert "matching_fpr95" not in metrics["rendered_along"]
+    turned = metrics["turned"]
+    assert turned["pairs"] == len(_rows(out, "turned")) == 8
+    assert 0 < turned["identity_median_deg"] < 30 and -1 <= turned["yaw_correlation"] <= 1
+    assert turned["translation_median_deg"] is None and "matching_fpr95" not in turned
     assert sum(row["pairs"] for row in rendered["bins"]) <= rendered["pairs"]
     ours = [float(row["rotation"]) for row in _rows(out, "rendered")]
     assert len(ours) == rendered["pairs"]
@@ -91,7 +96,7 @@ def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
     for name in ("rotation.png", "matching.png"):
         with Image.open(out / name) as picture:
             assert picture.width > 400
-    assert json.loads((out / "run.json").read_text())["left_out"] == 2
+    assert json.loads((out / "run.json").read_text())["left_out"] == 3
 
 
 @pytest.mark.parametrize(
