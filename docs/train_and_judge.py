@@ -37,7 +37,7 @@ rendered = RenderedPairs(atlas, scenes.SceneConfig(rays=1), 8, mesh)
 config = TrainConfig(
     architecture="compact", steps=STEPS, rendered_pairs=8, photo_pairs=0, warmup_steps=4
 )
-data = encoder_runs.prepare(0, rendered, None, rendered, held_out_pairs=32)
+data = encoder_runs.prepare(0, {"rendered": rendered}, rendered, held_out_pairs=32)
 views = data.held_out.image[:6]
 Image.fromarray(contact_sheet({"first view": views[:, 0], "second view": views[:, 1]}))
 

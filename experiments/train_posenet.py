@@ -23,7 +23,7 @@ _RENDERED = flags.DEFINE_integer(
     "rendered_pairs",
     24,
     "Rendered pairs in a training step, a multiple of 4 and of twice the number of devices.",
-    lower_bound=0,
+    lower_bound=4,
 )
 _PHOTO_PAIRS = flags.DEFINE_integer(
     "photo_pairs",
@@ -188,16 +188,12 @@ def main() -> int:
     if done:
         run_sources.check(workdir / "run.json", f"the {done} steps done", sources, begun)
     key = encoder_runs.key_of(config.seed, "facades")
-    rendered, plain, held_out = pair_options.rendered(config, key, mesh, str(workdir))
-    photographs, rooms = pair_options.photographs(config, mesh, str(workdir))
+    pairs, held_out = pair_options.sources(config, key, mesh, str(workdir))
     data = encoder_runs.prepare(
         config.seed,
-        rendered,
-        photographs,
+        pairs,
         held_out,
         _HELD_OUT.value,
-        rooms=rooms,
-        plain=plain,
         held_out_photographs=pair_options.held_out_photographs(mesh, str(workdir)),
         start=start,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import jax
     from jax.sharding import Mesh
 
-    from posenet_jax.data.training_pairs import PhotoPairs, RenderedPairs, RoomPairs
+    from posenet_jax.data.training_pairs import PairSource, PhotoPairs, RenderedPairs, RoomPairs
     from posenet_jax.training.pose_training import TrainConfig
 
 PHOTOS = options.photos()
@@ -57,11 +57,13 @@ _CENTRE_JITTER = flags.DEFINE_float(
 )
 
 
-def rendered(
+def sources(
     config: "TrainConfig", key: "jax.Array", mesh: "Mesh", output: str
-) -> tuple["RenderedPairs", "RenderedPairs | None", "RenderedPairs"]:
-    """Returns sources of streets to train on, of those without varieties, and of streets with other
-    facades to evaluate on.
+) -> tuple["dict[str, PairSource]", "RenderedPairs"]:
+    """Returns the sources of pairs to train on by the names of `config.sources`, and one of streets
+    with other facades to evaluate on.
+
+    key: of facades, where they are invented.
     """
     from posenet_jax import scenes
     from posenet_jax.data.training_pairs import RenderedPairs
@@ -74,12 +76,13 @@ def rendered(
         dataclasses.replace(_noisy(scene, names), centre_jitter=_CENTRE_JITTER.value)
         for names in (VARY.value, ())
     )
-    count, beside = config.rendered_pairs, config.plain_pairs
-    return (
-        RenderedPairs(atlas, varied, count, mesh),
-        RenderedPairs(atlas, plain, beside, mesh) if beside else None,
-        RenderedPairs(other_atlas, scene, count, mesh),
-    )
+    found = {
+        "rendered": RenderedPairs(atlas, varied, config.rendered_pairs, mesh),
+        "plain": RenderedPairs(atlas, plain, config.plain_pairs, mesh),
+        **_photographs(config, mesh, output),
+    }
+    wanted = {name: found[name] for name in config.sources}
+    return wanted, RenderedPairs(other_atlas, scene, config.rendered_pairs, mesh)
 
 
 def _noisy(config, names):
@@ -91,25 +94,26 @@ def _noisy(config, names):
     return dataclasses.replace(varied, development=development)
 
 
-def photographs(
+def _photographs(
     config: "TrainConfig", mesh: "Mesh", output: str
-) -> tuple["PhotoPairs | None", "RoomPairs | None"]:
+) -> "dict[str, PhotoPairs | RoomPairs]":
     """Returns sources of views cut from photographs and of rooms made of them, as wanted."""
     from posenet_jax.data.photo_rooms import RoomViews
     from posenet_jax.data.training_pairs import PhotoPairs, RoomPairs
     from posenet_jax.data.virtual_rotation import VirtualRotation
 
     if not PHOTOS.value:
-        return None, None
+        return {}
     photos = _loaded(PHOTOS.value, mesh, output)
-    turned = rooms = None
+    found: dict[str, PhotoPairs | RoomPairs] = {}
     if config.photo_pairs:
         rotation = _noisy(VirtualRotation(), VARY.value)
-        turned = PhotoPairs(photos, config.photo_pairs, mesh, rotation, PHOTO_POSE.value)
+        found["photo"] = PhotoPairs(photos, config.photo_pairs, mesh, rotation, PHOTO_POSE.value)
     if config.room_pairs:
         cameras = _cameras(photos, mesh, storage.path(output) / "photo_cameras.safetensors")
-        rooms = RoomPairs(photos, cameras, config.room_pairs, mesh, _noisy(RoomViews(), VARY.value))
-    return turned, rooms
+        views = _noisy(RoomViews(), VARY.value)
+        found["room"] = RoomPairs(photos, cameras, config.room_pairs, mesh, views)
+    return found
 
 
 def held_out_photographs(mesh: "Mesh", output: str) -> dict[str, "PhotoPairs | RoomPairs"]:

@@ -233,8 +233,11 @@ class RoomPairs:
         return _room_pairs(key, self.photos, self.cameras, self.count, self.config, sharding)
 
 
+PairSource = RenderedPairs | PhotoPairs | RoomPairs
+
+
 def drawn(
-    source: RenderedPairs | PhotoPairs | RoomPairs,
+    source: PairSource,
     key: Array,
     count: int,
     *,

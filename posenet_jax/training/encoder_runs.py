@@ -17,16 +17,23 @@ from jax.sharding import Mesh
 
 from posenet_jax import geometry, numerics
 from posenet_jax.data import training_pairs
-from posenet_jax.data.training_pairs import Pairs, PhotoPairs, RenderedPairs, RoomPairs
+from posenet_jax.data.training_pairs import (
+    Pairs,
+    PairSource,
+    PhotoPairs,
+    RenderedPairs,
+    RoomPairs,
+)
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.encoders.heads import PoseScale
+from posenet_jax.errors import InputError
 from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing, channel_means
 from posenet_jax.io import files
 from posenet_jax.sharding import on_every_device
 from posenet_jax.training import pose_training, training_loop
-from posenet_jax.training.pose_training import TrainConfig, TrainState
+from posenet_jax.training.pose_training import SOURCES, TrainConfig, TrainState
 from posenet_jax.training.training_loop import LoopConfig
 
 Array = jax.Array
@@ -54,10 +61,7 @@ def key_of(seed: int, purpose: str) -> Array:
 class EncoderData:
     """Pairs to train and to evaluate on, and the units that follow from them."""
 
-    rendered: RenderedPairs
-    photographs: PhotoPairs | None
-    rooms: RoomPairs | None
-    plain: RenderedPairs | None
+    sources: Mapping[str, PairSource]  # by the names of `TrainConfig.sources`
     held_out: Pairs  # of streets; host arrays
     held_out_photographs: Mapping[str, Pairs]  # by the beginning of their metrics' names
     space: Preprocessing  # of the encoder: mean colours of rendered pairs, or as it began
@@ -67,21 +71,22 @@ class EncoderData:
 
 def prepare(
     seed: int,
-    rendered: RenderedPairs,
-    photographs: PhotoPairs | None,
+    sources: Mapping[str, PairSource],
     held_out: RenderedPairs,
     held_out_pairs: int,
     *,
-    rooms: RoomPairs | None = None,
-    plain: RenderedPairs | None = None,
     held_out_photographs: Mapping[str, PhotoPairs | RoomPairs] | None = None,
     start: Encoder | None = None,
 ) -> EncoderData:
     """Returns the data of a run: draws the held-out pairs, and measures colours and poses.
 
-    A run that begins with an encoder goes on with its colours and poses.
+    sources: by the names of `TrainConfig.sources`. Colours and poses are those of the `rendered`
+    one, or of the encoder that the run begins with.
     """
     if start is None or start.pose_scale is None:
+        rendered = sources["rendered"]
+        if not isinstance(rendered, RenderedPairs):
+            raise InputError("source rendered must be RenderedPairs, whose poses are drawn alone")
         sample = np.asarray(rendered(key_of(seed, "colours")).image)
         space = Preprocessing(means=channel_means(sample.reshape((-1, *sample.shape[2:]))))
         scale = _pose_scale(rendered, key_of(seed, "pose scale"))
@@ -89,10 +94,7 @@ def prepare(
         space, scale = start.preprocessing, start.pose_scale
     photograph_key = key_of(seed, "held-out photographs")
     return EncoderData(
-        rendered,
-        photographs,
-        rooms,
-        plain,
+        sources,
         training_pairs.drawn(held_out, key_of(seed, "held out"), held_out_pairs),
         {
             name: training_pairs.drawn(source, photograph_key, held_out_pairs)
@@ -115,6 +117,13 @@ def _pose_scale(rendered: RenderedPairs, key: Array) -> PoseScale:
     )
 
 
+def _source_keys(key: Array) -> dict[str, Array]:
+    """Returns a key for each source; the bundled weights rest on the first two."""
+    first = jax.random.split(key)
+    others = (jax.random.fold_in(key, number) for number in range(2, len(SOURCES)))
+    return dict(zip(SOURCES, (*first, *others), strict=True))
+
+
 def train(
     config: TrainConfig,
     data: EncoderData,
@@ -130,10 +139,8 @@ def train(
     """
 
     def batch(number: int) -> tuple[Pairs, ...]:
-        key = jax.random.fold_in(key_of(config.seed, "batches"), number)
-        keys = (*jax.random.split(key), *(jax.random.fold_in(key, n) for n in (2, 3)))
-        sources = (data.rendered, data.photographs, data.rooms, data.plain)
-        return tuple(source(k) for source, k in zip(sources, keys, strict=True) if source)
+        keys = _source_keys(jax.random.fold_in(key_of(config.seed, "batches"), number))
+        return tuple(data.sources[name](keys[name]) for name in config.sources)
 
     state = (
         pose_training.start_from(data.start, config)

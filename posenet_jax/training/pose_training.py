@@ -35,6 +35,8 @@ Array = jax.Array
 
 GAIN = 64.0
 TASKS = ("pose", "match", "normal")
+SOURCES = ("rendered", "photo", "room", "plain")
+"""Sources of pairs, in the order of a step's batches; `TrainConfig` counts NAME_pairs of each."""
 
 
 def check_tasks(names: Collection[str]) -> Collection[str]:
@@ -85,14 +87,12 @@ class TrainConfig:
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the sources of pairs in a step's batches, in their order."""
-        return tuple(
-            n for n in ("rendered", "photo", "room", "plain") if getattr(self, f"{n}_pairs")
-        )
+        return tuple(name for name in SOURCES if getattr(self, f"{name}_pairs"))
 
     def check_fits(self, mesh: Mesh) -> None:
         """Raises InputError unless every device gets whole scenes of two pairs, and negatives."""
         unit = max(2 * mesh.devices.size, 4)
-        for name in ("rendered_pairs", "photo_pairs", "room_pairs", "plain_pairs"):
+        for name in (f"{source}_pairs" for source in SOURCES):
             if getattr(self, name) % unit:
                 raise InputError(
                     f"{name} must be a multiple of {unit} on {mesh.devices.size} devices, "

@@ -78,14 +78,15 @@ def test_plain_pairs_have_no_varieties_and_all_else_that_varied_ones_have(tmp_pa
         "'--vary=views,courts', '--noise=0.3', '--max_angle=120', '--centre_jitter=0.1',"
         "'--facades=' + sys.argv[1]]);"
         "mesh = Mesh(np.asarray(jax.devices()), ('pairs',));"
-        "config = TrainConfig(rendered_pairs=4, plain_pairs=8);"
-        "varied, plain, held_out = pair_options.rendered(config, jax.random.key(0), mesh, '.');"
+        "config = TrainConfig(rendered_pairs=4, photo_pairs=0, plain_pairs=8);"
+        "sources, held_out = pair_options.sources(config, jax.random.key(0), mesh, '.');"
+        "varied, plain = sources['rendered'], sources['plain'];"
         "assert (varied.count, plain.count, held_out.count) == (4, 8, 4);"
         "assert varied.config == varieties.varied(plain.config, ['views', 'courts']);"
         "assert varied.config != plain.config and plain.config.development.noise == 0.3;"
         "assert plain.config.centre_jitter == 0.1 != held_out.config.centre_jitter;"
-        "config = TrainConfig(rendered_pairs=4);"
-        "assert pair_options.rendered(config, jax.random.key(0), mesh, '.')[1] is None"
+        "config = TrainConfig(rendered_pairs=4, photo_pairs=0);"
+        "assert list(pair_options.sources(config, jax.random.key(0), mesh, '.')[0]) == ['rendered']"
     )
     run = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
