@@ -88,6 +88,13 @@ _BOTH_WAYS = flags.DEFINE_bool(
     "Count each pair from either side: the pose of one view in the other's frame, the normal in"
     " each, negatives of both. Costs nothing, for images are encoded once.",
 )
+_PHOTO_TURNS = flags.DEFINE_bool(
+    "photo_turns",
+    False,
+    "Count of photographs' poses the direction of the turns alone, not their size: views cut from"
+    " one photograph turn little, and an encoder that learns sizes from them answers too small on"
+    " any photograph; needs --photo_pose.",
+)
 _ROBUST_RADIUS = flags.DEFINE_float(
     "robust_radius",
     0.0,
@@ -136,6 +143,8 @@ def _config() -> TrainConfig:
     for flag in (flag for flag, value in given.items() if value):
         if not pair_options.PHOTOS.value:
             raise InputError(f"--{flag} needs photographs: give --photos")
+    if _PHOTO_TURNS.value and not pair_options.PHOTO_POSE.value:
+        raise InputError("--photo_turns needs photographs in the pose loss: give --photo_pose")
     if _CHANGE_WEIGHT.value and not _START.value:
         raise InputError("--change_weight needs an encoder that training begins with: give --start")
     varieties.check_names(pair_options.VARY.value)
@@ -153,6 +162,7 @@ def _config() -> TrainConfig:
         weight_decay=_WEIGHT_DECAY.value,
         ema_decay=_AVERAGE_DECAY.value,
         active_share=_ACTIVE_SHARE.value,
+        photo_turns=_PHOTO_TURNS.value,
         both_ways=_BOTH_WAYS.value,
         robust_radius=_ROBUST_RADIUS.value,
         robust_steps=_ROBUST_STEPS.value,
@@ -184,6 +194,7 @@ def main() -> int:
         "robust_radius": _ROBUST_RADIUS.value,
         "both_ways": _BOTH_WAYS.value,
         "change_weight": _CHANGE_WEIGHT.value,
+        "photo_turns": _PHOTO_TURNS.value,
     }
     if done:
         run_sources.check(workdir / "run.json", f"the {done} steps done", sources, begun)

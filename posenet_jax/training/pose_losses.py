@@ -20,6 +20,21 @@ def robust_distance(predicted: Array, truth: Array) -> Array:
     return jnp.where(distance <= 1.0, distance, 1.0 + jnp.log(jnp.maximum(distance, 1.0)))
 
 
+def turning_disagreement(predicted: Array, truth: Array, weights: Array) -> Array:
+    """[]: 1 - cosine of predicted and true angles [P, 3] over the pairs, mean of yaw, pitch, roll.
+
+    Blind to the size of the answers: pairs whose turns are all small cannot teach that answers had
+    better be small, as a distance does wherever turns are hard to see. weights: [P].
+    """
+    shares = weights[:, None] / jnp.maximum(jnp.sum(weights), 1e-6)
+    product, ours, theirs = (
+        jnp.sum(shares * a * b, axis=0)
+        for a, b in ((predicted, truth), (predicted, predicted), (truth, truth))
+    )
+    cosine = product * jax.lax.rsqrt(ours * theirs + 1e-16)
+    return jnp.mean(1.0 - cosine)
+
+
 def normal_distance(predicted: Array, truth: Array) -> Array:
     """[P] Euclidean distance between unit normals, 2 sin(angle/2); arguments [P, 3]."""
     return jnp.sqrt(jnp.sum(jnp.square(unit(predicted) - truth), axis=-1) + 1e-12)

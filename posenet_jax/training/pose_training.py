@@ -71,6 +71,7 @@ class TrainConfig:
     idle_weight: float = 1.0
     change_weight: float = 0.0  # of plain pairs' descriptors since the start
     active_share: float = 0.5
+    photo_turns: bool = False  # whether photographs' poses count by direction, not by distance
     both_ways: bool = False  # whether a pair counts as seen from either view
     robust_radius: float = 0.0  # L2 norm of perturbations trained under, values from 0 to 1
     robust_steps: int = 2  # of gradient ascent to a perturbation
@@ -199,33 +200,40 @@ def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
 
 
 def _pair_losses(
-    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale, both_ways: bool
+    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale, turns: bool, both_ways: bool
 ) -> dict[str, Array]:
-    losses = _one_way_losses(params, descriptors, pairs, scale)
+    losses = _one_way_losses(params, descriptors, pairs, scale, turns)
     if not both_ways:
         return losses
-    others = _one_way_losses(params, descriptors[:, ::-1], swapped(pairs), scale)
+    others = _one_way_losses(params, descriptors[:, ::-1], swapped(pairs), scale, turns)
     return jax.tree.map(lambda one, other: 0.5 * (one + other), losses, others)
 
 
 def _one_way_losses(
-    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale
+    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale, turns: bool
 ) -> dict[str, Array]:
     first, second = descriptors[:, 0], descriptors[:, 1]
     outputs = _heads(params, first, second)
     hard, easy = (_heads(params, first, other).match for other in negatives(second))
-    pose = pose_losses.robust_distance(
-        outputs.pose, scale.normalise(geometry.relative_poses(pairs.rotation, pairs.centre))
-    )
     match = pose_losses.matching_loss(outputs.match, True) + 0.5 * (
         pose_losses.matching_loss(hard, False) + pose_losses.matching_loss(easy, False)
     )
     normal = pose_losses.normal_distance(outputs.normal, pairs.normal)
     return {
-        "pose": pose_losses.weighted_mean(pose, pairs.pose_weight),
+        "pose": _pose_loss(outputs.pose, pairs, scale, turns),
         "match": pose_losses.weighted_mean(match, pairs.match_weight),
         "normal": pose_losses.weighted_mean(normal, pairs.normal_weight),
     }
+
+
+def _pose_loss(predicted: Array, pairs: Pairs, scale: PoseScale, turns: bool) -> Array:
+    """[]: loss of z-scored poses [P, 6]. turns: whether the angles' direction alone counts."""
+    truth = geometry.relative_poses(pairs.rotation, pairs.centre)
+    if turns:
+        angles = scale.restore(predicted)[:, :3]
+        return pose_losses.turning_disagreement(angles, truth[:, :3], pairs.pose_weight)
+    distance = pose_losses.robust_distance(predicted, scale.normalise(truth))
+    return pose_losses.weighted_mean(distance, pairs.pose_weight)
 
 
 def _loss(
@@ -249,7 +257,8 @@ def _loss(
     shifts = moved or (None,) * len(batches)
     for name, pairs, shift in zip(config.sources, batches, shifts, strict=True):
         linear = _preactivations(params, pairs.image, shift, config, space)
-        terms = _pair_losses(params, jax.nn.relu(linear), pairs, scale, config.both_ways)
+        turns = name == "photo" and config.photo_turns
+        terms = _pair_losses(params, jax.nn.relu(linear), pairs, scale, turns, config.both_ways)
         terms["idle"] = pose_losses.idleness(
             linear.reshape((-1, linear.shape[-1])), config.active_share
         )

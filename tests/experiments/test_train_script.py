@@ -32,7 +32,13 @@ def test_trains_from_nothing_to_weights_that_load(tmp_path):
     (photos / "bad.jpg").write_text("not a picture")
     workdir = tmp_path / "run"
     # The variety that held-out photographs have too: training and evaluation share programs.
-    varied = "--vary=views", "--room_pairs=4", f"--held_out_photos={held_out}"
+    varied = (
+        "--vary=views",
+        "--room_pairs=4",
+        f"--held_out_photos={held_out}",
+        "--photo_turns",
+        "--photo_pose",
+    )
     varied = *varied, f"--facades={held_out}", "--plain_pairs=4"
     run = _train(workdir, f"--photos={photos}", *varied, "--keep=1")
     assert run.returncode == 0, run.stderr
@@ -106,6 +112,7 @@ def test_plain_pairs_have_no_varieties_and_all_else_that_varied_ones_have(tmp_pa
         ("--tasks=pose,depth", "no task 'depth'; there are pose, match, normal"),
         ("--tasks=", "one task or more"),
         ("--start=nothing", "nothing"),
+        ("--photo_turns", "give --photo_pose"),
         ("--change_weight=1", "--change_weight needs an encoder that training begins with"),
     ],
 )

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import spatial
 
 from posenet_jax import metrics
 from posenet_jax.training import pose_losses
@@ -29,6 +30,23 @@ def test_gradients_are_finite_at_a_perfect_prediction(loss):
     gradient = jax.grad(lambda x: loss(x, truth).sum())(truth)
     assert jnp.all(jnp.isfinite(gradient))
     assert jnp.all(jnp.isfinite(jax.grad(lambda x: loss(x, truth).sum())(jnp.zeros((1, 3)))))
+
+
+def test_turning_disagreement_is_blind_to_size_and_counts_what_weighs():
+    """SciPy's cosine distance of each angle's column, without the pair of weight zero."""
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.normal(size=(2, 9, 3)).astype(np.float32)
+    weights = np.array([1, 1, 0, 1, 1, 1, 1, 1, 1], np.float32)
+    some = weights > 0
+    expected = [spatial.distance.cosine(truth[some, i], predicted[some, i]) for i in range(3)]
+    loss = pose_losses.turning_disagreement
+    assert float(loss(predicted, truth, weights)) == pytest.approx(np.mean(expected), rel=1e-5)
+    smaller = loss(0.01 * predicted, truth, weights)
+    assert float(smaller) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert float(loss(3.0 * truth, truth, weights)) == pytest.approx(0.0, abs=1e-6)
+    assert float(loss(-truth, truth, weights)) == pytest.approx(2.0, rel=1e-6)
+    assert np.all(np.isfinite(jax.grad(loss)(jnp.zeros((9, 3)), truth, weights)))
+    assert np.isfinite(float(loss(predicted, truth, jnp.zeros(9))))
 
 
 @pytest.mark.parametrize("degrees", [10.0, 90.0, 180.0])

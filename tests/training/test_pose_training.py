@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from scipy.spatial.transform import Rotation
 
 from posenet_jax import geometry
 from posenet_jax.data.training_pairs import Pairs
@@ -141,6 +142,30 @@ def test_a_pair_counted_both_ways_is_the_mean_of_two(mesh, pairs, scale):
     for task in pose_training.TASKS:
         assert one[task] != pytest.approx(other[task], rel=1e-3)
         assert both[task] == pytest.approx(0.5 * (one[task] + other[task]), rel=1e-5)
+
+
+def test_photographs_can_count_by_the_direction_of_their_turns_alone(mesh, pairs, scale):
+    """Where they moved to, and how far they turned, then make no difference."""
+
+    def pose_loss(batch, turns):
+        config = dataclasses.replace(CONFIG, rendered_pairs=0, photo_pairs=8, photo_turns=turns)
+        state, batch = _placed(mesh, pose_training.init_state(config), batch)
+        _, metrics = pose_training.train_step(
+            state, (batch,), scale, config=config, space=SPACE, mesh=mesh
+        )
+        return float(metrics["photo_pose"])
+
+    angles = np.random.default_rng(1).uniform(-1, 1, (8, 3))
+
+    def turned(size):
+        second = Rotation.from_euler("YXZ", size * angles * [1.0, 0.0, 0.0]).as_matrix()
+        rotation = np.stack([np.broadcast_to(np.eye(3), second.shape), second], axis=1)
+        return pairs.replace(rotation=rotation.astype(np.float32))
+
+    moved = turned(0.1).replace(centre=9.0 * pairs.centre)
+    small, large = pose_loss(moved, True), pose_loss(turned(0.5), True)
+    assert small == pytest.approx(large, rel=1e-3)
+    assert pose_loss(moved, False) != pytest.approx(pose_loss(turned(0.5), False), rel=0.05)
 
 
 def test_change_of_plain_pairs_is_that_of_descriptors_in_any_units_and_can_be_held(
