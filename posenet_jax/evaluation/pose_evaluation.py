@@ -115,7 +115,7 @@ def evaluate_rendered(encoder: Encoder, pairs: Pairs, mesh: Mesh) -> Evaluation:
 
 
 def rotation_medians(encoder: Encoder, pairs: Pairs, mesh: Mesh) -> dict[str, float]:
-    """Returns the rotation's medians of `rotation_summary` and the correlation of yaws, over all
+    """Returns the rotation's medians of `rotation_summary`, correlation and slope of yaws, over all
     pairs, whatever their weights.
 
     Of pairs that only turn, the direction of translation means nothing.
@@ -168,7 +168,10 @@ def sentences(name: str, evaluated: Mapping[str, Any]) -> list[str]:
         f" constant {evaluated['constant_median_deg']:.1f})"
     ]
     if math.isfinite(evaluated.get("yaw_correlation", math.nan)):
-        lines[0] += f", correlation of yaws {evaluated['yaw_correlation']:.2f}"
+        lines[0] += (
+            f", correlation of yaws {evaluated['yaw_correlation']:.2f},"
+            f" slope {evaluated['yaw_slope']:.2f}"
+        )
     if "normal_median_deg" in evaluated:
         lines.append(
             f"  normal {evaluated['normal_median_deg']:.2f}, false positives at 95 % recall: "
@@ -231,7 +234,10 @@ def _rotation_medians(errors: PairErrors) -> dict[str, float]:
 
 
 def _yaw(pose: np.ndarray, rotation: Any, centre: Any) -> dict[str, float]:
-    return {"yaw_correlation": metrics.yaw_correlation(pose, rotation, centre)}
+    return {
+        "yaw_correlation": metrics.yaw_correlation(pose, rotation, centre),
+        "yaw_slope": metrics.yaw_slope(pose, rotation, centre),
+    }
 
 
 def _within(errors: PairErrors) -> dict[str, float]:

@@ -34,6 +34,7 @@ from posenet_jax.metrics.poses import (
     roc,
     rotation_errors,
     yaw_correlation,
+    yaw_slope,
 )
 from posenet_jax.metrics.ranks import own_ranks
 from posenet_jax.metrics.spectra import grid_index, line_spectrum
@@ -70,4 +71,5 @@ __all__ = [
     "spread",
     "ssim",
     "yaw_correlation",
+    "yaw_slope",
 ]

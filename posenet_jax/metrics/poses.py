@@ -101,11 +101,28 @@ def yaw_correlation(pose: Poses, rotation: Rotations, centre: Centres) -> float:
     A network that answers with the mean has nearly the constant's errors and a correlation of zero;
     one that mistakes left for right has less than zero. Errors alone do not tell them apart.
     """
-    truth = np.asarray(relative_poses(jnp.asarray(rotation), jnp.asarray(centre)))
-    predicted, true = np.asarray(pose, np.float64)[:, 0], truth[:, 0].astype(np.float64)
+    predicted, true = _yaws(pose, rotation, centre)
     if not np.ptp(predicted) or not np.ptp(true):
         return float("nan")
     return float(np.corrcoef(predicted, true)[0, 1])
+
+
+def yaw_slope(pose: Poses, rotation: Rotations, centre: Centres) -> float:
+    """Slope of the line through zero of predicted over true yaw, by least squares; NaN where no
+    camera turns.
+
+    1 where answers are as large as the turns; below it a network answers too small, as one does
+    that learnt from small turns.
+    """
+    predicted, true = _yaws(pose, rotation, centre)
+    energy = np.dot(true, true)
+    return float(np.dot(predicted, true) / energy) if energy else float("nan")
+
+
+def _yaws(pose: Poses, rotation: Rotations, centre: Centres) -> tuple[np.ndarray, np.ndarray]:
+    """Returns predicted and true yaws [P], radians."""
+    truth = np.asarray(relative_poses(jnp.asarray(rotation), jnp.asarray(centre)))
+    return np.asarray(pose, np.float64)[:, 0], truth[:, 0].astype(np.float64)
 
 
 def roc(matching: Sequence[float] | Logits, differing: Any) -> tuple[Curve, Curve]:

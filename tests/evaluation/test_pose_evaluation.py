@@ -76,6 +76,12 @@ def test_the_correlation_of_yaws_tells_a_mean_from_an_answer_and_left_from_right
     mirrored = metrics.yaw_correlation(-0.1 * answer, rotation, centre)
     assert mirrored == pytest.approx(-expected, abs=1e-5)
     assert np.isnan(metrics.yaw_correlation(np.zeros((50, 6)), rotation, centre))
+    through_zero = np.linalg.lstsq(np.radians(yaws)[:, None], answer[:, 0], rcond=None)[0][0]
+    slope = metrics.yaw_slope
+    assert slope(answer, rotation, centre) == pytest.approx(through_zero, rel=1e-4)
+    assert slope(0.2 * answer, rotation, centre) == pytest.approx(0.2 * through_zero, rel=1e-4)
+    still = np.broadcast_to(np.eye(3, dtype=np.float32), rotation.shape)
+    assert np.isnan(slope(answer, still, centre))
 
 
 def test_a_pair_that_does_not_move_has_no_direction():

@@ -88,6 +88,7 @@ def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
     turned = metrics["turned"]
     assert turned["pairs"] == len(_rows(out, "turned")) == 8
     assert 0 < turned["identity_median_deg"] < 30 and -1 <= turned["yaw_correlation"] <= 1
+    assert np.isfinite(turned["yaw_slope"])
     assert turned["translation_median_deg"] is None and "matching_fpr95" not in turned
     assert sum(row["pairs"] for row in rendered["bins"]) <= rendered["pairs"]
     ours = [float(row["rotation"]) for row in _rows(out, "rendered")]
