@@ -58,7 +58,7 @@ def idleness(preactivations: Array, active: float) -> Array:
 
 
 def change(descriptors: Array, former: Array) -> Array:
-    """[P]: squared distance of descriptors [P, F] from former ones, as a share of the latter's energy.
+    """[P]: squared distance of descriptors [P, F] from former ones, as a share of their energy.
 
     Keeps what a network knows while it learns something else, as Learning without Forgetting (Li
     and Hoiem 2016) does by its outputs.
