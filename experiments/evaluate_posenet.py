@@ -42,11 +42,8 @@ _SEED = options.seed(options.MEASURING_SEED)
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse(renamed={"weights": "encoder"})
 
-import jax
-from jax.sharding import Mesh
-
 from posenet_jax import numerics, sharding
-from posenet_jax.data import photograph_pairs, training_pairs
+from posenet_jax.data import photograph_pairs
 from posenet_jax.data.photograph_pairs import PhotographPairs
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
@@ -79,17 +76,6 @@ def _photographs(encoder: Encoder) -> tuple[dict[str, PhotographPairs], int]:
     return sets, unreadable
 
 
-def _to_turn(mesh: Mesh) -> tuple[jax.Array | None, int]:
-    """Photographs to cut views from, if wanted, and the number of those that could not be read."""
-    if not _TURNED.value:
-        return None, 0
-    listed = images.listed(_TURNED.value, _OUT.value)
-    photos, failures = training_pairs.load_photos(listed, mesh, max_pixels=options.MAX_PIXELS.value)
-    for failure in failures:
-        images.tell(failure)
-    return photos, len(failures)
-
-
 def main() -> int:
     """Evaluates, writes and prints; returns the exit code."""
     encoder, mesh = weights.load_encoder(_ENCODER.value), sharding.device_mesh("pairs")
@@ -97,7 +83,7 @@ def main() -> int:
     sets = rendered_evaluation.rendered_sets(size, _PAIRS.value, largest_angle)
     pose_evaluation.check_heads(encoder)
     photographs, unreadable = _photographs(encoder)
-    to_turn, lost = _to_turn(mesh)
+    to_turn = images.photographs(_TURNED.value, mesh, _OUT.value) if _TURNED.value else None
     out = OutputFolder(_OUT.value, "evaluate_posenet", _FILES)
     key = numerics.seed_key(_SEED.value)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, key, mesh, _OUT.value)
@@ -105,16 +91,16 @@ def main() -> int:
         name: pose_evaluation.evaluate_photographs(encoder, pairs, mesh)
         for name, pairs in photographs.items()
     }
-    if to_turn is not None:
+    if to_turn:
         half = sets["rendered_report_view"].pairs
         evaluations["turned"] = turned_photographs.evaluate(
-            encoder, to_turn, half, key=key, mesh=mesh
+            encoder, to_turn[0], half, key=key, mesh=mesh
         )
     with progress.bar(sum(one.pairs for one in sets.values()), "pair") as bar:
         evaluations |= rendered_evaluation.evaluate(
             encoder, atlas, sets, key=key, mesh=mesh, progress=bar.update
         )
-    left_out = unreadable + lost + len(skipped)
+    left_out = unreadable + len(skipped) + (len(to_turn[1]) if to_turn else 0)
     facts = {"encoder": encoder.name, "weights": encoder.fingerprint}
     metrics = {name: evaluation.metrics for name, evaluation in evaluations.items()}
     rows = [row for item in evaluations.items() for row in pose_evaluation.table(*item)]

@@ -64,6 +64,16 @@ def facade_atlases(
     return made
 
 
+def photographs(pattern: str, mesh: Mesh, output: str) -> tuple[jax.Array, list[ImageError]]:
+    """`training_pairs.load_photos` of a folder, a glob or a file; files left out are named."""
+    found = training_pairs.load_photos(
+        listed(pattern, output), mesh, max_pixels=options.MAX_PIXELS.value
+    )
+    for failure in found[-1]:
+        tell(failure)
+    return found
+
+
 def tell(failure: object) -> None:
     """Names a file that is left out."""
     tqdm.write(f"left out: {failure}", file=sys.stderr)

@@ -102,9 +102,11 @@ def _photographs(
     from posenet_jax.data.training_pairs import PhotoPairs, RoomPairs
     from posenet_jax.data.virtual_rotation import VirtualRotation
 
+    from . import images
+
     if not PHOTOS.value:
         return {}
-    photos = _loaded(PHOTOS.value, mesh, output)
+    photos = images.photographs(PHOTOS.value, mesh, output)[0]
     found: dict[str, PhotoPairs | RoomPairs] = {}
     if config.photo_pairs:
         rotation = _noisy(VirtualRotation(), VARY.value)
@@ -121,27 +123,18 @@ def held_out_photographs(mesh: "Mesh", output: str) -> dict[str, "PhotoPairs | R
     from posenet_jax.data.training_pairs import PhotoPairs, RoomPairs
     from posenet_jax.data.virtual_rotation import VirtualRotation
 
+    from . import images
+
     if not HELD_OUT_PHOTOS.value:
         return {}
-    photos, count = _loaded(HELD_OUT_PHOTOS.value, mesh, output), 4 * mesh.devices.size
+    photos, _ = images.photographs(HELD_OUT_PHOTOS.value, mesh, output)
+    count = 4 * mesh.devices.size
     apart = VirtualRotation(view_difference=1.0)
     cameras = _cameras(photos, mesh, storage.path(output) / "held_out_cameras.safetensors")
     return {
         "turned": PhotoPairs(photos, count, mesh, apart),
         "rooms": RoomPairs(photos, cameras, count, mesh),
     }
-
-
-def _loaded(pattern: str, mesh: "Mesh", output: str) -> "jax.Array":
-    from posenet_jax.data import training_pairs
-
-    from . import images
-
-    listed = images.listed(pattern, output)
-    photos, failures = training_pairs.load_photos(listed, mesh, max_pixels=options.MAX_PIXELS.value)
-    for failure in failures:
-        images.tell(failure)
-    return photos
 
 
 def _cameras(photos: "jax.Array", mesh: "Mesh", path: Path) -> "tuple[jax.Array, jax.Array]":
