@@ -88,12 +88,15 @@ _BOTH_WAYS = flags.DEFINE_bool(
     "Count each pair from either side: the pose of one view in the other's frame, the normal in"
     " each, negatives of both. Costs nothing, for images are encoded once.",
 )
+_PHOTO_POSE = flags.DEFINE_bool(
+    "photo_pose", False, "Use photograph pairs in the pose loss too, not only in the matching loss."
+)
 _PHOTO_TURNS = flags.DEFINE_bool(
     "photo_turns",
     False,
-    "Count of photographs' poses the direction of the turns alone, not their size: views cut from"
-    " one photograph turn little, and an encoder that learns sizes from them answers too small on"
-    " any photograph; needs --photo_pose.",
+    "Count of photographs' poses their turns alone, by a distance that does not reward small"
+    " answers: views cut from one photograph turn little and never move, and an encoder that learns"
+    " that answers too small on any photograph; needs --photo_pose.",
 )
 _ROBUST_RADIUS = flags.DEFINE_float(
     "robust_radius",
@@ -139,11 +142,11 @@ from .common import progress, run_sources
 
 
 def _config() -> TrainConfig:
-    given = {"photo_pose": pair_options.PHOTO_POSE.value, "room_pairs": _ROOM_PAIRS.value}
+    given = {"photo_pose": _PHOTO_POSE.value, "room_pairs": _ROOM_PAIRS.value}
     for flag in (flag for flag, value in given.items() if value):
         if not pair_options.PHOTOS.value:
             raise InputError(f"--{flag} needs photographs: give --photos")
-    if _PHOTO_TURNS.value and not pair_options.PHOTO_POSE.value:
+    if _PHOTO_TURNS.value and not _PHOTO_POSE.value:
         raise InputError("--photo_turns needs photographs in the pose loss: give --photo_pose")
     if _CHANGE_WEIGHT.value and not _START.value:
         raise InputError("--change_weight needs an encoder that training begins with: give --start")
@@ -199,7 +202,7 @@ def main() -> int:
     if done:
         run_sources.check(workdir / "run.json", f"the {done} steps done", sources, begun)
     key = encoder_runs.key_of(config.seed, "facades")
-    pairs, held_out = pair_options.sources(config, key, mesh, str(workdir))
+    pairs, held_out = pair_options.sources(config, key, mesh, str(workdir), posed=_PHOTO_POSE.value)
     data = encoder_runs.prepare(
         config.seed,
         pairs,

@@ -99,6 +99,13 @@ STORIES = {
             "--room_pairs=4",
             "--plain_pairs=4",
         ),
+        "train_heads --facades=FACADES --photos=PHOTOS --workdir=runs/heads"
+        " --vary=views,aside,along,development,courts,traffic,weather": (
+            *ONE,
+            "--encoder=compact",
+            "--pool=8",
+            "--steps=2",
+        ),
         "evaluate_posenet --encoder=runs/varied/weights.safetensors --cameras=courtyard=FOLDER"
         " --out=runs/judged": (*ONE, "--pairs=8"),
     },

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from posenet_jax.training.pose_training import TrainConfig
 
 PHOTOS = options.photos()
-PHOTO_POSE = flags.DEFINE_bool(
-    "photo_pose", False, "Use photograph pairs in the pose loss too, not only in the matching loss."
-)
 HELD_OUT_PHOTOS = buckets.string(
     "held_out_photos",
     None,
@@ -57,13 +54,19 @@ _CENTRE_JITTER = flags.DEFINE_float(
 )
 
 
+def ranges() -> dict[str, object]:
+    """Returns what decides the pairs besides their images, for a run's record."""
+    flagged = (_MAX_ANGLE, VARY, _NOISE, _CENTRE_JITTER)
+    return {flag.name: flag.value for flag in flagged}
+
+
 def sources(
-    config: "TrainConfig", key: "jax.Array", mesh: "Mesh", output: str
+    config: "TrainConfig", key: "jax.Array", mesh: "Mesh", output: str, *, posed: bool = False
 ) -> tuple["dict[str, PairSource]", "RenderedPairs"]:
     """Returns the sources of pairs to train on by the names of `config.sources`, and one of streets
     with other facades to evaluate on.
 
-    key: of facades, where they are invented.
+    key: of facades, where they are invented. posed: whether photographs' poses count.
     """
     from posenet_jax import scenes
     from posenet_jax.data.training_pairs import RenderedPairs
@@ -79,7 +82,7 @@ def sources(
     found = {
         "rendered": RenderedPairs(atlas, varied, config.rendered_pairs, mesh),
         "plain": RenderedPairs(atlas, plain, config.plain_pairs, mesh),
-        **_photographs(config, mesh, output),
+        **_photographs(config, mesh, output, posed),
     }
     wanted = {name: found[name] for name in config.sources}
     return wanted, RenderedPairs(other_atlas, scene, config.rendered_pairs, mesh)
@@ -95,7 +98,7 @@ def _noisy(config, names):
 
 
 def _photographs(
-    config: "TrainConfig", mesh: "Mesh", output: str
+    config: "TrainConfig", mesh: "Mesh", output: str, posed: bool
 ) -> "dict[str, PhotoPairs | RoomPairs]":
     """Returns sources of views cut from photographs and of rooms made of them, as wanted."""
     from posenet_jax.data.photo_rooms import RoomViews
@@ -110,7 +113,7 @@ def _photographs(
     found: dict[str, PhotoPairs | RoomPairs] = {}
     if config.photo_pairs:
         rotation = _noisy(VirtualRotation(), VARY.value)
-        found["photo"] = PhotoPairs(photos, config.photo_pairs, mesh, rotation, PHOTO_POSE.value)
+        found["photo"] = PhotoPairs(photos, config.photo_pairs, mesh, rotation, posed)
     if config.room_pairs:
         cameras = _cameras(photos, mesh, storage.path(output) / "photo_cameras.safetensors")
         views = _noisy(RoomViews(), VARY.value)

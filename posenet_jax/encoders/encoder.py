@@ -15,7 +15,7 @@ from flax import linen as nn
 from flax import struct
 
 from posenet_jax import numerics
-from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads
+from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads, outputs
 from posenet_jax.errors import InputError, one_line
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io.tensors import fingerprint
@@ -200,6 +200,4 @@ def _matches(head_params: Any, first: Array, second: Array) -> Array:
 
 
 def _ask(head_params: Any, first: Array, second: Array) -> HeadOutputs:
-    pair = numerics.as_float32(first), numerics.as_float32(second)
-    outputs: Any = SiameseHeads().apply({"params": head_params}, *pair)
-    return outputs
+    return outputs(head_params, numerics.as_float32(first), numerics.as_float32(second))

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 
 from posenet_jax import numerics
 from posenet_jax.encoders import bundled_encoders, importing
 from posenet_jax.encoders.bundled_encoders import PRETRAINED
 from posenet_jax.encoders.encoder import Encoder, init_params, parameter_shapes
 from posenet_jax.encoders.encoder_networks import NETWORKS
-from posenet_jax.encoders.heads import PoseScale
+from posenet_jax.encoders.heads import PoseScale, correction_shapes
 from posenet_jax.encoders.network import Network, Normalisation
 from posenet_jax.encoders.packaged import PACKAGED
 from posenet_jax.errors import InputError, one_line, shown
@@ -82,7 +83,7 @@ def save_encoder(path: str | Path, encoder: Encoder, dtype: str = "float16") -> 
     if encoder.head_params is not None:
         tree["heads"] = encoder.head_params
     metadata = _metadata(encoder)
-    wanted = _wanted(encoder.module, encoder.preprocessing, encoder.head_params is not None)
+    wanted = _wanted(encoder.module, encoder.preprocessing, _names(tree))
     check_tree(f"encoder {encoder.name!r}, not written", tree, wanted)
     write_tensors(path, tree, metadata, dtype)
 
@@ -137,10 +138,24 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
-def _wanted(module: nn.Module, space: Preprocessing, has_heads: bool) -> dict[str, Any]:
-    """The shapes of what a file holds."""
+_CORRECTION = "heads/correction/"
+
+
+def _names(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arrays of a tree by their names in a file."""
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def _wanted(module: nn.Module, space: Preprocessing, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The shapes of what a file with arrays of these names holds; what heads correct is free."""
     params, heads = parameter_shapes(module, space.shape)
-    return {**params, "heads": heads} if has_heads and heads is not None else dict(params)
+    if heads is None or not any(name.startswith("heads/") for name in arrays):
+        return dict(params)
+    if any(name.startswith(_CORRECTION) for name in arrays):
+        units = max(1, np.size(arrays.get(f"{_CORRECTION}fc_1/bias", ())))
+        size = heads["common_fc"]["kernel"].shape[0] // 2
+        heads = {**heads, "correction": correction_shapes(units, size)}
+    return {**params, "heads": heads}
 
 
 def load_encoder(name_or_path: str | Path = bundled_encoders.DEFAULT) -> Encoder:
@@ -284,12 +299,11 @@ def _assemble(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, st
         needed.add("network")
     if missing := needed - set(metadata):
         raise InputError(_lacking(path, missing, tensors))
-    has_heads = any(name.startswith("heads/") for name in tensors)
     try:
         module = _module(metadata)
         preprocessing = Preprocessing.from_json(parsed_json(metadata["preprocessing"]))
         scale = _pose_scale(metadata)
-        wanted = _wanted(module, preprocessing, has_heads)
+        wanted = _wanted(module, preprocessing, tensors)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{shown(path)} has unusable metadata: {one_line(error)}") from error
     tree = checked_tree(path, tensors, wanted)

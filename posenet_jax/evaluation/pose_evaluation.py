@@ -73,6 +73,12 @@ def predict(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) ->
     InputError for an encoder without heads.
     """
     check_heads(encoder)
+    found = descriptors(encoder, image, mesh, batch)
+    return Predictions(found, *jax.device_get(_head_outputs(jax.device_get(encoder), found)))
+
+
+def descriptors(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) -> np.ndarray:
+    """[P, 2, F] fc5 of pairs of views, as for `predict`."""
     over_devices = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
     placed = jax.device_put(encoder, NamedSharding(mesh, PartitionSpec()))
     flat = np.asarray(image).reshape((-1, *np.shape(image)[2:]))
@@ -80,9 +86,7 @@ def predict(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) ->
     def encode(images: np.ndarray) -> Array:
         return _encode(placed, jax.device_put(images, over_devices))
 
-    descriptors = in_batches(encode, flat, batch).reshape((len(flat) // 2, 2, -1))
-    outputs = _head_outputs(jax.device_get(encoder), descriptors)
-    return Predictions(descriptors, *jax.device_get(outputs))
+    return in_batches(encode, flat, batch).reshape((len(flat) // 2, 2, -1))
 
 
 class Evaluation(NamedTuple):

@@ -117,7 +117,7 @@ def _pose_scale(rendered: RenderedPairs, key: Array) -> PoseScale:
     )
 
 
-def _source_keys(key: Array) -> dict[str, Array]:
+def source_keys(key: Array) -> dict[str, Array]:
     """Returns a key for each source; the bundled weights rest on the first two."""
     first = jax.random.split(key)
     others = (jax.random.fold_in(key, number) for number in range(2, len(SOURCES)))
@@ -139,7 +139,7 @@ def train(
     """
 
     def batch(number: int) -> tuple[Pairs, ...]:
-        keys = _source_keys(jax.random.fold_in(key_of(config.seed, "batches"), number))
+        keys = source_keys(jax.random.fold_in(key_of(config.seed, "batches"), number))
         return tuple(data.sources[name](keys[name]) for name in config.sources)
 
     state = (
@@ -156,39 +156,45 @@ def train(
             state, batches, data.scale, config=config, space=data.space, mesh=mesh, former=former
         )
 
+    def evaluated(state: TrainState) -> dict[str, float]:
+        encoder = jax.device_get(
+            pose_training.in_image_units(
+                state.ema_params, config, data.space, data.scale, config.architecture
+            )
+        )
+        return evaluate(encoder, int(state.step), data, workdir, mesh, keep)
+
     return training_loop.train(
         first,
         step=step,
         batch=batch,
-        evaluate=lambda state: _evaluate(state, config, data, workdir, mesh, keep),
+        evaluate=evaluated,
         workdir=workdir,
         config=LoopConfig(steps=config.steps, evaluate_at=tuple(keep)),
     )
 
 
-def _evaluate(
-    state: TrainState,
-    config: TrainConfig,
+def evaluate(
+    encoder: Encoder,
+    step: int,
     data: EncoderData,
     workdir: Path,
     mesh: Mesh,
-    keep: Collection[int],
+    keep: Collection[int] = (),
 ) -> dict[str, float]:
-    """Writes the averaged weights and their metrics on held-out streets; returns the numbers."""
-    encoder = jax.device_get(
-        pose_training.in_image_units(
-            state.ema_params, config, data.space, data.scale, config.architecture
-        )
-    )
+    """Writes the weights of a step and their metrics on held-out pairs; returns the numbers.
+
+    keep: steps whose weights are kept, in weights-STEP.safetensors, whatever comes after.
+    """
     predictions = pose_evaluation.predict(encoder, data.held_out.image, mesh)
     metrics: dict[str, Any] = pose_evaluation.summary(predictions, data.held_out)
     for name, pairs in data.held_out_photographs.items():
         rotation = pose_evaluation.rotation_medians(encoder, pairs, mesh)
         metrics |= {f"{name}_{key}": value for key, value in rotation.items()}
     weights.save_encoder(workdir / WEIGHTS, encoder)
-    if int(state.step) in keep:
-        weights.save_encoder(workdir / f"weights-{int(state.step)}.safetensors", encoder)
+    if step in keep:
+        weights.save_encoder(workdir / f"weights-{step}.safetensors", encoder)
     fingerprint = weights.load_encoder(workdir / WEIGHTS).fingerprint
-    record = {"figures": metrics, "fingerprint": fingerprint, "steps": int(state.step)}
+    record = {"figures": metrics, "fingerprint": fingerprint, "steps": step}
     files.write_json(workdir / "weights.json", record)
     return {name: value for name, value in metrics.items() if isinstance(value, float)}

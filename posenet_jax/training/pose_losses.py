@@ -20,11 +20,14 @@ def robust_distance(predicted: Array, truth: Array) -> Array:
     return jnp.where(distance <= 1.0, distance, 1.0 + jnp.log(jnp.maximum(distance, 1.0)))
 
 
-def turning_disagreement(predicted: Array, truth: Array, weights: Array) -> Array:
-    """[]: 1 - cosine of predicted and true angles [P, 3] over the pairs, mean of yaw, pitch, roll.
+def turning_distance(predicted: Array, truth: Array, weights: Array) -> Array:
+    """[]: distance of predicted and true angles [P, 3] that does not reward small answers; mean of
+    yaw, pitch and roll.
 
-    Blind to the size of the answers: pairs whose turns are all small cannot teach that answers had
-    better be small, as a distance does wherever turns are hard to see. weights: [P].
+    Of one angle over the pairs, c the cosine of both columns and r the ratio of their lengths,
+    half the squared distance, in the truth's, is r (1 - c) + (r - 1)² / 2. Its minimum is at r = c:
+    where turns are hard to see, answers had better be small. Without the first r it is at r = 1,
+    whatever c. weights: [P].
     """
     shares = weights[:, None] / jnp.maximum(jnp.sum(weights), 1e-6)
     product, ours, theirs = (
@@ -32,7 +35,9 @@ def turning_disagreement(predicted: Array, truth: Array, weights: Array) -> Arra
         for a, b in ((predicted, truth), (predicted, predicted), (truth, truth))
     )
     cosine = product * jax.lax.rsqrt(ours * theirs + 1e-16)
-    return jnp.mean(1.0 - cosine)
+    # Guards the root at answers that are all zero; far below a milliradian.
+    ratio = jnp.sqrt((ours + 1e-9) / (theirs + 1e-9))
+    return jnp.mean(1.0 - cosine + 0.5 * jnp.square(ratio - 1.0))
 
 
 def normal_distance(predicted: Array, truth: Array) -> Array:

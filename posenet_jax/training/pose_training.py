@@ -24,9 +24,10 @@ from jax.sharding import Mesh, PartitionSpec
 
 from posenet_jax import geometry, numerics
 from posenet_jax.data.training_pairs import Pairs, negatives, swapped
+from posenet_jax.encoders import heads
 from posenet_jax.encoders.encoder import Encoder, init_params
 from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
-from posenet_jax.encoders.heads import HeadOutputs, PoseScale, SiameseHeads
+from posenet_jax.encoders.heads import HeadOutputs, PoseScale
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.training import perturbations, pose_losses
@@ -71,7 +72,7 @@ class TrainConfig:
     idle_weight: float = 1.0
     change_weight: float = 0.0  # of plain pairs' descriptors since the start
     active_share: float = 0.5
-    photo_turns: bool = False  # whether photographs' poses count by direction, not by distance
+    photo_turns: bool = False  # whether of photographs' poses their turns alone count
     both_ways: bool = False  # whether a pair counts as seen from either view
     robust_radius: float = 0.0  # L2 norm of perturbations trained under, values from 0 to 1
     robust_steps: int = 2  # of gradient ascent to a perturbation
@@ -144,8 +145,8 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 def init_state(config: TrainConfig) -> TrainState:
     """The state before the first step; `config.seed` decides the weights."""
-    encoder, heads = init_params(training_module(config), numerics.seed_key(config.seed))
-    params = {"encoder": encoder, "heads": heads}
+    encoder, head_params = init_params(training_module(config), numerics.seed_key(config.seed))
+    params = {"encoder": encoder, "heads": head_params}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -195,8 +196,7 @@ def _preactivations(
 
 
 def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
-    outputs: Any = SiameseHeads().apply({"params": params["heads"]}, first, second)
-    return outputs
+    return heads.outputs(params["heads"], first, second)
 
 
 def _pair_losses(
@@ -227,11 +227,11 @@ def _one_way_losses(
 
 
 def _pose_loss(predicted: Array, pairs: Pairs, scale: PoseScale, turns: bool) -> Array:
-    """[]: loss of z-scored poses [P, 6]. turns: whether the angles' direction alone counts."""
+    """[]: loss of z-scored poses [P, 6]. turns: whether angles alone count, as of turns."""
     truth = geometry.relative_poses(pairs.rotation, pairs.centre)
     if turns:
         angles = scale.restore(predicted)[:, :3]
-        return pose_losses.turning_disagreement(angles, truth[:, :3], pairs.pose_weight)
+        return pose_losses.turning_distance(angles, truth[:, :3], pairs.pose_weight)
     distance = pose_losses.robust_distance(predicted, scale.normalise(truth))
     return pose_losses.weighted_mean(distance, pairs.pose_weight)
 
@@ -357,17 +357,18 @@ def in_image_units(
     )
 
 
-def _other_units(encoder: Any, heads: Any, gain: float) -> dict[str, Any]:
+def _other_units(encoder: Any, head_params: Any, gain: float) -> dict[str, Any]:
     """Returns the weights for images `gain` times as large (see Gauge above)."""
 
     def enlarge(path: tuple[Any, ...], value: Array) -> Array:
         return value * gain if path[-1].key == "bias" else value
 
     def shrink_inputs(path: tuple[Any, ...], value: Array) -> Array:
-        reads_descriptor = path[0].key in ("common_fc", "normal") and path[-1].key == "kernel"
+        reads = path[0].key in ("common_fc", "normal") or path[1].key == "fc_1"
+        reads_descriptor = reads and path[-1].key == "kernel"
         return value / gain if reads_descriptor else value
 
     return {
         "encoder": jax.tree_util.tree_map_with_path(enlarge, encoder),
-        "heads": jax.tree_util.tree_map_with_path(shrink_inputs, heads),
+        "heads": jax.tree_util.tree_map_with_path(shrink_inputs, head_params),
     }

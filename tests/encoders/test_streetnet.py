@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posenet_jax.encoders import heads
 from posenet_jax.encoders.encoder import init_params
 from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
 from posenet_jax.encoders.heads import SiameseHeads
@@ -174,6 +175,31 @@ def test_heads_shapes(batch):
     assert outputs.normal.shape == (*batch, 3)
     assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {jnp.dtype("float32")}
     assert set(variables["params"]) == {"common_fc", "pose", "match", "normal"}
+
+
+def test_a_correction_is_added_to_the_pose_and_begins_at_nothing():
+    """Two layers and a last one in NumPy, of heads whose other answers stay to the bit."""
+    first, second = jax.random.normal(jax.random.key(0), (2, 5, 512))
+    variables = SiameseHeads(correction=7).init(jax.random.key(2), first, second)
+    plain = {name: x for name, x in variables["params"].items() if name != "correction"}
+    before = heads.outputs(plain, first, second)
+    jax.tree.map(
+        np.testing.assert_array_equal, heads.outputs(variables["params"], first, second), before
+    )
+    rng = np.random.default_rng(0)
+    correction = jax.tree.map(
+        lambda x: rng.normal(size=x.shape).astype(np.float32) / 20,
+        variables["params"]["correction"],
+    )
+    after = heads.outputs(plain | {"correction": correction}, first, second)
+    hidden = np.concatenate([first, second], axis=-1)
+    for name in ("fc_1", "fc_2"):
+        hidden = np.maximum(hidden @ correction[name]["kernel"] + correction[name]["bias"], 0)
+    added = hidden @ correction["pose"]["kernel"] + correction["pose"]["bias"]
+    np.testing.assert_allclose(after.pose, before.pose + added, rtol=1e-4, atol=1e-4)
+    assert np.abs(added).max() > 0.1
+    np.testing.assert_array_equal(after.match, before.match)
+    np.testing.assert_array_equal(after.normal, before.normal)
 
 
 def test_the_normal_is_read_from_the_first_descriptor_alone():

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder, init_params
-from posenet_jax.encoders.heads import PoseScale
+from posenet_jax.encoders.heads import PoseCorrection, PoseScale
 from posenet_jax.encoders.streetnet import Compact, StreetNet
 from posenet_jax.encoders.weights import load_encoder, random_encoder, save_encoder
 from posenet_jax.errors import InputError, OutputError
@@ -107,6 +107,44 @@ def test_the_heads_come_back_to_work(saved):
     np.testing.assert_allclose(ours.pose, original.pose, atol=1e-2)
     scale = trained().pose_scale
     np.testing.assert_allclose(scale.restore(scale.normalise(ours.pose)), ours.pose, atol=1e-6)
+
+
+@pytest.fixture
+def corrected(tmp_path):
+    """A whole weights file whose heads have a correction of three units."""
+    size, path = trained().module.descriptor_size, tmp_path / "corrected.safetensors"
+    correction = PoseCorrection(3).init(jax.random.key(1), jnp.zeros(2 * size))["params"]
+    correction["pose"]["kernel"] += 1.0
+    heads = trained().head_params | {"correction": correction}
+    save_encoder(path, trained().replace(head_params=heads))
+    return path
+
+
+def test_heads_come_back_with_their_correction(corrected, saved):
+    first, second = jax.random.normal(jax.random.key(0), (2, 3, 64))
+    ours, plain = load_encoder(corrected), load_encoder(saved)
+    pair = np.concatenate([first, second], axis=-1)
+    arrays = {name: np.float32(x) for name, x in load_file(corrected).items()}
+    for name in ("fc_1", "fc_2"):
+        of = f"heads/correction/{name}"
+        pair = np.maximum(pair @ arrays[f"{of}/kernel"] + arrays[f"{of}/bias"], 0)
+    added = pair @ arrays["heads/correction/pose/kernel"] + arrays["heads/correction/pose/bias"]
+    difference = ours.heads(first, second).pose - plain.heads(first, second).pose
+    np.testing.assert_allclose(difference, added, rtol=1e-4, atol=1e-4)
+    assert np.abs(added).min() > 0.01
+    assert ours.fingerprint == plain.fingerprint  # of what encodes
+
+
+@pytest.mark.parametrize("name", ["fc_1/bias", "fc_1/kernel", "pose/bias"])
+def test_a_damaged_correction_is_named(corrected, name):
+    tensors, name = load_file(corrected), f"heads/correction/{name}"
+    whole = tensors[name]
+    tensors[name] = np.ascontiguousarray(whole[..., :-1])
+    save_file(tensors, corrected, metadata_of(trained()))
+    assert "heads/correction" in refusal(corrected)
+    del tensors[name]
+    save_file(tensors, corrected, metadata_of(trained()))
+    assert "heads/correction" in refusal(corrected)
 
 
 # Damage ----------------------------------------------------------------------------------------

@@ -119,3 +119,53 @@ def test_plain_pairs_have_no_varieties_and_all_else_that_varied_ones_have(tmp_pa
 def test_refuses_in_one_sentence(tmp_path, flag, words):
     run = _train(tmp_path / "run", flag)
     assert run.returncode == 2 and words in run.stderr and "Traceback" not in run.stderr
+
+
+def test_heads_learn_from_pairs_encoded_once_and_the_encoder_stays(tmp_path):
+    photos, workdir = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3)).astype(np.uint8)
+    for i, image in enumerate(noise):
+        Image.fromarray(image).resize((200, 160)).save(photos / f"{i}.jpg")
+    few = (
+        "--encoder=compact",
+        "--pool=8",
+        "--hidden_units=4",
+        "--cpu_devices=1",
+        f"--workdir={workdir}",
+    )
+    few = *few, f"--photos={photos}", f"--facades={photos}"
+
+    def train(*flags):
+        return script_process.run("train_heads", *few, *flags)
+
+    run = train("--steps=2")
+    assert run.returncode == 0, run.stderr
+    kinds = {path.name.partition("-")[0] for path in (workdir / "pool").iterdir()}
+    assert kinds == {"rendered", "plain", "photo"}
+    known, corrected = (
+        weights.load_encoder(x) for x in ("compact", workdir / "weights.safetensors")
+    )
+    assert corrected.fingerprint == known.fingerprint
+    assert corrected.head_params["correction"]["fc_1"]["bias"].shape == (4,)
+    np.testing.assert_array_equal(
+        corrected.head_params["common_fc"]["kernel"], known.head_params["common_fc"]["kernel"]
+    )
+    record = json.loads((workdir / "weights.json").read_text())
+    assert record["steps"] == 2 and record["figures"]["rotation_median_deg"] > 0
+    with (workdir / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(rows[0][f"{kind}_pose"]) > 0 for kind in kinds)
+    before = {path: path.stat().st_mtime_ns for path in (workdir / "pool").iterdir()}
+    run = train("--steps=3")
+    assert run.returncode == 0, run.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in (workdir / "pool").iterdir()}
+    assert json.loads((workdir / "weights.json").read_text())["steps"] == 3
+    for flags, words in (
+        (("--steps=4", "--noise=0.3"), "had noise 0.02, not 0.3"),
+        (("--pool=12",), "a multiple of 64, or 8, 16 or 32, received 12"),
+        ((f"--encoder={workdir / 'weights.safetensors'}",), "are corrected already"),
+        (("--encoder=compact-random-0",), "no heads"),
+    ):
+        run = train(*flags)
+        assert run.returncode == 2 and words in run.stderr and "Traceback" not in run.stderr

@@ -32,21 +32,47 @@ def test_gradients_are_finite_at_a_perfect_prediction(loss):
     assert jnp.all(jnp.isfinite(jax.grad(lambda x: loss(x, truth).sum())(jnp.zeros((1, 3)))))
 
 
-def test_turning_disagreement_is_blind_to_size_and_counts_what_weighs():
-    """SciPy's cosine distance of each angle's column, without the pair of weight zero."""
+def test_turning_distance_is_half_the_squared_one_without_its_reward_for_small_answers():
+    """SciPy's cosine distances of the angles' columns, without the pair of weight zero."""
     rng = np.random.default_rng(0)
     truth, predicted = rng.normal(size=(2, 9, 3)).astype(np.float32)
     weights = np.array([1, 1, 0, 1, 1, 1, 1, 1, 1], np.float32)
     some = weights > 0
-    expected = [spatial.distance.cosine(truth[some, i], predicted[some, i]) for i in range(3)]
-    loss = pose_losses.turning_disagreement
+    loss = pose_losses.turning_distance
+    expected = []
+    for ours, theirs in zip(predicted[some].T, truth[some].T, strict=True):
+        length = np.linalg.norm(theirs)
+        ratio, apart = np.linalg.norm(ours) / length, spatial.distance.cosine(ours, theirs)
+        squared = spatial.distance.sqeuclidean(ours, theirs) / length**2
+        assert 0.5 * squared == pytest.approx(ratio * apart + 0.5 * (ratio - 1) ** 2, rel=1e-5)
+        expected.append(apart + 0.5 * (ratio - 1) ** 2)
     assert float(loss(predicted, truth, weights)) == pytest.approx(np.mean(expected), rel=1e-5)
-    smaller = loss(0.01 * predicted, truth, weights)
-    assert float(smaller) == pytest.approx(np.mean(expected), rel=1e-5)
-    assert float(loss(3.0 * truth, truth, weights)) == pytest.approx(0.0, abs=1e-6)
-    assert float(loss(-truth, truth, weights)) == pytest.approx(2.0, rel=1e-6)
+    assert float(loss(truth, truth, weights)) == pytest.approx(0.0, abs=1e-6)
+    assert float(loss(-truth, truth, weights)) == pytest.approx(2.0, rel=1e-5)
     assert np.all(np.isfinite(jax.grad(loss)(jnp.zeros((9, 3)), truth, weights)))
     assert np.isfinite(float(loss(predicted, truth, jnp.zeros(9))))
+
+
+def test_turning_distance_is_least_at_the_truths_own_size_however_wrong_the_answers():
+    """A squared distance is least at c times that, c the cosine."""
+    rng = np.random.default_rng(1)
+    truth, noise = rng.normal(size=(2, 400, 3)).astype(np.float32)
+    answers = (truth + 2.0 * noise) / np.linalg.norm(truth + 2.0 * noise, axis=0)
+    sizes = np.linspace(0.2, 1.4, 13)
+    lengths = np.linalg.norm(truth, axis=0)
+    ones = jnp.ones(400)
+    ours, squared = zip(
+        *(
+            (
+                float(pose_losses.turning_distance(size * lengths * answers, truth, ones)),
+                np.sum(((size * lengths * answers - truth) / lengths) ** 2),
+            )
+            for size in sizes
+        ),
+        strict=True,
+    )
+    assert sizes[np.argmin(ours)] == pytest.approx(1.0)
+    assert sizes[np.argmin(squared)] < 0.6
 
 
 @pytest.mark.parametrize("degrees", [10.0, 90.0, 180.0])

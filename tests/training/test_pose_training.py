@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from posenet_jax import geometry
 from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.encoders.encoder_networks import trainable
+from posenet_jax.encoders.heads import PoseCorrection
 from posenet_jax.encoders.weights import load_encoder, random_encoder
 from posenet_jax.errors import InputError, NotFinite
 from posenet_jax.evaluation import pose_evaluation
@@ -144,8 +145,8 @@ def test_a_pair_counted_both_ways_is_the_mean_of_two(mesh, pairs, scale):
         assert both[task] == pytest.approx(0.5 * (one[task] + other[task]), rel=1e-5)
 
 
-def test_photographs_can_count_by_the_direction_of_their_turns_alone(mesh, pairs, scale):
-    """Where they moved to, and how far they turned, then make no difference."""
+def test_photographs_can_count_by_their_turns_alone(mesh, pairs, scale):
+    """Where they moved to then makes no difference."""
 
     def pose_loss(batch, turns):
         config = dataclasses.replace(CONFIG, rendered_pairs=0, photo_pairs=8, photo_turns=turns)
@@ -155,17 +156,13 @@ def test_photographs_can_count_by_the_direction_of_their_turns_alone(mesh, pairs
         )
         return float(metrics["photo_pose"])
 
-    angles = np.random.default_rng(1).uniform(-1, 1, (8, 3))
-
-    def turned(size):
-        second = Rotation.from_euler("YXZ", size * angles * [1.0, 0.0, 0.0]).as_matrix()
-        rotation = np.stack([np.broadcast_to(np.eye(3), second.shape), second], axis=1)
-        return pairs.replace(rotation=rotation.astype(np.float32))
-
-    moved = turned(0.1).replace(centre=9.0 * pairs.centre)
-    small, large = pose_loss(moved, True), pose_loss(turned(0.5), True)
-    assert small == pytest.approx(large, rel=1e-3)
-    assert pose_loss(moved, False) != pytest.approx(pose_loss(turned(0.5), False), rel=0.05)
+    angles = np.random.default_rng(1).uniform(-0.5, 0.5, (8, 3))
+    second = Rotation.from_euler("YXZ", angles).as_matrix()
+    rotation = np.stack([np.broadcast_to(np.eye(3), second.shape), second], axis=1)
+    turned = pairs.replace(rotation=rotation.astype(np.float32))
+    moved = turned.replace(centre=9.0 * turned.centre)
+    assert pose_loss(turned, True) == pytest.approx(pose_loss(moved, True), rel=1e-5)
+    assert pose_loss(turned, False) != pytest.approx(pose_loss(moved, False), rel=0.05)
 
 
 def test_change_of_plain_pairs_is_that_of_descriptors_in_any_units_and_can_be_held(
@@ -222,6 +219,9 @@ def test_change_of_units_is_exact(architecture, pairs, scale):
     config = TrainConfig(architecture=architecture)
     params = pose_training.init_state(config).params
     noise = jax.random.normal(jax.random.key(1), (512,))
+    correction = PoseCorrection(4).init(jax.random.key(2), jnp.zeros(1024))["params"]
+    correction["pose"]["kernel"] += 1.0
+    params["heads"]["correction"] = correction
     params["encoder"]["conv1"]["bias"] += 0.1 * noise[: params["encoder"]["conv1"]["bias"].size]
     encoder = pose_training.in_image_units(params, config, SPACE, scale, "test")
     images = SPACE.to_network(pairs.image[:2, 0])
