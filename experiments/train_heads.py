@@ -13,7 +13,7 @@ from .common import options, pair_options, runtime
 
 _WORKDIR = options.workdir()
 _ENCODER = options.encoder()
-_STEPS = options.training_steps(6_000)
+_STEPS = options.training_steps(3_000)
 _POOL = flags.DEFINE_integer(
     "pool",
     51_200,

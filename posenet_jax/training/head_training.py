@@ -43,7 +43,7 @@ _CHUNK = 50  # draws of a source in a file
 class CorrectionConfig:
     """Everything that decides the correction besides the data."""
 
-    steps: int = 6000
+    steps: int = 3000
     units: int = 512
     rendered_pairs: int = 192  # a step
     plain_pairs: int = 256
@@ -190,7 +190,9 @@ def _loss(
             predicted, true = pairs.predicted[:, side] + added, jnp.asarray(pairs.pose[:, side])
             if name == "photo":
                 angles = scale.restore(predicted)[:, :3]
-                losses.append(turning_distance(angles, true[:, :3], weight))
+                # What nobody says of their positions stays as it is.
+                still = weighted_mean(jnp.sum(jnp.square(added[:, 3:]), axis=-1), weight)
+                losses.append(turning_distance(angles, true[:, :3], weight) + still)
             else:
                 distance = robust_distance(predicted, scale.normalise(true))
                 losses.append(weighted_mean(distance, weight))
