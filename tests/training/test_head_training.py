@@ -146,10 +146,11 @@ def test_what_is_learnt_is_what_the_corrected_encoder_says_and_no_more(encoder, 
     (losses, state), (others, other) = found
     assert losses == others  # batches follow from the seed and the step alone
     jax.tree.map(np.testing.assert_array_equal, state.params, other.params)
-    for name in ("loss", "plain_pose", "photo_pose"):
-        assert losses[-1][name] < 0.6 * losses[0][name], name
-    share = 64 / 80 * losses[0]["plain_pose"] + 16 / 80 * losses[0]["photo_pose"]
-    assert losses[0]["loss"] == pytest.approx(share, rel=1e-5)
+    # Here the same descriptors are told to move, in plain pairs, and to stay, in photographs.
+    for name, share in {"loss": 0.7, "plain_pose": 0.6, "photo_pose": 0.8}.items():
+        assert losses[-1][name] < share * losses[0][name], name
+    whole = 64 / 80 * losses[0]["plain_pose"] + 16 / 80 * losses[0]["photo_pose"]
+    assert losses[0]["loss"] == pytest.approx(whole, rel=1e-5)
 
     corrected = head_training.corrected(encoder, state.params)
     assert corrected.fingerprint == encoder.fingerprint
@@ -173,3 +174,22 @@ def test_the_first_steps_loss_is_that_of_the_heads_as_they_are(encoder, pool):
     apart = np.linalg.norm(pairs.predicted - (pairs.pose - mean) / std, axis=-1)
     expected = np.where(apart <= 1, apart, 1 + np.log(apart))
     assert float(metrics["plain_pose"]) == pytest.approx(expected.mean(), rel=1e-4)
+
+
+def test_photographs_teach_turns_and_leave_positions_as_they_were(encoder, pool):
+    config = CorrectionConfig(
+        steps=120, units=16, warmup_steps=5, learning_rate=1e-2, photo_pairs=32
+    )
+    photographs, state = {"photo": pool["photo"]}, head_training.init_state(config, SIZE)
+    for _ in range(config.steps):
+        state, _ = head_training.correction_step(
+            state, photographs, encoder.pose_scale, config=config
+        )
+    first, second = map(jnp.asarray, _sides(pool["photo"].descriptors)[0])
+    corrected = head_training.corrected(encoder, jax.device_get(state.params))
+    moved = np.asarray(corrected.heads(first, second).pose - encoder.heads(first, second).pose)
+    assert np.sqrt(np.mean(moved[:, 3:] ** 2)) < 0.2 * np.sqrt(np.mean(moved[:, :3] ** 2))
+    truth = pool["photo"].pose[:, 0, 0]
+    yaws = [np.asarray(x.poses(first, second))[:, 0] for x in (encoder, corrected)]
+    before, after = (np.corrcoef(yaw, truth)[0, 1] for yaw in yaws)
+    assert before < 0.5 < 0.8 < after
