@@ -56,14 +56,7 @@ def main() -> int:
     config = CorrectionConfig(steps=_STEPS.value, units=_HIDDEN_UNITS.value, seed=_SEED.value)
     workdir = output_folder.prepare_workdir(_WORKDIR.value)
     done = run_sources.steps_done(workdir, encoder_runs.WEIGHTS)
-    named = {
-        "photos": pair_options.PHOTOS.value,
-        "facades": pair_options.FACADES.value,
-        "held_out_photos": pair_options.HELD_OUT_PHOTOS.value,
-    }
-    sources = {
-        flag: run_sources.files(folder, _WORKDIR.value) for flag, folder in named.items() if folder
-    }
+    sources = pair_options.noted(_WORKDIR.value)
     begun = {
         "encoder": encoder.fingerprint,
         "pool": _POOL.value,

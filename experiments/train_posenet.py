@@ -182,14 +182,7 @@ def main() -> int:
     start = weights.load_encoder(_START.value) if _START.value else None
     workdir = output_folder.prepare_workdir(_WORKDIR.value)
     done = run_sources.steps_done(workdir, encoder_runs.WEIGHTS)
-    named = {
-        "photos": pair_options.PHOTOS.value,
-        "facades": pair_options.FACADES.value,
-        "held_out_photos": pair_options.HELD_OUT_PHOTOS.value,
-    }
-    sources = {
-        flag: run_sources.files(folder, _WORKDIR.value) for flag, folder in named.items() if folder
-    }
+    sources = pair_options.noted(_WORKDIR.value)
     begun = {
         "start": start.fingerprint if start else None,
         "vary": pair_options.VARY.value,

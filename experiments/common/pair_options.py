@@ -60,6 +60,15 @@ def ranges() -> dict[str, object]:
     return {flag.name: flag.value for flag in flagged}
 
 
+def noted(output: str) -> dict[str, dict[str, object]]:
+    """Returns facts about the images that pairs are made of, by the flags that name them."""
+    from . import run_sources
+
+    named = {"photos": PHOTOS, "facades": FACADES, "held_out_photos": HELD_OUT_PHOTOS}
+    given = {name: flag.value for name, flag in named.items() if flag.value}
+    return {name: run_sources.files(folder, output) for name, folder in given.items()}
+
+
 def sources(
     config: "TrainConfig", key: "jax.Array", mesh: "Mesh", output: str, *, posed: bool = False
 ) -> tuple["dict[str, PairSource]", "RenderedPairs"]:

@@ -243,13 +243,12 @@ def train(
 ) -> Iterator[tuple[int, dict[str, float], CorrectionState]]:
     """Trains to `config.steps`, or resumes; yields as `training_loop.train`, and raises as it."""
     pool = jax.device_put(dict(pool))
-    evaluated = dataclasses.replace(encoder, name=encoder.module.architecture)
     return training_loop.train(
         init_state(config, encoder.module.descriptor_size),
         step=lambda state, _: correction_step(state, pool, data.scale, config=config),
         batch=lambda number: number,
         evaluate=lambda state: encoder_runs.evaluate(
-            corrected(evaluated, jax.device_get(state.params)), int(state.step), data, workdir, mesh
+            corrected(encoder, jax.device_get(state.params)), int(state.step), data, workdir, mesh
         ),
         workdir=workdir,
         config=LoopConfig(steps=config.steps),
