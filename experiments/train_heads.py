@@ -3,7 +3,8 @@
     posenet-jax train_heads --facades=FACADES --photos=PHOTOS --workdir=runs/heads
 
 Pairs of views as of `train_posenet` are encoded once, into pool/; a small network then learns from
-the descriptors what to add to the poses. An interrupted run is resumed. Writes what `train_posenet`
+the descriptors what to add to the poses; an encoder's correction, as `streetnet-photos` has one, is
+where it begins. An interrupted run is resumed. Writes what `train_posenet`
 writes: checkpoints/, metrics.csv, tensorboard/, weights.safetensors and weights.json.
 """
 
@@ -46,7 +47,6 @@ _TOGETHER = 64  # pairs of a kind rendered and encoded together
 def main() -> int:
     """Trains, or resumes, and writes the weights with their metrics; returns the exit code."""
     encoder, mesh = weights.load_encoder(_ENCODER.value), sharding.device_mesh("pairs")
-    head_training.check(encoder)
     together = min(_TOGETHER, _POOL.value)
     if _POOL.value % together or _POOL.value not in (8, 16, 32) and together < _TOGETHER:
         raise InputError(
@@ -54,11 +54,12 @@ def main() -> int:
         )
     varieties.check_names(pair_options.VARY.value)
     config = CorrectionConfig(steps=_STEPS.value, units=_HIDDEN_UNITS.value, seed=_SEED.value)
+    head_training.check(encoder, config)
     workdir = output_folder.prepare_workdir(_WORKDIR.value)
     done = run_sources.steps_done(workdir, encoder_runs.WEIGHTS)
     sources = pair_options.noted(_WORKDIR.value)
     begun = {
-        "encoder": encoder.fingerprint,
+        "encoder": head_training.identity(encoder),
         "pool": _POOL.value,
         "hidden_units": _HIDDEN_UNITS.value,
         "seed": _SEED.value,

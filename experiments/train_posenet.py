@@ -96,7 +96,8 @@ _PHOTO_TURNS = flags.DEFINE_bool(
     False,
     "Count of photographs' poses their turns alone, by a distance that does not reward small"
     " answers: views cut from one photograph turn little and never move, and an encoder that has"
-    " learnt this answers too small on any photograph; needs --photo_pose.",
+    " learnt this answers too small on any photograph. Positions stay near those predicted by the"
+    " encoder of --start; without one they are free. Needs --photo_pose.",
 )
 _ROBUST_RADIUS = flags.DEFINE_float(
     "robust_radius",

@@ -148,8 +148,9 @@ def train(
         else pose_training.init_state(config)
     )
     first = jax.device_put(state, on_every_device(mesh))
+    held = data.start and (config.change_weight or config.photo_turns)
     # Copied: the state's own arrays are donated to the first step.
-    former = numerics.copied(first.params) if config.change_weight else None
+    former = numerics.copied(first.params) if held else None
 
     def step(state: TrainState, batches: tuple[Pairs, ...]) -> tuple[TrainState, dict[str, Array]]:
         return pose_training.train_step(

@@ -2,8 +2,8 @@
 
 What heads misread need not be missing from the descriptor. Pairs of views are encoded once, into a
 pool; a small network on two descriptors (`heads.PoseCorrection`) then learns what to add to the
-poses. Descriptor, matching and normals stay as they are by construction, and with them all that was
-measured or trained with the encoder.
+poses, or goes on from the correction that the encoder has. Descriptor, matching and normals stay as
+they are by construction, and with them all that was measured or trained with the encoder.
 
 Arrays: N pairs of a pool, F descriptor length. Corrections are trained on descriptors over GAIN.
 """
@@ -30,9 +30,9 @@ from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.io import storage
 from posenet_jax.io.tensors import checked_tree, fingerprint, read_tensors, write_tensors
 from posenet_jax.training import encoder_runs, training_loop
-from posenet_jax.training.pose_losses import robust_distance, turning_distance, weighted_mean
-from posenet_jax.training.pose_training import GAIN
+from posenet_jax.training.pose_losses import robust_distance, turns_alone, weighted_mean
 from posenet_jax.training.training_loop import LoopConfig
+from posenet_jax.training.training_units import GAIN, reading_enlarged
 
 Array = jax.Array
 
@@ -89,7 +89,7 @@ def encoded(
     Files of the folder hold what was encoded before. name: of the source, one of `SOURCES`; draws
     are those of as many training steps of the seed. progress: called with numbers of draws.
     """
-    parts, identity = [], _identity(encoder)
+    parts, made_with = [], identity(encoder)
     storage.make_folder(folder)
     for first in range(0, draws, _CHUNK):
         numbers = range(first, min(first + _CHUNK, draws))
@@ -103,25 +103,28 @@ def encoded(
                 if progress:
                     progress(1)
             tree = jax.tree.map(lambda *columns: np.concatenate(columns), *drawn)
-            write_tensors(path, vars(tree), {"encoder": identity}, "float32")
+            write_tensors(path, vars(tree), {"encoder": made_with}, "float32")
         elif progress:
             progress(len(numbers))
-        parts.append(_read(path, encoder, identity, source.count * len(numbers)))
+        parts.append(_read(path, encoder, made_with, source.count * len(numbers)))
     return jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
 
 
-def check(encoder: Encoder) -> None:
-    """Raises InputError for an encoder without heads, or whose heads are corrected already."""
+def check(encoder: Encoder, config: CorrectionConfig) -> None:
+    """Raises InputError for an encoder without heads, or whose correction has other units."""
     pose_evaluation.check_heads(encoder)
-    if "correction" in encoder.head_params:
+    known = encoder.head_params.get("correction")
+    if known and len(known["fc_1"]["bias"]) != config.units:
         raise InputError(
-            f"the heads of encoder {encoder.name!r} are corrected already: give the encoder that it"
-            " was made from"
+            f"the heads of encoder {encoder.name!r} have a correction of"
+            f" {len(known['fc_1']['bias'])} hidden units, and training goes on from it: give"
+            " --hidden_units"
         )
 
 
-def _identity(encoder: Encoder) -> str:
-    check(encoder)
+def identity(encoder: Encoder) -> str:
+    """Fingerprint of an encoder with its heads; raises InputError for one without."""
+    pose_evaluation.check_heads(encoder)
     return fingerprint({**encoder.params, "heads": encoder.head_params})
 
 
@@ -167,17 +170,30 @@ def _optimizer(config: CorrectionConfig) -> optax.GradientTransformation:
     return optax.adamw(rate, weight_decay=config.weight_decay)
 
 
-def init_state(config: CorrectionConfig, descriptor_size: int) -> CorrectionState:
-    """The state before the first step, whose correction is zero."""
-    pair = jnp.zeros((2 * descriptor_size,))
-    params = PoseCorrection(config.units).init(numerics.seed_key(config.seed), pair)["params"]
+def init_state(config: CorrectionConfig, encoder: Encoder) -> CorrectionState:
+    """The state before the first step: the encoder's correction, or one that adds nothing."""
+    known = encoder.head_params.get("correction")
+    if known:
+        # Copied: a step donates its state, and the encoder's own arrays are to stay.
+        params = numerics.copied(reading_enlarged(known, 1.0 / GAIN))
+    else:
+        pair = jnp.zeros((2 * encoder.module.descriptor_size,))
+        params = PoseCorrection(config.units).init(numerics.seed_key(config.seed), pair)["params"]
     return CorrectionState(jnp.zeros((), jnp.int32), params, _optimizer(config).init(params))
 
 
 def _loss(
-    params: Any, batches: Mapping[str, EncodedPairs], scale: PoseScale, config: CorrectionConfig
+    params: Any,
+    batches: Mapping[str, EncodedPairs],
+    scale: PoseScale,
+    config: CorrectionConfig,
+    former: Any,
 ) -> tuple[Array, dict[str, Array]]:
-    """Each source counts in proportion to its pairs; photographs, which only turn, by that."""
+    """Each source counts in proportion to its pairs; photographs, which only turn, by that.
+
+    former: parameters of a correction that the pool's predictions have in them, or None.
+    """
+    correction = PoseCorrection(config.units)
     count = sum(len(pairs.weight) for pairs in batches.values())
     metrics = {}
     for name, pairs in batches.items():
@@ -186,13 +202,13 @@ def _loss(
         losses = []
         for side, ordered in enumerate((views, views[:, ::-1])):
             pair = ordered.reshape((len(ordered), -1))
-            added: Any = PoseCorrection(config.units).apply({"params": params}, pair)
-            predicted, true = pairs.predicted[:, side] + added, jnp.asarray(pairs.pose[:, side])
+            added: Any = correction.apply({"params": params}, pair)
+            if former is not None:
+                added = added - correction.apply({"params": former}, pair)
+            before, true = (jnp.asarray(x[:, side]) for x in (pairs.predicted, pairs.pose))
+            predicted = before + added
             if name == "photo":
-                angles = scale.restore(predicted)[:, :3]
-                # What nobody says of their positions stays as it is.
-                still = weighted_mean(jnp.sum(jnp.square(added[:, 3:]), axis=-1), weight)
-                losses.append(turning_distance(angles, true[:, :3], weight) + still)
+                losses.append(turns_alone(predicted, true, weight, scale, still=before))
             else:
                 distance = robust_distance(predicted, scale.normalise(true))
                 losses.append(weighted_mean(distance, weight))
@@ -211,8 +227,12 @@ def correction_step(
     scale: PoseScale,
     *,
     config: CorrectionConfig,
+    former: Any = None,
 ) -> tuple[CorrectionState, dict[str, Array]]:
-    """One optimiser step on pairs of the pool, which follow from the seed and the step alone."""
+    """One optimiser step on pairs of the pool, which follow from the seed and the step alone.
+
+    former: parameters of the correction that training began with, where the encoder had one.
+    """
     key = jax.random.fold_in(encoder_runs.key_of(config.seed, "batches"), state.step)
     keys = encoder_runs.source_keys(key)
     batches = {}
@@ -220,7 +240,7 @@ def correction_step(
         wanted = (getattr(config, f"{name}_pairs"),)
         chosen = jax.random.randint(keys[name], wanted, 0, len(pairs.weight))
         batches[name] = jax.tree.map(lambda column, chosen=chosen: column[chosen], pairs)
-    gradients, metrics = jax.grad(_loss, has_aux=True)(state.params, batches, scale, config)
+    gradients, metrics = jax.grad(_loss, has_aux=True)(state.params, batches, scale, config, former)
     updates, opt_state = _optimizer(config).update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return CorrectionState(state.step + 1, params, opt_state), metrics
@@ -228,8 +248,7 @@ def correction_step(
 
 def corrected(encoder: Encoder, params: Any) -> Encoder:
     """Returns the encoder with a correction, trained on descriptors over GAIN, in its heads."""
-    first = params["fc_1"] | {"kernel": params["fc_1"]["kernel"] / GAIN}
-    heads = encoder.head_params | {"correction": params | {"fc_1": first}}
+    heads = encoder.head_params | {"correction": reading_enlarged(params, GAIN)}
     return dataclasses.replace(encoder, head_params=heads)
 
 
@@ -242,10 +261,15 @@ def train(
     mesh: Mesh,
 ) -> Iterator[tuple[int, dict[str, float], CorrectionState]]:
     """Trains to `config.steps`, or resumes; yields as `training_loop.train`, and raises as it."""
-    pool = jax.device_put(dict(pool))
+    pool, state = jax.device_put(dict(pool)), init_state(config, encoder)
+    former = numerics.copied(state.params) if "correction" in encoder.head_params else None
+
+    def step(state: CorrectionState, _: int) -> tuple[CorrectionState, dict[str, Array]]:
+        return correction_step(state, pool, data.scale, config=config, former=former)
+
     return training_loop.train(
-        init_state(config, encoder.module.descriptor_size),
-        step=lambda state, _: correction_step(state, pool, data.scale, config=config),
+        state,
+        step=step,
         batch=lambda number: number,
         evaluate=lambda state: encoder_runs.evaluate(
             corrected(encoder, jax.device_get(state.params)), int(state.step), data, workdir, mesh

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.geometry import unit
 
 Array = jax.Array
@@ -38,6 +39,22 @@ def turning_distance(predicted: Array, truth: Array, weights: Array) -> Array:
     # Guards the root at answers that are all zero; far below a milliradian.
     ratio = jnp.sqrt((ours + 1e-9) / (theirs + 1e-9))
     return jnp.mean(1.0 - cosine + 0.5 * jnp.square(ratio - 1.0))
+
+
+def turns_alone(
+    predicted: Array, truth: Array, weights: Array, scale: PoseScale, still: Array | None = None
+) -> Array:
+    """[]: loss of poses [P, 6] of which the angles are known and the positions are not.
+
+    `turning_distance` of the angles, and the squared distance of positions from those of `still`:
+    what nobody says of them would drift otherwise. predicted, still: z-scored; truth: radians and
+    metres; weights: [P]. still None: positions are free.
+    """
+    loss = turning_distance(scale.restore(predicted)[:, :3], truth[:, :3], weights)
+    if still is None:
+        return loss
+    moved = jnp.sum(jnp.square(predicted[:, 3:] - still[:, 3:]), axis=-1)
+    return loss + weighted_mean(moved, weights)
 
 
 def normal_distance(predicted: Array, truth: Array) -> Array:

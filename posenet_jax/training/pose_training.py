@@ -1,10 +1,6 @@
 """Training of the encoder on pairs of views: state, step, export.
 
-Gauge. The network reads 0-255 units, whose activations are about a hundred, while Adam moves every
-weight and bias by about one learning rate a step, whatever its scale. Training therefore runs on
-images divided by GAIN, with LRN's alpha multiplied by GAIN². Convolution, ReLU, pooling and LRN
-(with its alpha so changed) are homogeneous, so the network in 0-255 units has the same kernels and
-GAIN times the biases: `in_image_units` is that exact change of units, made once, on export.
+Training runs in units of its own (`training_units`); `in_image_units` exports.
 
 Arrays: P pairs, F descriptor length. Views 1 and 2 of a pair show the same target.
 """
@@ -22,19 +18,19 @@ from flax import linen as nn
 from flax import struct
 from jax.sharding import Mesh, PartitionSpec
 
-from posenet_jax import geometry, numerics
-from posenet_jax.data.training_pairs import Pairs, negatives, swapped
-from posenet_jax.encoders import heads
+from posenet_jax import numerics
+from posenet_jax.data.training_pairs import Pairs
 from posenet_jax.encoders.encoder import Encoder, init_params
 from posenet_jax.encoders.encoder_networks import NETWORKS, trainable
-from posenet_jax.encoders.heads import HeadOutputs, PoseScale
+from posenet_jax.encoders.heads import PoseScale
 from posenet_jax.errors import InputError
 from posenet_jax.images.preprocessing import Preprocessing
-from posenet_jax.training import perturbations, pose_losses
+from posenet_jax.training import pair_losses, perturbations, pose_losses, training_units
+from posenet_jax.training.pair_losses import poses_from_either_view
+from posenet_jax.training.training_units import GAIN
 
 Array = jax.Array
 
-GAIN = 64.0
 TASKS = ("pose", "match", "normal")
 SOURCES = ("rendered", "photo", "room", "plain")
 """Sources of pairs, in the order of a step's batches; `TrainConfig` counts NAME_pairs of each."""
@@ -113,7 +109,7 @@ class TrainState:
 
 
 def training_module(config: TrainConfig) -> nn.Module:
-    """The encoder in training units (see Gauge above)."""
+    """The encoder in training units."""
     return NETWORKS[config.architecture].for_training(config.descriptor_size, GAIN)
 
 
@@ -166,7 +162,12 @@ def start_from(encoder: Encoder, config: TrainConfig) -> TrainState:
             f" is {encoder.module.architecture}{'' if encoder.predicts_poses else ' without heads'}"
         )
     # Copied: a step donates its state, and the encoder's own arrays are to stay.
-    params = numerics.copied(_other_units(encoder.params, encoder.head_params, 1.0 / GAIN))
+    params = numerics.copied(
+        {
+            "encoder": training_units.enlarged(encoder.params, 1.0 / GAIN),
+            "heads": training_units.reading_enlarged(encoder.head_params, 1.0 / GAIN),
+        }
+    )
     opt_state = jax.jit(optimizer(config).init)(params)
     return TrainState(jnp.zeros((), jnp.int32), params, numerics.copied(params), opt_state)
 
@@ -195,47 +196,6 @@ def _preactivations(
     return taps["fc5_linear"].reshape((image.shape[0], 2, -1))
 
 
-def _heads(params: Any, first: Array, second: Array) -> HeadOutputs:
-    return heads.outputs(params["heads"], first, second)
-
-
-def _pair_losses(
-    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale, turns: bool, both_ways: bool
-) -> dict[str, Array]:
-    losses = _one_way_losses(params, descriptors, pairs, scale, turns)
-    if not both_ways:
-        return losses
-    others = _one_way_losses(params, descriptors[:, ::-1], swapped(pairs), scale, turns)
-    return jax.tree.map(lambda one, other: 0.5 * (one + other), losses, others)
-
-
-def _one_way_losses(
-    params: Any, descriptors: Array, pairs: Pairs, scale: PoseScale, turns: bool
-) -> dict[str, Array]:
-    first, second = descriptors[:, 0], descriptors[:, 1]
-    outputs = _heads(params, first, second)
-    hard, easy = (_heads(params, first, other).match for other in negatives(second))
-    match = pose_losses.matching_loss(outputs.match, True) + 0.5 * (
-        pose_losses.matching_loss(hard, False) + pose_losses.matching_loss(easy, False)
-    )
-    normal = pose_losses.normal_distance(outputs.normal, pairs.normal)
-    return {
-        "pose": _pose_loss(outputs.pose, pairs, scale, turns),
-        "match": pose_losses.weighted_mean(match, pairs.match_weight),
-        "normal": pose_losses.weighted_mean(normal, pairs.normal_weight),
-    }
-
-
-def _pose_loss(predicted: Array, pairs: Pairs, scale: PoseScale, turns: bool) -> Array:
-    """[]: loss of z-scored poses [P, 6]. turns: whether angles alone count, as of turns."""
-    truth = geometry.relative_poses(pairs.rotation, pairs.centre)
-    if turns:
-        angles = scale.restore(predicted)[:, :3]
-        return pose_losses.turning_distance(angles, truth[:, :3], pairs.pose_weight)
-    distance = pose_losses.robust_distance(predicted, scale.normalise(truth))
-    return pose_losses.weighted_mean(distance, pairs.pose_weight)
-
-
 def _loss(
     params: Any,
     batches: tuple[Pairs, ...],
@@ -248,8 +208,9 @@ def _loss(
     """Each source of pairs counts in proportion to its pairs; negatives stay inside a source.
 
     Sources are encoded apart: joining batches that are spread over devices would move every image.
-    moved: perturbations of each source's images, grey levels. former: parameters that
-    `config.change_weight` keeps plain pairs' descriptors near.
+    moved: perturbations of each source's images, grey levels. former: parameters near whose answers
+    plain pairs' descriptors stay (`config.change_weight`), and positions in photographs of which
+    turns alone count.
     """
     count = sum(pairs.image.shape[0] for pairs in batches)
     parts: dict[str, Array] = {}
@@ -257,14 +218,28 @@ def _loss(
     shifts = moved or (None,) * len(batches)
     for name, pairs, shift in zip(config.sources, batches, shifts, strict=True):
         linear = _preactivations(params, pairs.image, shift, config, space)
+        descriptors = jax.nn.relu(linear)
         turns = name == "photo" and config.photo_turns
-        terms = _pair_losses(params, jax.nn.relu(linear), pairs, scale, turns, config.both_ways)
+        changes = name == "plain" and config.change_weight > 0
+        known = None
+        if former is not None and (turns or changes):
+            known = jax.nn.relu(_preactivations(former, pairs.image, None, config, space))
+        terms = pair_losses.pair_losses(
+            params["heads"],
+            descriptors,
+            pairs,
+            scale,
+            both_ways=config.both_ways,
+            turns=turns,
+            still=poses_from_either_view(former["heads"], known)
+            if turns and known is not None
+            else None,
+        )
         terms["idle"] = pose_losses.idleness(
             linear.reshape((-1, linear.shape[-1])), config.active_share
         )
-        if name == "plain" and config.change_weight:
-            known = jax.nn.relu(_preactivations(former, pairs.image, None, config, space))
-            terms["change"] = jnp.mean(pose_losses.change(jax.nn.relu(linear), known))
+        if known is not None and changes:
+            terms["change"] = jnp.mean(pose_losses.change(descriptors, known))
         share = pairs.image.shape[0] / count
         for task, value in terms.items():
             parts[f"{name}_{task}"] = value
@@ -345,30 +320,12 @@ def train_step(
 def in_image_units(
     params: Any, config: TrainConfig, space: Preprocessing, scale: PoseScale, name: str
 ) -> Encoder:
-    """The trained encoder in 0-255 units, heads included (see Gauge above)."""
-    enlarged = _other_units(params["encoder"], params["heads"], GAIN)
+    """The trained encoder in 0-255 units, heads included."""
     return Encoder(
-        params=enlarged["encoder"],
-        head_params=enlarged["heads"],
+        params=training_units.enlarged(params["encoder"], GAIN),
+        head_params=training_units.reading_enlarged(params["heads"], GAIN),
         pose_scale=scale,
         module=NETWORKS[config.architecture].for_training(config.descriptor_size, gain=1.0),
         preprocessing=space,
         name=name,
     )
-
-
-def _other_units(encoder: Any, head_params: Any, gain: float) -> dict[str, Any]:
-    """Returns the weights for images `gain` times as large (see Gauge above)."""
-
-    def enlarge(path: tuple[Any, ...], value: Array) -> Array:
-        return value * gain if path[-1].key == "bias" else value
-
-    def shrink_inputs(path: tuple[Any, ...], value: Array) -> Array:
-        reads = path[0].key in ("common_fc", "normal") or path[1].key == "fc_1"
-        reads_descriptor = reads and path[-1].key == "kernel"
-        return value / gain if reads_descriptor else value
-
-    return {
-        "encoder": jax.tree_util.tree_map_with_path(enlarge, encoder),
-        "heads": jax.tree_util.tree_map_with_path(shrink_inputs, head_params),
-    }

@@ -94,17 +94,19 @@ def test_pairs_are_encoded_once_from_either_side_and_kept(tmp_path, encoder, mes
     assert source.draws == 6  # a whole file and a half one of three draws more
 
 
-def test_a_pool_of_another_encoder_and_a_corrected_one_are_refused(tmp_path, encoder, mesh):
+def test_a_pool_of_another_encoder_and_another_correction_are_refused(tmp_path, encoder, mesh):
     head_training.encoded(encoder, Noise(), "plain", 1, tmp_path, mesh)
     heads = jax.tree.map(lambda x: x + 1.0, encoder.head_params)
     other = dataclasses.replace(encoder, head_params=heads)
     with pytest.raises(InputError, match="another encoder; give another --workdir"):
         head_training.encoded(other, Noise(), "plain", 1, tmp_path, mesh)
-    params = head_training.init_state(CorrectionConfig(units=3), SIZE).params
-    with pytest.raises(InputError, match="'small' are corrected already"):
-        head_training.check(head_training.corrected(encoder, params))
+    config = CorrectionConfig(units=3)
+    corrected = head_training.corrected(encoder, head_training.init_state(config, encoder).params)
+    head_training.check(corrected, config)
+    with pytest.raises(InputError, match="'small' have a correction of 3 hidden units"):
+        head_training.check(corrected, CorrectionConfig(units=4))
     with pytest.raises(InputError, match="no heads"):
-        head_training.check(dataclasses.replace(encoder, head_params=None))
+        head_training.check(dataclasses.replace(encoder, head_params=None), config)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def test_what_is_learnt_is_what_the_corrected_encoder_says_and_no_more(encoder, 
     config = dataclasses.replace(config, plain_pairs=64, photo_pairs=16)
     scale, found = encoder.pose_scale, []
     for _ in range(2):
-        state = head_training.init_state(config, SIZE)
+        state = head_training.init_state(config, encoder)
         losses = []
         for _ in range(config.steps):
             state, metrics = head_training.correction_step(state, pool, scale, config=config)
@@ -167,7 +169,7 @@ def test_the_first_steps_loss_is_that_of_the_heads_as_they_are(encoder, pool):
     """Half the sum over both sides, of all pairs of a pool of one pair repeated."""
     one = {name: jax.tree.map(lambda x: np.repeat(x[:1], 8, 0), pool[name]) for name in ("plain",)}
     config = CorrectionConfig(units=4, plain_pairs=8)
-    state = head_training.init_state(config, SIZE)
+    state = head_training.init_state(config, encoder)
     _, metrics = head_training.correction_step(state, one, encoder.pose_scale, config=config)
     pairs, scale = one["plain"], encoder.pose_scale
     mean, std = np.asarray(scale.mean), np.asarray(scale.std)
@@ -176,11 +178,51 @@ def test_the_first_steps_loss_is_that_of_the_heads_as_they_are(encoder, pool):
     assert float(metrics["plain_pose"]) == pytest.approx(expected.mean(), rel=1e-4)
 
 
+def test_training_goes_on_from_a_correction(encoder, pool):
+    """The pool has what the corrected heads say, from which the first step begins."""
+    config = CorrectionConfig(steps=120, units=16, warmup_steps=5, learning_rate=1e-2)
+    config = dataclasses.replace(config, plain_pairs=64, photo_pairs=16)
+    params = head_training.init_state(config, encoder).params
+    params["pose"]["kernel"] = 0.03 * jax.random.normal(jax.random.key(3), (16, 6))
+    begun = head_training.corrected(encoder, params)
+    said = {
+        name: dataclasses.replace(
+            pairs,
+            predicted=np.stack(
+                [begun.heads(*map(jnp.asarray, x)).pose for x in _sides(pairs.descriptors)], axis=1
+            ),
+        )
+        for name, pairs in pool.items()
+    }
+    assert np.abs(said["plain"].predicted - pool["plain"].predicted).mean() > 0.01
+
+    def losses(encoder, pool):
+        state, found = head_training.init_state(config, encoder), []
+        former = head_training.init_state(config, encoder).params
+        for _ in range(config.steps):
+            state, metrics = head_training.correction_step(
+                state, pool, encoder.pose_scale, config=config, former=former
+            )
+            found.append({name: float(x) for name, x in metrics.items()})
+        return found, head_training.corrected(encoder, jax.device_get(state.params))
+
+    found, after = losses(begun, said)
+    mean, std = (np.asarray(x) for x in (encoder.pose_scale.mean, encoder.pose_scale.std))
+    apart = np.linalg.norm(said["plain"].predicted - (pool["plain"].pose - mean) / std, axis=-1)
+    everywhere = np.where(apart <= 1, apart, 1 + np.log(apart)).mean()
+    assert found[0]["plain_pose"] == pytest.approx(everywhere, rel=0.1)  # of 64 pairs drawn
+    assert found[-1]["plain_pose"] < 0.7 * found[0]["plain_pose"]
+    first, second = map(jnp.asarray, _sides(pool["plain"].descriptors)[0])
+    truth = pool["plain"].pose[:, 0]
+    wrong, right = (np.abs(x.poses(first, second) - truth).mean() for x in (begun, after))
+    assert right < 0.7 * wrong
+
+
 def test_photographs_teach_turns_and_leave_positions_as_they_were(encoder, pool):
     config = CorrectionConfig(
         steps=120, units=16, warmup_steps=5, learning_rate=1e-2, photo_pairs=32
     )
-    photographs, state = {"photo": pool["photo"]}, head_training.init_state(config, SIZE)
+    photographs, state = {"photo": pool["photo"]}, head_training.init_state(config, encoder)
     for _ in range(config.steps):
         state, _ = head_training.correction_step(
             state, photographs, encoder.pose_scale, config=config

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from posenet_jax import geometry
 from posenet_jax.data.training_pairs import Pairs
+from posenet_jax.encoders import heads
 from posenet_jax.encoders.encoder_networks import trainable
 from posenet_jax.encoders.heads import PoseCorrection
 from posenet_jax.encoders.weights import load_encoder, random_encoder
@@ -25,7 +26,8 @@ from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.training import pose_training, training_loop
 from posenet_jax.training.checkpoints import Checkpoints
-from posenet_jax.training.pose_training import GAIN, TrainConfig
+from posenet_jax.training.pose_training import TrainConfig
+from posenet_jax.training.training_units import GAIN
 
 SPACE = Preprocessing(means=(104.0, 117.0, 123.0))
 CONFIG = TrainConfig(
@@ -165,6 +167,33 @@ def test_photographs_can_count_by_their_turns_alone(mesh, pairs, scale):
     assert pose_loss(turned, False) != pytest.approx(pose_loss(moved, False), rel=0.05)
 
 
+def test_positions_in_photographs_stay_near_those_of_a_former_network(mesh, pairs, scale):
+    """The loss grows by the squared distance of z-scored positions, seen from either view."""
+    config = dataclasses.replace(
+        CONFIG, rendered_pairs=0, photo_pairs=8, photo_turns=True, both_ways=True
+    )
+    former = pose_training.init_state(dataclasses.replace(config, seed=1)).params
+
+    def pose_loss(former):
+        state, batch = _placed(mesh, pose_training.init_state(config), pairs)
+        _, metrics = pose_training.train_step(
+            state, (batch,), scale, config=config, space=SPACE, mesh=mesh, former=former
+        )
+        return float(metrics["photo_pose"])
+
+    def positions(params):
+        encoder = pose_training.in_image_units(params, config, SPACE, scale, "test")
+        views = [encoder.tap("fc5").describe(pairs.image[:, side]) for side in (0, 1)]
+        said = (encoder.heads(*order).pose for order in (views, views[::-1]))
+        return np.stack([np.asarray(pose)[:, 3:] for pose in said])
+
+    apart = positions(pose_training.init_state(config).params) - positions(former)
+    weight = np.asarray(pairs.pose_weight)
+    expected = np.mean(np.sum(apart**2, axis=-1) @ weight / weight.sum())
+    assert expected > 1e-3
+    assert pose_loss(former) - pose_loss(None) == pytest.approx(expected, rel=1e-3)
+
+
 def test_change_of_plain_pairs_is_that_of_descriptors_in_any_units_and_can_be_held(
     mesh, pairs, scale
 ):
@@ -230,9 +259,9 @@ def test_change_of_units_is_exact(architecture, pairs, scale):
     apply = jax.jit(module.apply)
     theirs = apply({"params": params["encoder"]}, images / GAIN)["fc5"]
     np.testing.assert_allclose(ours, GAIN * theirs, rtol=1e-4, atol=1e-3)
-    heads = encoder.heads(ours, ours[::-1])
-    expected = pose_training._heads(params, theirs, theirs[::-1])
-    for a, b in zip(jax.tree.leaves(heads), jax.tree.leaves(expected), strict=True):
+    said = encoder.heads(ours, ours[::-1])
+    expected = heads.outputs(params["heads"], theirs, theirs[::-1])
+    for a, b in zip(jax.tree.leaves(said), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
