@@ -37,6 +37,13 @@ _PAIRS = flags.DEFINE_integer(
 _MAX_ANGLE = flags.DEFINE_float(
     "max_angle", 120.0, "Largest angle at the target between the two views, degrees."
 )
+_READINGS = flags.DEFINE_enum(
+    "readings",
+    "1",
+    ["1", "2", "4"],
+    "Readings of each pose, whose mean counts: one; two, from either view; four, both of the"
+    " mirrored images too, which takes twice the time.",
+)
 _SEED = options.seed(options.MEASURING_SEED)
 
 if __name__ == "__main__":  # before the imports that take seconds
@@ -85,23 +92,23 @@ def main() -> int:
     photographs, unreadable = _photographs(encoder)
     to_turn = images.photographs(_TURNED.value, mesh, _OUT.value) if _TURNED.value else None
     out = OutputFolder(_OUT.value, "evaluate_posenet", _FILES)
-    key = numerics.seed_key(_SEED.value)
+    key, readings = numerics.seed_key(_SEED.value), int(_READINGS.value)
     _, atlas, skipped = images.facade_atlases(_FACADES.value, key, mesh, _OUT.value)
     evaluations = {
-        name: pose_evaluation.evaluate_photographs(encoder, pairs, mesh)
+        name: pose_evaluation.evaluate_photographs(encoder, pairs, mesh, readings=readings)
         for name, pairs in photographs.items()
     }
     if to_turn:
         half = sets["rendered_report_view"].pairs
         evaluations["turned"] = turned_photographs.evaluate(
-            encoder, to_turn[0], half, key=key, mesh=mesh
+            encoder, to_turn[0], half, key=key, mesh=mesh, readings=readings
         )
     with progress.bar(sum(one.pairs for one in sets.values()), "pair") as bar:
         evaluations |= rendered_evaluation.evaluate(
-            encoder, atlas, sets, key=key, mesh=mesh, progress=bar.update
+            encoder, atlas, sets, key=key, mesh=mesh, readings=readings, progress=bar.update
         )
     left_out = unreadable + len(skipped) + (len(to_turn[1]) if to_turn else 0)
-    facts = {"encoder": encoder.name, "weights": encoder.fingerprint}
+    facts = {"encoder": encoder.name, "weights": encoder.fingerprint, "readings": readings}
     metrics = {name: evaluation.metrics for name, evaluation in evaluations.items()}
     rows = [row for item in evaluations.items() for row in pose_evaluation.table(*item)]
     missing = results.write(

@@ -22,6 +22,7 @@ from posenet_jax.data.photograph_pairs import PhotographPairs
 from posenet_jax.data.training_pairs import Pairs, negatives
 from posenet_jax.encoders.encoder import Encoder, in_batches
 from posenet_jax.errors import InputError
+from posenet_jax.evaluation import averaged_poses
 from posenet_jax.metrics import PairErrors
 
 Array = jax.Array
@@ -33,6 +34,7 @@ PUBLISHED_ERRORS = {
     "torch": (10.6, 13.9, 17.6, 18.2, 22.4, 23.5, 27.8),
     "caffenet": (3.7, 6.1, 9.4, 13.2, 19.1, 24.5, 35.8),
 }
+READINGS = (1, 2, 4)  # of a pose: as it is, from either view, and both of mirrored images too
 WITHIN = (15, 30)  # degrees, as rotation in the wild is scored
 BIN_EDGES = (0.0, 9.5, 28.4, 47.3, 66.3, 85.3, 104.3, 123.3)
 
@@ -66,15 +68,33 @@ def check_heads(encoder: Encoder) -> None:
         raise InputError(f"encoder {encoder.name!r} has no heads to predict poses with")
 
 
-def predict(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) -> Predictions:
+def predict(
+    encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128, *, readings: int = 1
+) -> Predictions:
     """Predictions for pairs of views [P, 2, H, W, 3] uint8 RGB; negatives by pairing anew.
 
-    `batch` images at a time, a multiple of the number of devices, spread over the mesh. Raises
-    InputError for an encoder without heads.
+    `batch` images at a time, a multiple of the number of devices, spread over the mesh. readings:
+    of each pose, whose mean counts (`averaged_poses`), one of `READINGS`. Raises InputError for an
+    encoder without heads.
     """
     check_heads(encoder)
+    placed = jax.device_get(encoder)
     found = descriptors(encoder, image, mesh, batch)
-    return Predictions(found, *jax.device_get(_head_outputs(jax.device_get(encoder), found)))
+    predictions = Predictions(found, *jax.device_get(_head_outputs(placed, found)))
+    if readings == 1:
+        return predictions
+    poses = [*_from_either_view(placed, found)]
+    if readings == 4:
+        reflected = descriptors(encoder, np.asarray(image)[..., ::-1, :], mesh, batch)
+        poses += map(averaged_poses.mirrored, _from_either_view(placed, reflected))
+    return predictions._replace(pose=np.asarray(averaged_poses.mean(poses)))
+
+
+@jax.jit
+def _from_either_view(encoder: Encoder, descriptors: Array) -> tuple[Array, Array]:
+    """[P, 6], [P, 6]: two readings of the poses of view 2 in view 1's frame."""
+    first, second = descriptors[:, 0], descriptors[:, 1]
+    return encoder.poses(first, second), averaged_poses.inverse(encoder.poses(second, first))
 
 
 def descriptors(encoder: Encoder, image: ArrayLike, mesh: Mesh, batch: int = 128) -> np.ndarray:
@@ -99,12 +119,14 @@ class Evaluation(NamedTuple):
     others: Mapping[str, np.ndarray] = MappingProxyType({})  # and of pairs of different ones
 
 
-def evaluate_rendered(encoder: Encoder, pairs: Pairs, mesh: Mesh) -> Evaluation:
+def evaluate_rendered(
+    encoder: Encoder, pairs: Pairs, mesh: Mesh, *, readings: int = 1
+) -> Evaluation:
     """Evaluates an encoder on rendered pairs, host arrays; labels are their numbers.
 
-    Raises InputError for an encoder without heads.
+    readings: as for `predict`. Raises InputError for an encoder without heads.
     """
-    predictions = predict(encoder, pairs.image, mesh)
+    predictions = predict(encoder, pairs.image, mesh, readings=readings)
     posed, matched = (np.asarray(x) > 0 for x in (pairs.pose_weight, pairs.match_weight))
     return Evaluation(
         summary(predictions, pairs),
@@ -129,13 +151,15 @@ def rotation_medians(encoder: Encoder, pairs: Pairs, mesh: Mesh) -> dict[str, fl
     return _rotation_medians(metrics.pair_errors(*predicted)) | _yaw(*predicted)
 
 
-def evaluate_photographs(encoder: Encoder, pairs: PhotographPairs, mesh: Mesh) -> Evaluation:
+def evaluate_photographs(
+    encoder: Encoder, pairs: PhotographPairs, mesh: Mesh, *, readings: int = 1
+) -> Evaluation:
     """Evaluates an encoder on pairs of photographs; labels are the names of both.
 
-    Metrics are those of `rotation_summary` and, under `scenes`, medians of each scene. Raises
-    InputError for an encoder without heads.
+    Metrics are those of `rotation_summary` and, under `scenes`, medians of each scene. readings: as
+    for `predict`. Raises InputError for an encoder without heads.
     """
-    predictions = predict(encoder, pairs.image, mesh)
+    predictions = predict(encoder, pairs.image, mesh, readings=readings)
     predicted = predictions.pose, pairs.rotation, pairs.centre
     errors = metrics.pair_errors(*predicted)
     scene = np.asarray([first.split("/")[0] for first, _ in pairs.names])

@@ -62,9 +62,13 @@ def evaluate(
     *,
     key: Array,
     mesh: Mesh,
+    readings: int = 1,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, Evaluation]:
-    """Renders and evaluates each set, with the same random numbers. progress: as in `drawn`."""
+    """Renders and evaluates each set, with the same random numbers.
+
+    readings: of a pose, as for `pose_evaluation.predict`. progress: as in `drawn`.
+    """
     evaluations = {}
     for name, (config, count, targets) in sets.items():
         source = RenderedPairs(atlas, config, min(_TOGETHER, count), mesh)
@@ -72,5 +76,7 @@ def evaluate(
         if not targets:
             none = jnp.zeros_like(pairs.match_weight)
             pairs = dataclasses.replace(pairs, match_weight=none, normal_weight=none)
-        evaluations[name] = pose_evaluation.evaluate_rendered(encoder, pairs, mesh)
+        evaluations[name] = pose_evaluation.evaluate_rendered(
+            encoder, pairs, mesh, readings=readings
+        )
     return evaluations

@@ -21,17 +21,27 @@ _TOGETHER = 64  # pairs cut together, on all devices in total
 
 
 def evaluate(
-    encoder: Encoder, photographs: jax.Array, pairs: int, *, key: jax.Array, mesh: Mesh
+    encoder: Encoder,
+    photographs: jax.Array,
+    pairs: int,
+    *,
+    key: jax.Array,
+    mesh: Mesh,
+    readings: int = 1,
 ) -> Evaluation:
     """Evaluates an encoder on pairs of views of photographs, one field of view a pair.
 
     photographs: [N, H, W, 3] uint8 on every device. pairs: a multiple of 64, or 8, 16 or 32. Only
-    poses count. Raises InputError for an encoder without heads.
+    poses count. readings: of a pose, as for `pose_evaluation.predict`. Raises InputError for an
+    encoder without heads.
     """
     rotation = VirtualRotation(size=encoder.preprocessing.side)
     source = PhotoPairs(photographs, min(_TOGETHER, pairs), mesh, rotation, posed=True)
     drawn = training_pairs.drawn(source, key, pairs)
     none = jnp.zeros_like(drawn.match_weight)
     return pose_evaluation.evaluate_rendered(
-        encoder, dataclasses.replace(drawn, match_weight=none, normal_weight=none), mesh
+        encoder,
+        dataclasses.replace(drawn, match_weight=none, normal_weight=none),
+        mesh,
+        readings=readings,
     )

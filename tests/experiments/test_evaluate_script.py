@@ -99,6 +99,17 @@ def test_writes_figures_tables_and_metrics(tmp_path, encoder_file, scene):
             assert picture.width > 400
     assert json.loads((out / "run.json").read_text())["left_out"] == 3
 
+    four = tmp_path / "four"
+    run = _evaluate(f"--encoder={encoder_file}", facades, "--readings=4", f"--out={four}")
+    assert run.returncode == 0, run.stderr
+    assert metrics["readings"] == 1
+    metrics = json.loads((four / "metrics.json").read_text())
+    assert metrics["readings"] == 4
+    for key in ("matching_fpr95", "normal_median_deg", "identity_median_deg"):
+        assert metrics["rendered"][key] == pytest.approx(rendered[key], rel=1e-5), key
+    means = [float(row["rotation"]) for row in _rows(four, "rendered")]
+    assert len(means) == len(ours) and np.abs(np.subtract(means, ours)).max() > 0.01
+
 
 @pytest.mark.parametrize(
     ("flags", "words"),
