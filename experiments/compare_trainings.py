@@ -13,9 +13,9 @@ Writes trainings.csv (a row an encoder, set of images and measure: how it was tr
 errors, the measure's value, its interval of 95 % over images, the same for a wrong image and for
 the untrained network, chance), contrasts.csv (a row two trainings that differ in one thing: the
 paired difference), claims.csv (the paper's claims of each, p-values corrected for the number of
-rows by Holm's method), sensitivity.csv and rotations.csv (as measure_sensitivity), figures and
-run.json. parts/ keeps inversions and probes: an interrupted run is resumed, and one with further
-encoders inverts nothing twice; scenes are changed anew.
+rows by Holm's method), sensitivity.csv and rotations.csv (as measure_sensitivity), figures, a page
+of pictures of each set, and run.json. parts/ keeps inversions and probes: an interrupted run is
+resumed, and one with further encoders inverts nothing twice; scenes are changed anew.
 
 Exit code: 0; 1 if some images could not be read (they are named); 2 if nothing could be done.
 """
@@ -41,6 +41,12 @@ _KINDS = options.kinds()
 _PHOTOGRAPHS = options.photographs()
 _SCENES = options.measured_scenes()
 _PROBE = options.probe_scenes(1536)
+_PICTURES = flags.DEFINE_integer(
+    "pictures",
+    4,
+    "Images of each set to draw beside their inversions from every encoder; 0: none.",
+    lower_bound=0,
+)
 _STEPS = options.inversion_steps()
 _BATCH = options.render_batch()
 _SEED = options.seed(options.MEASURING_SEED)
@@ -49,17 +55,22 @@ _FACADES = options.facades()
 if __name__ == "__main__":  # before the imports that take seconds
     runtime.parse()
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from posenet_jax import numerics, scenes, sharding
 from posenet_jax.analysis import layer_retention, sensitivity, trainings
+from posenet_jax.analysis.findings import SceneSet
 from posenet_jax.analysis.layer_retention import Parts
 from posenet_jax.analysis.retention import Network
 from posenet_jax.analysis.trainings import Training
 from posenet_jax.encoders import weights
+from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
+from posenet_jax.images.contact_sheet import image_grid
 from posenet_jax.inversion import recipes
 from posenet_jax.io import files, output_folder, storage
 from posenet_jax.report.trainings_plot import learning_figure, trainings_figure
@@ -109,6 +120,38 @@ def _moved(every: list[Training], workdir: str) -> dict[str, Rows]:
     }
 
 
+def _draw_pictures(
+    every: list[Training],
+    control: Encoder,
+    groups: Mapping[str, SceneSet],
+    parts: Parts,
+    workdir: Path,
+    measured: Any,
+) -> None:
+    """Writes a page of each set of images: originals beside their inversions from every encoder."""
+    shown = {group: views.take(slice(_PICTURES.value)) for group, views in groups.items()}
+    encoders = [*(training.encoder for training in every), control]
+    steps = sum(
+        len(views) * parts.recipe.steps
+        for group, views in shown.items()
+        for encoder in encoders
+        if not storage.exists(parts.pictures_path(encoder, _LAYER.value, group, views))
+    )
+    with progress.bar(steps, "image·step", description="pictures") as bar:
+        for group, views in shown.items():
+            columns = {
+                encoder.name: parts.pictures(encoder, _LAYER.value, group, views, bar.part())
+                for encoder in encoders
+            }
+            labels = {
+                name: [f"chroma {value:.2f}" for value in own[group]["chroma"][: len(views)]]
+                for name, own in measured.items()
+            }
+            title = f"{group}: inversions of {_LAYER.value}, {parts.recipe.steps} steps"
+            page = {"original": views.images, **columns}
+            image_grid(workdir / f"{group}_pictures.jpg", page, cell_labels=labels, title=title)
+
+
 def main() -> int:
     """Measures, or resumes, writes and prints; returns the exit code."""
     every = _found()
@@ -152,6 +195,8 @@ def main() -> int:
         shown = [row for row in tables["trainings.csv"] if row["images"] == group]
         trainings_figure(workdir / f"{group}.png", shown)
         learning_figure(workdir / f"{group}_learning.png", shown)
+    if _PICTURES.value:
+        _draw_pictures(every, control, drawn.groups, parts, workdir, measured)
     facts = {
         "weights": {one.encoder.name: one.encoder.fingerprint for one in every},
         "facades_left_out": drawn.facades_left_out,

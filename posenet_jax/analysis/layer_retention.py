@@ -25,6 +25,7 @@ from posenet_jax.analysis.retention import Network
 from posenet_jax.encoders import weights
 from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError
+from posenet_jax.images.image_files import read_image
 from posenet_jax.inversion import recipes
 from posenet_jax.inversion.recipes import Recipe
 from posenet_jax.io import files, run_files, storage
@@ -107,6 +108,30 @@ class Parts:
         for name, values in read.items():
             parts[name.startswith(_WRONG)][name.removeprefix(_WRONG)] = values
         return parts
+
+    def pictures_path(self, encoder: Encoder, layer: str, group: str, views: SceneSet) -> Path:
+        """Returns the file of `pictures`, one below the other."""
+        return self.path(encoder, layer, f"{group}-pictures", views).with_suffix(".png")
+
+    def pictures(
+        self,
+        encoder: Encoder,
+        layer: str,
+        group: str,
+        views: SceneSet,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Returns the inversions, uint8 RGB [N, H, W, 3], which `measured` does not keep.
+
+        Each is that of the same place in a larger set: an image's result depends on no other.
+        """
+        path = self.pictures_path(encoder, layer, group, views)
+        if not storage.exists(path):
+            made = findings.invert(
+                encoder, layer, views, key=self.key, recipe=self.recipe, progress=progress
+            )
+            files.write_png(path, made.reshape((-1, *made.shape[2:])))
+        return read_image(path).reshape(views.images.shape)
 
     def probed(
         self, encoder: Encoder, layer: str, group: str, scenes: Callable[[], SceneSet], facts: Any

@@ -97,6 +97,12 @@ def test_trainings_are_compared_on_the_same_images(tmp_path):
     for name in ("mine.png", "mine_learning.png"):
         with Image.open(workdir / name) as figure:
             assert figure.width > 1000
+    with Image.open(workdir / "mine_pictures.jpg") as page:
+        assert page.width > 6 * 100 and page.height > 2 * 100  # originals, four encoders, control
+    strips = sorted((workdir / "parts").glob("*-mine-pictures-*.png"))
+    assert len(strips) == 5
+    with Image.open(strips[0]) as strip:
+        assert strip.size == (100, 200)
     (runs / "pose-together").rename(runs / "compact")
     done = run("compare_trainings", f"--workdir={workdir}", *few)
     assert done.returncode == 2 and "two encoders are called 'compact'" in done.stderr
