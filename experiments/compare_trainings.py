@@ -41,12 +41,7 @@ _KINDS = options.kinds()
 _PHOTOGRAPHS = options.photographs()
 _SCENES = options.measured_scenes()
 _PROBE = options.probe_scenes(1536)
-_PICTURES = flags.DEFINE_integer(
-    "pictures",
-    4,
-    "Images of each set to draw beside their inversions from every encoder; 0: none.",
-    lower_bound=0,
-)
+_GRID = options.shown(4)
 _STEPS = options.inversion_steps()
 _BATCH = options.render_batch()
 _SEED = options.seed(options.MEASURING_SEED)
@@ -129,7 +124,7 @@ def _draw_pictures(
     measured: Any,
 ) -> None:
     """Writes a page of each set of images: originals beside their inversions from every encoder."""
-    shown = {group: views.take(slice(_PICTURES.value)) for group, views in groups.items()}
+    shown = {group: views.take(slice(_GRID.value)) for group, views in groups.items()}
     encoders = [*(training.encoder for training in every), control]
     steps = sum(
         len(views) * parts.recipe.steps
@@ -195,8 +190,7 @@ def main() -> int:
         shown = [row for row in tables["trainings.csv"] if row["images"] == group]
         trainings_figure(workdir / f"{group}.png", shown)
         learning_figure(workdir / f"{group}_learning.png", shown)
-    if _PICTURES.value:
-        _draw_pictures(every, control, drawn.groups, parts, workdir, measured)
+    _draw_pictures(every, control, drawn.groups, parts, workdir, measured)
     facts = {
         "weights": {one.encoder.name: one.encoder.fingerprint for one in every},
         "facades_left_out": drawn.facades_left_out,

@@ -147,7 +147,8 @@ def test_an_encoder_without_heads_is_refused(mesh):
 def nothing_predicted(monkeypatch):
     """Predictions of poses of zero, the identity, and of logits that are the pairs' numbers."""
 
-    def predict(encoder, image, mesh):
+    def predict(encoder, image, mesh, readings):
+        assert readings == 1
         count = len(image)
         numbers, normal = np.arange(count, dtype=float), np.tile([0.0, 0.0, -1.0], (count, 1))
         return pose_evaluation.Predictions(

@@ -164,7 +164,11 @@ def test_heads_learn_from_pairs_encoded_once_and_the_encoder_stays(tmp_path):
     for flags, words in (
         (("--steps=4", "--noise=0.3"), "had noise 0.02, not 0.3"),
         (("--pool=12",), "a multiple of 64, or 8, 16 or 32, received 12"),
-        ((f"--encoder={workdir / 'weights.safetensors'}",), "are corrected already"),
+        ((f"--encoder={workdir / 'weights.safetensors'}",), "the 3 steps done had encoder"),
+        (
+            (f"--encoder={workdir / 'weights.safetensors'}", "--hidden_units=5"),
+            "have a correction of 4 hidden units",
+        ),
         (("--encoder=compact-random-0",), "no heads"),
     ):
         run = train(*flags)
