@@ -24,6 +24,8 @@ from posenet_jax.io import run_files, storage
 SETTINGS = ("tasks", "pairs", "robust_radius")
 """Settings that two trainings may differ in."""
 
+_ALIKE = ("seed", "steps", "start")
+
 ERRORS = ("rotation_median_deg", "normal_median_deg", "matching_fpr95_same_scene")
 """Held-out errors of a training, in its metrics.csv."""
 
@@ -45,6 +47,7 @@ class Training(NamedTuple):
     seed: int | None
     steps: int | None
     errors: Mapping[str, float]  # on held-out streets, by `ERRORS`; NaN where not measured
+    start: str | None = None  # fingerprint of the encoder that it began with; None: random weights
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -108,6 +111,7 @@ def _run(folder: Path, record: Path) -> Iterable[Training]:
             said["flags"]["seed"],
             step,
             dict.fromkeys(ERRORS, np.nan) | errors.get(step, {}),
+            options.get("start"),
         )
 
 
@@ -118,13 +122,13 @@ def contrasts(
 
     measured: encoder -> set of images -> measure -> [N], the same images everywhere. value, low and
     high: mean and interval of 95 % over images (bootstrap). differ: the setting of `SETTINGS` that
-    the two differ in; seed, steps and the others are alike.
+    the two differ in; the others, seed, steps and the start are alike.
     """
     rows = []
     known = [training for training in trainings if training.tasks]
     for one, other in itertools.combinations(known, 2):
         differ = [name for name in SETTINGS if getattr(one, name) != getattr(other, name)]
-        if len(differ) != 1 or (one.seed, one.steps) != (other.seed, other.steps):
+        if len(differ) != 1 or any(getattr(one, name) != getattr(other, name) for name in _ALIKE):
             continue
         alike = {name: getattr(one, name) for name in SETTINGS if name not in differ}
         facts = {"differ": differ[0], "first": getattr(one, differ[0])}

@@ -59,6 +59,7 @@ def test_contrasts_are_of_one_thing_and_paired():
         _training("d", pairs="recoloured", seed=1),
         _training("e", robust_radius=1.0, steps=4),
         _training("f", tasks=""),
+        _training("g", pairs="apart", start="e90ce5248d2f6c7d"),
     ]
     rng = np.random.default_rng(0)
     each = rng.normal(size=40)
