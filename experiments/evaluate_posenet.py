@@ -41,8 +41,8 @@ _READINGS = flags.DEFINE_enum(
     "readings",
     "1",
     ["1", "2", "4"],
-    "Readings of each pose, whose mean counts: one; two, from either view; four, both of the"
-    " mirrored images too, which takes twice the time.",
+    "Readings of each pose, whose mean is the prediction: 1, as the heads say it; 2, from either"
+    " view; 4, both of the mirrored images too, which takes twice the time.",
 )
 _SEED = options.seed(options.MEASURING_SEED)
 

@@ -3,9 +3,9 @@
     posenet-jax train_heads --facades=FACADES --photos=PHOTOS --workdir=runs/heads
 
 Pairs of views as of `train_posenet` are encoded once, into pool/; a small network then learns from
-the descriptors what to add to the poses; an encoder's correction, as `streetnet-photos` has one, is
-where it begins. An interrupted run is resumed. Writes what `train_posenet`
-writes: checkpoints/, metrics.csv, tensorboard/, weights.safetensors and weights.json.
+the descriptors what to add to the poses, beginning with the correction that the encoder has, if it
+has one. An interrupted run is resumed. Writes what `train_posenet` writes: checkpoints/,
+metrics.csv, tensorboard/, weights.safetensors and weights.json.
 """
 
 from absl import flags

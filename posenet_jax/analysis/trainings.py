@@ -24,7 +24,7 @@ from posenet_jax.io import run_files, storage
 SETTINGS = ("tasks", "pairs", "robust_radius")
 """Settings that two trainings may differ in."""
 
-_ALIKE = ("seed", "steps", "start")
+_ALIKE = ("seed", "steps", "start")  # in both of a contrast, besides
 
 ERRORS = ("rotation_median_deg", "normal_median_deg", "matching_fpr95_same_scene")
 """Held-out errors of a training, in its metrics.csv."""
@@ -47,7 +47,7 @@ class Training(NamedTuple):
     seed: int | None
     steps: int | None
     errors: Mapping[str, float]  # on held-out streets, by `ERRORS`; NaN where not measured
-    start: str | None = None  # fingerprint of the encoder that it began with; None: random weights
+    start: str | None = None  # fingerprint of the encoder begun with; None: random, or not known
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from posenet_jax.evaluation import pose_evaluation
 from posenet_jax.io import storage
 from posenet_jax.io.tensors import checked_tree, fingerprint, read_tensors, write_tensors
 from posenet_jax.training import encoder_runs, training_loop
+from posenet_jax.training.pair_losses import poses_from_either_view
 from posenet_jax.training.pose_losses import robust_distance, turns_alone, weighted_mean
 from posenet_jax.training.training_loop import LoopConfig
 from posenet_jax.training.training_units import GAIN, reading_enlarged
@@ -131,13 +132,11 @@ def identity(encoder: Encoder) -> str:
 def _encoded(encoder: Encoder, pairs: Any, mesh: Mesh) -> EncodedPairs:
     """Returns pairs of views, host arrays, as a pool holds them."""
     descriptors = pose_evaluation.descriptors(encoder, pairs.image, mesh)
-    both = descriptors, descriptors[:, ::-1]
-    said = [encoder.heads(*map(jnp.asarray, (x[:, 0], x[:, 1]))).pose for x in both]
     views = pairs.rotation, pairs.centre
     true = [geometry.relative_poses(*(x[:, order] for x in views)) for order in ([0, 1], [1, 0])]
     return EncodedPairs(
         descriptors=descriptors.astype(np.float16),
-        predicted=np.stack(said, axis=1),
+        predicted=np.asarray(poses_from_either_view(encoder.head_params, descriptors)),
         pose=np.stack(true, axis=1),
         weight=np.asarray(pairs.pose_weight),
     )
@@ -260,7 +259,11 @@ def train(
     workdir: Path,
     mesh: Mesh,
 ) -> Iterator[tuple[int, dict[str, float], CorrectionState]]:
-    """Trains to `config.steps`, or resumes; yields as `training_loop.train`, and raises as it."""
+    """Trains to `config.steps`, or resumes; yields as `training_loop.train`, and raises as it.
+
+    Raises InputError as `check` does.
+    """
+    check(encoder, config)
     pool, state = jax.device_put(dict(pool)), init_state(config, encoder)
     former = numerics.copied(state.params) if "correction" in encoder.head_params else None
 

@@ -41,6 +41,7 @@ def pair_losses(
     return jax.tree.map(lambda one, other: 0.5 * (one + other), losses, others)
 
 
+@jax.jit
 def poses_from_either_view(head_params: Any, descriptors: Array) -> Array:
     """[P, 2, 6]: poses that heads predict of view 2 seen from view 1, and the other way."""
     views = descriptors[:, 0], descriptors[:, 1]

@@ -221,9 +221,11 @@ def _loss(
         descriptors = jax.nn.relu(linear)
         turns = name == "photo" and config.photo_turns
         changes = name == "plain" and config.change_weight > 0
-        known = None
+        known = still = None
         if former is not None and (turns or changes):
             known = jax.nn.relu(_preactivations(former, pairs.image, None, config, space))
+        if known is not None and turns:
+            still = poses_from_either_view(former["heads"], known)
         terms = pair_losses.pair_losses(
             params["heads"],
             descriptors,
@@ -231,9 +233,7 @@ def _loss(
             scale,
             both_ways=config.both_ways,
             turns=turns,
-            still=poses_from_either_view(former["heads"], known)
-            if turns and known is not None
-            else None,
+            still=still,
         )
         terms["idle"] = pose_losses.idleness(
             linear.reshape((-1, linear.shape[-1])), config.active_share
