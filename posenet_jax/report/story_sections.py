@@ -145,13 +145,6 @@ def not_reproduced(rows: Rows) -> Section:
             "package, and nothing here was measured on them.",
         ),
         Card(
-            "An adversarial decoder of conv4",
-            "The paper's adversarial training did not converge. From fc5 it does here: the draws "
-            "above are its pictures. From conv4 none was trained (docs/adversarial.md), so there "
-            "are no draws of that layer; what is bundled for it is the decoder of the squared "
-            "error.",
-        ),
-        Card(
             "The decoder's learning rate",
             "Table 2 of the paper prints 26.60, the rate of Table 1 again, with which no weights "
             "can be trained. Ours was searched (docs/decoder.md).",

@@ -164,11 +164,9 @@ def test_a_generator_is_known_by_its_weights_and_recorded():
 
 
 def test_what_has_no_generator_is_refused():
-    streetnet, other = map(posenet_jax.load_encoder, ("streetnet", "rendered"))
-    with pytest.raises(
-        InputError, match="no generator is bundled for conv4 of encoder 'streetnet'"
-    ):
-        generator_space.generator_for(streetnet, "conv4")
+    other = posenet_jax.load_encoder("rendered")
+    with pytest.raises(InputError, match="no generator is bundled for conv4 of encoder 'rendered'"):
+        generator_space.generator_for(other, "conv4")
     with pytest.raises(InputError, match="none is bundled for layer fc5 of this encoder"):
         named_inversion.invert(other.tap("fc5"), TARGETS, key=KEY, recipe="natural")
     with pytest.raises(InputError, match="none is bundled for this function"):
@@ -187,10 +185,11 @@ def test_what_has_no_generator_is_refused():
         generator_space.recipe_in(NATURAL, None)
 
 
-def test_the_bundled_generator_is_found_by_the_encoders_weights():
-    tap = posenet_jax.load_encoder("streetnet").tap("fc5")
+@pytest.mark.parametrize("layer", ["fc5", "conv4"])
+def test_the_bundled_generator_is_found_by_the_encoders_weights(layer):
+    tap = posenet_jax.load_encoder("streetnet").tap(layer)
     found = named_inversion._bundled(tap, NATURAL)
-    assert found.name == "streetnet-fc5-adversarial"
+    assert found.name == f"streetnet-{layer}-adversarial"
     assert found.encoder_fingerprint == posenet_jax.load_encoder("streetnet").fingerprint
 
 

@@ -93,7 +93,7 @@ def test_documents_name_the_fingerprints_of_their_records(records):
 
 def test_decoders_say_of_themselves_what_the_records_say(records):
     made = [one for one in records.by_name.values() if one.decoder]
-    assert len(made) == 3
+    assert len(made) == 4
     for one in made:
         path = ROOT / one.decoder.path.format(name=bundled_encoders.DEFAULT)
         own = products.own_record(one.decoder, path)
