@@ -107,12 +107,15 @@ def lines(compared: Compared, methods: Sequence[str]) -> list[str]:
     halves = summary.get("originals", {})
     names = dict.fromkeys(name for method in methods for name in summary[method])
     width = max(28, *map(len, names))
-    headings = [*(method[-26:] for method in methods), *(["originals' halves"] * bool(halves))]
-    told = [" " * (width + 2) + "".join(f"{heading:>28}" for heading in headings)]
+    # Of a file's path the end.
+    headings = [one if len(one) <= 38 else f"…{one[-37:]}" for one in methods]
+    headings += ["originals' halves"] * bool(halves)
+    column = 2 + max(26, *map(len, headings))
+    told = [" " * (width + 2) + "".join(f"{heading:>{column}}" for heading in headings)]
     for name in names:
         values = [summary[method].get(name, np.nan) for method in methods]
         shown = [value["median"] if isinstance(value, dict) else value for value in values]
         control = halves.get(f"{name}{image_sets.OF_HALVES}")
         shown += [control] if control is not None else []
-        told.append(f"  {name:{width}}" + "".join(f"{value:28.4f}" for value in shown))
+        told.append(f"  {name:{width}}" + "".join(f"{value:{column}.4f}" for value in shown))
     return told
