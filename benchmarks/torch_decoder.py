@@ -17,8 +17,13 @@ Tensor = torch.Tensor
 class Decoder(nn.Module):
     """[B, F] or [B, C, 6, 6] → [B, 3, 100, 100]."""
 
-    def __init__(self, descriptor_shape: tuple[int, ...], extra: int = 0, fine: int = 0) -> None:
-        """`descriptor_shape`: (F,) or (6, 6, C). `fine`: channels of the layer of 32×32 pixels."""
+    def __init__(
+        self, descriptor_shape: tuple[int, ...], extra: int = 0, fine: int = 0, mended: int = 0
+    ) -> None:
+        """`descriptor_shape`: (F,) or (6, 6, C). `fine`: channels of the layer of 32×32 pixels.
+
+        `mended`: of those that read blocks of 4×4 pixels of the image.
+        """
         super().__init__()
         self.from_vector = len(descriptor_shape) == 1
         channels = 256 if self.from_vector else descriptor_shape[-1]
@@ -41,6 +46,13 @@ class Decoder(nn.Module):
             self.fine2 = nn.Conv2d(96, fine, 3, padding=1)
             self.fine2_norm = _norm(fine)
             self.fine1 = nn.ConvTranspose2d(fine, 3, 7, stride=3)
+        self.mended = mended
+        if mended:
+            self.mend1 = nn.Conv2d(48, mended, 3, padding=1)
+            self.mend1_norm = _norm(mended)
+            self.mend2 = nn.Conv2d(mended, mended, 3, padding=1)
+            self.mend2_norm = _norm(mended)
+            self.mend3 = nn.Conv2d(mended, 48, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.from_vector:
@@ -55,6 +67,10 @@ class Decoder(nn.Module):
         image = self.up1(_twice(x))
         if self.fine:
             image = image + self.fine1(self.fine2_norm(self.fine2(_twice(x)).relu()))
+        if self.mended:
+            x = self.mend1_norm(self.mend1(_blocks(image)).relu())
+            x = self.mend2_norm(self.mend2(x).relu())
+            image = image + _pixels(self.mend3(x))
         return image
 
     def load_flax(self, variables: Mapping[str, Any]) -> "Decoder":
@@ -97,6 +113,18 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 def _twice(x: Tensor) -> Tensor:
     return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _blocks(x: Tensor) -> Tensor:
+    """[B, 48, 25, 25] of images: channels in Flax's order, rows, then columns, then colours."""
+    x = nn.functional.pixel_unshuffle(x, 4)  # colours first
+    return x.reshape(-1, 3, 16, 25, 25).transpose(1, 2).reshape(-1, 48, 25, 25)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """The inverse of `_blocks`."""
+    x = x.reshape(-1, 16, 3, 25, 25).transpose(1, 2).reshape(-1, 48, 25, 25)
+    return nn.functional.pixel_shuffle(x, 4)
 
 
 def _copy(parameter: Tensor, values: Any) -> None:

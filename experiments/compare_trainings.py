@@ -135,7 +135,9 @@ def _draw_pictures(
     with progress.bar(steps, "image·step", description="pictures") as bar:
         for group, views in shown.items():
             columns = {
-                encoder.name: parts.pictures(encoder, _LAYER.value, group, views, bar.part())
+                "untrained" if encoder is control else encoder.name: parts.pictures(
+                    encoder, _LAYER.value, group, views, bar.part()
+                )
                 for encoder in encoders
             }
             labels = {

@@ -49,6 +49,13 @@ _AUGMENT = flags.DEFINE_bool(
     "Show the discriminator originals and generated images in other colours, moved, and with a"
     " square hidden, so that it does not learn the originals by heart (DiffAugment).",
 )
+_ENLARGE = flags.DEFINE_float(
+    "enlarge",
+    1.0,
+    "Show the --comparator, and the discriminator its features, a part of each image enlarged up to"
+    " so many times, the same part of originals and of generated images; 1: the whole.",
+    lower_bound=1.0,
+)
 _ADVERSARIAL = flags.DEFINE_float(
     "adversarial_weight", 0.3, "Weight of the adversarial hinge loss."
 )
@@ -97,6 +104,7 @@ def config() -> "AdversarialConfig":
         layers=tuple(_TAPS.value),
         discriminator_layers=tuple(_DISCRIMINATOR_TAPS.value),
         augment=_AUGMENT.value,
+        enlarge=_ENLARGE.value,
         discriminator_lr_scale=_LR_SCALE.value,
         discriminator_pause_below=_PAUSE_BELOW.value,
     )

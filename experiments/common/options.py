@@ -288,7 +288,7 @@ def network() -> flags.FlagHolder:
         "network",
         "mirror",
         "Architecture of the decoder to train: a name in decoders.networks.NETWORKS, such as"
-        " mirror, deep, sharp or resize.",
+        " mirror, deep, sharp, refined or resize.",
     )
 
 

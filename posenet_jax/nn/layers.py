@@ -169,12 +169,13 @@ class UnitStrideConv(nn.Module):
     padding: int = 0
     groups: int = 1
     tile: int | None = None
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1] // self.groups
         shape = (self.kernel_size, self.kernel_size, channels, self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         kernels, one = jnp.split(kernel, self.groups, -1), _plain
         if has_winograd(self.kernel_size):

@@ -40,7 +40,7 @@ class UpsampledConv(nn.Module):
         phases = _repeat_phases(kernel, self.repeat)
         reach = len(phases)
         y = convolve(x, phases.reshape((reach, reach, x.shape[-1], -1)), padding=reach // 2)
-        return _deal_out(y, self.repeat) + _like(bias, x)
+        return deal_out(y, self.repeat) + _like(bias, x)
 
 
 class InterpolatedConv(nn.Module):
@@ -63,7 +63,7 @@ class InterpolatedConv(nn.Module):
         edges = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
         padded = jnp.pad(x, edges, mode="edge")
         y = convolve(padded, taps.reshape((3, 3, x.shape[-1], -1)), padding=0)
-        return _deal_out(y, 2) + _like(bias, x)
+        return deal_out(y, 2) + _like(bias, x)
 
 
 # [2, 3, 3]: of each phase and tap, the shares of a pixel's left neighbour, itself and its right
@@ -95,7 +95,7 @@ class UpsampledConvTranspose(nn.Module):
             return winograd.convolve_transpose(x, winograd.evaluated(kernel)) + _like(bias, x)
         phases = _stride_phases(kernel, self.repeat, self.stride)
         # Not one loop with what follows: each pixel's index would be worked out for every tap.
-        y = _deal_out(jax.lax.optimization_barrier(_laid_on(x, phases)), factor)
+        y = deal_out(jax.lax.optimization_barrier(_laid_on(x, phases)), factor)
         height, width = (
             (self.repeat * side - 1) * self.stride + self.kernel_size for side in x.shape[-3:-1]
         )
@@ -182,7 +182,14 @@ def _laid_on(x: Array, phases: Array) -> Array:
     return functools.reduce(jnp.add, parts)
 
 
-def _deal_out(y: Array, factor: int) -> Array:
+def blocks(x: Array, side: int) -> Array:
+    """[..., H / side, W / side, side²·C] of images [..., H, W, C]: the inverse of `deal_out`."""
+    *batch, height, width, channels = x.shape
+    x = x.reshape((*batch, height // side, side, width // side, side, channels))
+    return jnp.moveaxis(x, -3, -4).reshape((*batch, height // side, width // side, -1))
+
+
+def deal_out(y: Array, factor: int) -> Array:
     """[..., s·H, s·W, features] of [..., H, W, s·s·features]."""
     *batch, height, width, channels = y.shape
     y = y.reshape((*batch, height, width, factor, factor, channels // factor**2))

@@ -47,7 +47,8 @@ class AdversarialConfig:
     descriptor; draws: images made of each. energy: whether draws are compared with the original by
     `energy_score` instead of `mean_error`. layers: taps compared besides the descriptor.
     discriminator_layers: layers of the comparator whose maps the discriminator sees too.
-    augment: whether what the discriminator sees is augmented.
+    augment: whether what the discriminator sees is augmented. enlarge: how many times the
+    comparator sees a part of an image enlarged, at most (`augmentation.enlarged`).
     discriminator_lr_scale: the discriminator's learning rate as a multiple of the generator's.
     discriminator_pause_below: it is not updated while its loss is below this fraction of the
     generator's adversarial loss, both as cross-entropies (Dosovitskiy & Brox: 0.1; 0: never).
@@ -64,6 +65,7 @@ class AdversarialConfig:
     layers: tuple[str, ...] = ("conv2", "conv4")
     discriminator_layers: tuple[str, ...] = ()
     augment: bool = False
+    enlarge: float = 1.0
     discriminator_lr_scale: float = 2.0
     discriminator_pause_below: float = 0.0
     beta1: float = 0.5
@@ -228,8 +230,8 @@ def generator_loss(
 
     truth: the encoder's taps of the originals. comparator: a layer of another network, whose
     features are compared as those of `config.layers`. axis_name: of the devices that share the
-    batch, whose spectra are one. keys: [B], by which the discriminator's views are augmented; None:
-    they are not.
+    batch, whose spectra are one. keys: [B], by which views are augmented and parts enlarged, where
+    the configuration says so.
     """
     inside = made * value_range(tap.preprocessing)
     seen: Any = tap.module.apply({"params": tap.params}, inside)
@@ -239,14 +241,22 @@ def generator_loss(
     compared = [(seen[layer], truth[layer]) for layer in config.layers]
     layers = config.discriminator_layers
     look = functools.partial(features_of, tap=tap, comparator=comparator)
+
+    def closer(images: Array) -> Array:
+        if config.enlarge == 1.0:
+            return images
+        assert keys is not None
+        return augmentation.enlarged(images, keys, config.enlarge)
+
     own = (comparator.layer,) if comparator else ()
-    features, right = (look(images, layers=(*own, *layers)) for images in (made, wanted))
+    features, right = (look(closer(images), layers=(*own, *layers)) for images in (made, wanted))
     compared.extend((features[layer], right[layer]) for layer in own)
     shown = made, wanted
-    if keys is not None:
+    if config.augment:
+        assert keys is not None
         every = augmentation.augmented_draws(jnp.concatenate([wanted[None], made]), keys)
         shown = every[1:], every[0]
-        features, right = (look(images, layers=layers) for images in shown)
+        features, right = (look(closer(images), layers=layers) for images in shown)
     views = _views(*shown, *({layer: x[layer] for layer in layers} for x in (features, right)))
     logits = _logits(discriminator.variables, views.made, conditions, views.made_maps)
     parts = {

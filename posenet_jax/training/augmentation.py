@@ -36,6 +36,32 @@ def augmented_draws(made: Array, keys: Array) -> Array:
     return jax.vmap(of_draw)(made, jnp.arange(len(made)))
 
 
+def enlarged(images: Array, keys: Array, most: float) -> Array:
+    """Images [..., B, H, W, C]: a square part of each, by keys [B], enlarged to the whole.
+
+    Up to `most` times as large, by linear interpolation; the factor's logarithm is uniform, and so
+    is the part's place.
+    """
+    height, width, _ = images.shape[-3:]
+
+    def part(key: Array) -> tuple[Array, Array]:
+        scale_key, down_key, across_key = jax.random.split(key, 3)
+        scale = jnp.exp(jax.random.uniform(scale_key) * jnp.log(most))
+        down, across = (jax.random.uniform(key) for key in (down_key, across_key))
+        return _sampling(height, scale, down), _sampling(width, scale, across)
+
+    rows, columns = jax.vmap(part)(keys)
+    return jnp.einsum("bih,bjw,...bhwc->...bijc", rows, columns, images)
+
+
+def _sampling(side: int, scale: Array, place: Array) -> Array:
+    """[side, side] share of each pixel in each of the enlarged ones, along one side."""
+    reach = side / scale
+    centres = place * (side - reach) + (jnp.arange(side) + 0.5) / scale - 0.5
+    centres = jnp.clip(centres, 0.0, side - 1.0)
+    return jnp.maximum(0.0, 1.0 - jnp.abs(centres[:, None] - jnp.arange(side)[None]))
+
+
 def _recoloured(image: Array, key: Array) -> Array:
     shares = jax.random.uniform(key, (3,))
     image = image + _BRIGHTNESS * (2.0 * shares[0] - 1.0)

@@ -173,7 +173,7 @@ def train_step(
         descriptors = truth[tap.layer] if batch.descriptors is None else batch.descriptors
         conditions = descriptors / descriptor_scale
         wanted = inside / value_range(tap.preprocessing)
-        keys = batch.keys if settings and settings.augment else None
+        keys = batch.keys
 
         def decoded(params: Any) -> tuple[Array, Any]:
             read = conditions

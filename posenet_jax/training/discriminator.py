@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from posenet_jax.decoders.decoder_network import SIDE
+from posenet_jax.nn.upconvolution import blocks
 
 Array = jax.Array
 
@@ -60,7 +61,7 @@ class Discriminator(nn.Module):
         def likely(x: Array, name: str) -> Array:
             return bounded(nn.Dense(1, name=name), x)[..., 0]
 
-        x = conv(_blocks(image, _BLOCK), self.features, "look1", size=1)
+        x = conv(blocks(image, _BLOCK), self.features, "look1", size=1)
         patches = x = conv(x, self.features, "look2")
         x = conv(block_means(x, 2), 2 * self.features, "look3")
         x = conv(block_means(x, 2), 4 * self.features, "look4")
@@ -81,13 +82,6 @@ def _flat(descriptor: Array) -> Array:
         return descriptor
     x = block_means(descriptor, 2)
     return x.reshape((*x.shape[:-3], -1))
-
-
-def _blocks(x: Array, side: int) -> Array:
-    """[..., H / side, W / side, side²·C]."""
-    *batch, height, width, channels = x.shape
-    x = x.reshape((*batch, height // side, side, width // side, side, channels))
-    return jnp.moveaxis(x, -3, -4).reshape((*batch, height // side, width // side, -1))
 
 
 def block_means(x: Array, side: int) -> Array:

@@ -17,6 +17,7 @@ CASES = [
     ("deep", (512,)),
     ("mirror", (6, 6, 256)),
     ("sharp", (30,)),
+    ("refined", (20,)),
     ("deep", (7,)),
     ("sharp", (6, 6, 8)),
 ]
@@ -37,7 +38,8 @@ def case(torch, request):
     network, shape = request.param
     module = NETWORKS[network]()
     variables = _variables(network, shape)
-    peer = Decoder(shape, module.extra, getattr(module, "fine", 0)).load_flax(variables)
+    options = (getattr(module, name, 0) for name in ("extra", "fine", "mended"))
+    peer = Decoder(shape, *options).load_flax(variables)
     descriptors = np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32)
     return module, variables, peer, descriptors
 
@@ -54,7 +56,7 @@ def test_trained_networks_decode_as_pytorchs(case, torch):
     np.testing.assert_allclose(alone, decoded[0], rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("case", CASES[:4], indirect=True)
+@pytest.mark.parametrize("case", CASES[:5], indirect=True)
 def test_training_gradients_are_pytorchs(case, torch):
     from benchmarks.torch_decoder import flax_bias, flax_kernel
 
@@ -87,7 +89,8 @@ def test_training_gradients_are_pytorchs(case, torch):
             running = stats[name]["norm"]
             _close(running["mean"], layer.running_mean.numpy())
             # PyTorch's running variance is the unbiased one; compared where they hardly differ.
-            count = 4 * {"up5": 9, "up2": 256, "fine2": 1024}.get(name.removesuffix("_norm"), 64)
+            places = {"up5": 9, "up2": 256, "fine2": 1024, "mend1": 625, "mend2": 625}
+            count = 4 * places.get(name.removesuffix("_norm"), 64)
             _close(running["var"], layer.running_var.numpy(), 1.0 / count)
         else:
             _close(flax_kernel(layer, np.asarray(gradients["kernel"])), layer.weight.grad.numpy())

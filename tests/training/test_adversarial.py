@@ -319,8 +319,11 @@ def test_the_discriminator_sees_augmented_views_and_the_other_losses_do_not(enco
     truth = jax.jit(lambda tap, x: tap.module.apply({"params": tap.params}, x))(tap, wanted * 255.0)
     conditions, keys = truth["fc5"] / SCALE, jax.random.split(jax.random.key(2), BATCH)
     lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
-    given = made, wanted, truth, conditions, opponent, tap, ADVERSARIAL
-    (_, (plain, _)), (_, (parts, views)) = lossy(*given), lossy(*given, keys=keys)
+    given = made, wanted, truth, conditions, opponent, tap
+    (_, (plain, _)), (_, (parts, views)) = (
+        lossy(*given, dataclasses.replace(ADVERSARIAL, augment=augment), keys=keys)
+        for augment in (False, True)
+    )
     both = augmentation.augmented_draws(jnp.concatenate([wanted[None], made]), keys)
     np.testing.assert_allclose(views.wanted, both[0], atol=1e-6)
     np.testing.assert_allclose(views.made, both[1:], atol=1e-6)
@@ -329,6 +332,41 @@ def test_the_discriminator_sees_augmented_views_and_the_other_losses_do_not(enco
     assert float(parts["adversarial_loss"]) == pytest.approx(-float(logits.mean()), rel=1e-4)
     assert float(plain["adversarial_loss"]) != pytest.approx(-float(logits.mean()), rel=1e-2)
     for name in ("image_loss", "descriptor_loss", "feature_loss"):
+        assert float(parts[name]) == pytest.approx(float(plain[name]), rel=1e-5)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_comparator_sees_parts_enlarged_and_the_encoder_the_whole(encoder, batch, augment):
+    tap, looking = encoder.tap("fc5"), encoder.tap("conv2")
+    config = dataclasses.replace(
+        ADVERSARIAL, discriminator_layers=("conv1",), enlarge=2.0, augment=augment
+    )
+    settings = dataclasses.replace(CONFIG, adversarial=config)
+    opponent = decoder_training.init_state(settings, _shape(encoder), 0, looking).opponent
+    wanted = encoder.preprocessing.to_network(batch.images[0]) / 255.0
+    made = wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape))
+    truth = jax.jit(lambda tap, x: tap.module.apply({"params": tap.params}, x))(tap, wanted * 255.0)
+    conditions, keys = truth["fc5"] / SCALE, jax.random.split(jax.random.key(2), BATCH)
+    lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
+    given = made, wanted, truth, conditions, opponent, tap
+    whole = dataclasses.replace(config, enlarge=1.0)
+    (_, (plain, _)), (_, (parts, views)) = (
+        lossy(*given, one, looking, keys=keys) for one in (whole, config)
+    )
+    shown = made, wanted
+    if augment:
+        both = augmentation.augmented_draws(jnp.concatenate([wanted[None], made]), keys)
+        shown = both[1:], both[0]
+    look = jax.jit(lambda tap, x: tap.module.apply({"params": tap.params}, x)["conv1"])
+    seen, right = (
+        np.asarray(look(looking, 255.0 * augmentation.enlarged(images, keys, 2.0)), np.float64)
+        for images in shown
+    )
+    expected = seen / np.sqrt(np.mean(np.square(right)))
+    np.testing.assert_allclose(views.made_maps["conv1"], expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(views.made, shown[0], atol=1e-6)
+    assert float(parts["feature_loss"]) != pytest.approx(float(plain["feature_loss"]), rel=1e-3)
+    for name in ("image_loss", "descriptor_loss"):
         assert float(parts[name]) == pytest.approx(float(plain[name]), rel=1e-5)
 
 

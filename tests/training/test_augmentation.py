@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from posenet_jax.training import augmentation
 
@@ -77,6 +78,31 @@ def test_draws_are_augmented_apart_and_by_their_images_keys(image):
     # Half of a batch, as on another device, is that half of the whole.
     half = jax.jit(augmentation.augmented_draws)(made[:, 1:], keys[1:])
     np.testing.assert_allclose(half, views[:, 1:], atol=1e-6)
+
+
+def test_parts_are_enlarged_as_by_scipy():
+    """Where they lie is read from images whose pixels are their own coordinates."""
+    rng, count = np.random.default_rng(2), 64
+    rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    images = rng.normal(size=(2, count, SIDE, SIDE, 3)).astype(np.float32)
+    images[..., 0], images[..., 1] = rows, columns
+    keys = jax.random.split(jax.random.key(5), count)
+    views = np.asarray(jax.jit(augmentation.enlarged, static_argnums=2)(images, keys, 2.0))
+    factors = []
+    for number in range(count):
+        places = views[0, number, ..., :2]
+        down, across = places[:, 0, 0], places[0, :, 1]
+        factors.append([1.0 / np.diff(line)[1:-1].mean() for line in (down, across)])
+        for draw in range(2):
+            expected = ndimage.map_coordinates(
+                images[draw, number, ..., 2], np.meshgrid(down, across, indexing="ij"), order=1
+            )
+            np.testing.assert_allclose(views[draw, number, ..., 2], expected, atol=1e-4)
+    factors = np.asarray(factors)
+    np.testing.assert_allclose(factors[:, 0], factors[:, 1], rtol=1e-3)  # squares
+    assert factors.min() < 1.05 and 1.9 < factors.max() < 2.001
+    centres = views[0, :, SIDE // 2, SIDE // 2, :2]
+    assert np.ptp(centres[factors.mean(axis=1) > 1.5], axis=0).min() > 10
 
 
 def test_the_gradient_passes_through(image):
