@@ -17,7 +17,11 @@ EVALUATE = flags.DEFINE_integer(
     "evaluate_every", 1000, "Steps between evaluations, a multiple of 50.", lower_bound=50
 )
 CHECKPOINT = flags.DEFINE_integer(
-    "checkpoint_every", 500, "Steps between checkpoints, at least 1.", lower_bound=1
+    "checkpoint_every",
+    500,
+    "Steps between checkpoints, at least 1; where they take longer than five minutes, there is one"
+    " every five minutes.",
+    lower_bound=1,
 )
 
 

@@ -6,6 +6,7 @@ Orbax itself marks what is whole where nothing can be renamed: without it there 
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from posenet_jax.errors import InputError
 from posenet_jax.io import storage
 
 _COMMITTED = "commit_success.txt"
+# Seconds after which a state is saved whatever its step: where steps are slow, `every` is hours.
+_LONGEST = 300.0
 
 
 class Checkpoints:
@@ -31,6 +34,7 @@ class Checkpoints:
         else:
             self._local = self.folder.absolute()
         self._manager = _manager(self._local, every, keep)
+        self._saved = time.monotonic()
 
     def restore(self, state: Any) -> tuple[int, Any]:
         """Returns (steps done, state): the newest checkpoint, or (0, state) if there is none.
@@ -58,11 +62,18 @@ class Checkpoints:
 
     def is_due(self, step: int) -> bool:
         """Whether a state is saved after that step."""
-        return bool(self._manager.should_save(step))
+        return bool(self._manager.should_save(step)) or self._is_overdue()
+
+    def _is_overdue(self) -> bool:
+        # Processes that train together save together, and their clocks differ.
+        return jax.process_count() == 1 and time.monotonic() - self._saved >= _LONGEST
 
     def save(self, step: int, state: Any, *, last: bool) -> None:
         """Saves the state, if one is due or it is the last."""
-        saved = self._manager.save(step, args=ocp.args.StandardSave(state), force=last)
+        force = last or self._is_overdue()
+        saved = self._manager.save(step, args=ocp.args.StandardSave(state), force=force)
+        if saved:
+            self._saved = time.monotonic()
         if saved and storage.is_bucket(self.folder):
             self._upload(step)
 

@@ -1,6 +1,7 @@
 """Training of a decoder: the step, its learning rates, devices, and what a batch is made of."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from PIL import Image
 from posenet_jax.decoders import decoding
 from posenet_jax.encoders.weights import random_encoder
 from posenet_jax.errors import InputError
-from posenet_jax.training import decoder_data, decoder_training, training_loop
+from posenet_jax.training import checkpoints, decoder_data, decoder_training, training_loop
 from posenet_jax.training.decoder_training import AXIS, DecoderBatch, DecoderConfig
 
 # Further on than any test but that of the drops goes, which begins shortly before.
@@ -223,6 +224,20 @@ def test_a_resumed_run_ends_on_the_same_bytes(encoder, photographs, tmp_path):
     assert int(resumed.step) == 4
     for a, b in zip(jax.tree.leaves(undisturbed), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(70.0, [1, 5, 8]), (160.0, [1, 3, 5, 7, 8])])
+def test_slow_steps_are_saved_every_five_minutes(tmp_path, monkeypatch, seconds, expected):
+    now = 0.0
+    monkeypatch.setattr(checkpoints, "time", types.SimpleNamespace(monotonic=lambda: now))
+    saved = checkpoints.Checkpoints(tmp_path, every=5, keep=9)
+    for step in range(1, 9):
+        now += seconds
+        due = saved.is_due(step)
+        saved.save(step, {"number": jnp.arange(3)}, last=step == 8)
+        assert due == (step in expected[:-1])
+    saved.wait()
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == expected
 
 
 def test_a_whole_crop_is_pillows_resizing():
