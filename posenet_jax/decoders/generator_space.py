@@ -2,8 +2,8 @@
 
 A generator is a decoder of the layer that is inverted, most often one that was trained against a
 discriminator and reads noise (`streetnet-fc5-adversarial`). An inversion begins with its picture of
-the target, of a draw of noise that follows from the job's key, and moves the picture's pixels, or
-the generator's inner features and pixels on top of its image:
+the target, of a draw of half the noise that follows from the job's key, and moves the picture's
+pixels, or the generator's inner features and pixels on top of its image:
 
     image = G(φ0 and noise; coarse maps + their changes) + pixels
 
@@ -29,6 +29,10 @@ from posenet_jax.inversion.shapes import Image
 
 Array = jax.Array
 Maps = dict[str, Array]
+
+# Of the noise that training drew (truncation; Marchesi 2017; Brock et al. 2019): less of it shows
+# less of what is invented, and none of it would begin all restarts of a descriptor in one picture.
+_NOISE = 0.5
 
 _LITTLE = 1e-2  # change of which a derivative is taken
 
@@ -96,13 +100,14 @@ def _of_pixels(held: _ByWeights) -> Parameterisation:
     def begin(key: Array, target: Array) -> Image:
         return generated(decoder, _drawn(decoder, key, target))
 
-    name = f"pixels, begun in {decoder.name} {decoder.fingerprint}"
+    name = f"pixels, begun in {decoder.name} {decoder.fingerprint}, noise {_NOISE}"
     return Parameterisation(_needs_a_target, lambda pixels, _: pixels, begin, name)
 
 
 def _drawn(decoder: Decoder, key: Array, target: Array) -> Array:
     """Returns what the decoder's network reads of a target, with the noise of a job's key."""
-    return decoder.inputs(target, jax.random.normal(key, (decoder.noise,), jnp.float32))
+    drawn = jax.random.normal(key, (decoder.noise,), jnp.float32)
+    return decoder.inputs(target, _NOISE * drawn)
 
 
 def _needs_a_target(_: Image) -> Any:
@@ -131,7 +136,7 @@ def _of_features(held: _ByWeights) -> Parameterisation:
         maps = {name: units[name] * own for name, own in parameters["maps"].items()}
         return generated(decoder, inputs, maps) + _STEP["pixels"] * parameters["pixels"]
 
-    name = f"features of {decoder.name} {decoder.fingerprint}"
+    name = f"features of {decoder.name} {decoder.fingerprint}, noise {_NOISE}"
     return Parameterisation(_needs_a_target, image, begin, name)
 
 

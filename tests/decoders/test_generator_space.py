@@ -74,10 +74,10 @@ def _invert(recipe=FEW, targets=TARGETS):
 
 
 def _pictures(decoder):
-    """Returns the decoder's own pictures of the targets, each of its noise in `invert`."""
+    """Returns the decoder's own pictures of the targets, each of half its noise in `invert`."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(len(TARGETS)))
     noise = jax.vmap(lambda key: jax.random.normal(key, (decoder.noise,), jnp.float32))(keys)
-    return np.asarray(jax.jit(decoder.__call__)(TARGETS, noise))
+    return np.asarray(jax.jit(decoder.__call__)(TARGETS, 0.5 * noise))
 
 
 @pytest.mark.parametrize("features", [False, True])
@@ -158,7 +158,7 @@ def test_a_generator_is_known_by_its_weights_and_recorded():
     assert generator_space.recipe_in(NATURAL, again) == own
     assert generator_space.recipe_in(NATURAL, _decoder(seed=1)) != own
     named = recipes.record(own)["parameterisation"]
-    assert named == f"pixels, begun in own {_decoder().fingerprint}"
+    assert named == f"pixels, begun in own {_decoder().fingerprint}, noise 0.5"
     assert generator_space.recipe_in(NATURAL, again, features=True) != own
     assert generator_space.recipe_in(recipes.WARM, None) is recipes.WARM
 
