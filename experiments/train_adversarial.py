@@ -28,7 +28,7 @@ from .common import (
 )
 
 flags.set_default(decoder_run_options.LEARNING_RATE, 2e-4)
-flags.set_default(decoder_options.NETWORK, "sharp")
+flags.set_default(decoder_options.NETWORK, "refined")
 _DECODER = buckets.string(
     "decoder",
     None,

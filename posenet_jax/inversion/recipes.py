@@ -251,7 +251,7 @@ NATURAL = dataclasses.replace(
     start="generator",
     learning_rate=3.0,
     priors={"sparse": 0.075, "l6": 0.1},
-    steps=45,
+    steps=36,
 )
 """Begun in a generator's picture, at a low rate, with edges as sparse as in photographs.
 
