@@ -101,7 +101,7 @@ def torch_steps(network: str, layer: str, count: int) -> Iterator[float]:
     state = decoder_training.init_state(DecoderConfig(network=network), shape, 0)
     space = random_encoder().preprocessing
     wanted = np.array(space.to_network(images)) / decoding.value_range(space)
-    decoder = torch_decoder.Decoder(shape, NETWORKS[network]().extra).load_flax(state.variables)
+    decoder = torch_decoder.peer_of(NETWORKS[network](), shape).load_flax(state.variables)
     return torch_decoder.losses(
         decoder, _channels_first(descriptors), _channels_first(wanted), LEARNING_RATE
     )

@@ -90,6 +90,11 @@ class Decoder(nn.Module):
         return self
 
 
+def peer_of(module: Any, descriptor_shape: tuple[int, ...]) -> Decoder:
+    """Returns PyTorch's network of the same layers as one of `decoders.networks.Mirror`'s kind."""
+    return Decoder(descriptor_shape, *(getattr(module, k, 0) for k in ("extra", "fine", "mended")))
+
+
 def flax_kernel(layer: nn.Module, kernel: np.ndarray) -> np.ndarray:
     """A Flax kernel, or its gradient, as this layer's weight."""
     if isinstance(layer, nn.Linear):  # Flax's output is [3, 3, 256], PyTorch's [256, 3, 3]

@@ -33,13 +33,12 @@ def _to_torch(torch, array):
 
 @pytest.fixture
 def case(torch, request):
-    from benchmarks.torch_decoder import Decoder
+    from benchmarks.torch_decoder import peer_of
 
     network, shape = request.param
     module = NETWORKS[network]()
     variables = _variables(network, shape)
-    options = (getattr(module, name, 0) for name in ("extra", "fine", "mended"))
-    peer = Decoder(shape, *options).load_flax(variables)
+    peer = peer_of(module, shape).load_flax(variables)
     descriptors = np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32)
     return module, variables, peer, descriptors
 
