@@ -78,7 +78,7 @@ Rows = list[dict[str, Any]]
 def _found() -> list[Training]:
     """The trainings of --runs and --beside; refuses two of one name."""
     every = [*trainings.runs(_RUNS.value), *map(trainings.bundled, _BESIDE.value)]
-    names = [training.encoder.name for training in every]
+    names = [*(training.encoder.name for training in every), "untrained"]  # the control's column
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"two encoders are called {twice[0]!r}; rename a folder of --runs")
     return every

@@ -52,8 +52,9 @@ _AUGMENT = flags.DEFINE_bool(
 _ENLARGE = flags.DEFINE_float(
     "enlarge",
     1.0,
-    "Show the --comparator, and the discriminator its features, a part of each image enlarged up to"
-    " so many times, the same part of originals and of generated images; 1: the whole.",
+    "Largest factor by which a part of each image is enlarged before the --comparator sees it, for"
+    " its loss and for --discriminator_taps; the same part of an original and of the images"
+    " generated from it; 1: the whole image.",
     lower_bound=1.0,
 )
 _ADVERSARIAL = flags.DEFINE_float(

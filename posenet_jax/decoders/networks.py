@@ -90,7 +90,7 @@ class Deep(Mirror):
 
 
 class Sharp(Mirror):
-    """Mirror with one more layer, of 32×32 pixels, beside its last: 2.5 M parameters from fc5.
+    """Mirror with one more layer, of 32×32 pixels, beside its last: 2.4 M parameters from fc5.
 
     The added layer's output is zero at first, so that training begins as Mirror's would. Mirror's
     last layer adds one 12×12 kernel, every 6 pixels, for each value of a feature map: blurred
@@ -107,7 +107,7 @@ class Sharp(Mirror):
 
 
 class Refined(Sharp):
-    """Sharp, and three convolutions that see the finished image: 2.6 M parameters from fc5.
+    """Sharp, and three convolutions that see the finished image: 2.5 M parameters from fc5.
 
     They read it as blocks of 4×4 pixels and add to it; what they add is zero at first. Sharp's
     layers each see a part of the features, and none sees how their sum looks.

@@ -71,6 +71,8 @@ class AdversarialConfig:
     beta1: float = 0.5
 
     def __post_init__(self) -> None:
+        if not self.enlarge >= 1.0:
+            raise InputError(f"enlarge must be 1 or more, received {self.enlarge}")
         for layer in self.layers:
             if layer not in TAPS:
                 raise InputError(f"no tap {layer!r} to compare; there are {', '.join(TAPS)}")

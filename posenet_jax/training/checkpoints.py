@@ -68,12 +68,10 @@ class Checkpoints:
         # Processes that train together save together, and their clocks differ.
         return jax.process_count() == 1 and time.monotonic() - self._saved >= _LONGEST
 
-    def save(self, step: int, state: Any, *, last: bool) -> None:
-        """Saves the state, if one is due or it is the last."""
-        force = last or self._is_overdue()
-        saved = self._manager.save(step, args=ocp.args.StandardSave(state), force=force)
-        if saved:
-            self._saved = time.monotonic()
+    def save(self, step: int, state: Any) -> None:
+        """Saves the state, whether one is due or not."""
+        saved = self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+        self._saved = time.monotonic()
         if saved and storage.is_bucket(self.folder):
             self._upload(step)
 

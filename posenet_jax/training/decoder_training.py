@@ -106,6 +106,8 @@ def init_state(
     key, opponent = numerics.seed_key(seed), None
     read = shape
     if config.adversarial:
+        if config.adversarial.enlarge > 1.0 and comparator is None:
+            raise InputError("what a comparator sees is enlarged, and there is no comparator")
         read = (*shape[:-1], shape[-1] + config.adversarial.noise)
         opponent = adversarial.init_discriminator(
             _optimizer(config),

@@ -100,7 +100,9 @@ def train(
                 or done in config.evaluate_at
             )
             logged = done % config.log_every == 0 or evaluated
-            if logged or checkpoints.is_due(done):  # no checkpoint of numbers gone bad
+            # Asked once, as it depends on the clock: no checkpoint of numbers gone bad.
+            due = done == config.steps or checkpoints.is_due(done)
+            if logged or due:
                 loss = float(metrics["loss"])
                 if not math.isfinite(loss):
                     checkpoints.wait()
@@ -116,8 +118,9 @@ def train(
                 with writing("tensorboard"):
                     log.write(done, values)
                 figures = {**figures, **values}
-            with writing("checkpoints"):
-                checkpoints.save(done, state, last=done == config.steps)
+            if due:
+                with writing("checkpoints"):
+                    checkpoints.save(done, state)
             yield done, figures, state
     if start >= config.steps:
         yield start, evaluate(state), state

@@ -309,15 +309,22 @@ def test_the_discriminator_sees_features_as_originals_are_large(encoder, batch):
         )
 
 
+def _compared(encoder, batch):
+    """Images near their originals, the originals, their taps, and what a discriminator is told."""
+    wanted = encoder.preprocessing.to_network(batch.images[0]) / 255.0
+    made = wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape))
+    tap = encoder.tap("fc5")
+    truth = jax.jit(lambda tap, x: tap.module.apply({"params": tap.params}, x))(tap, wanted * 255.0)
+    return made, wanted, truth, truth["fc5"] / SCALE
+
+
 def test_the_discriminator_sees_augmented_views_and_the_other_losses_do_not(encoder, batch):
     tap = encoder.tap("fc5")
     opponent = adversarial.init_discriminator(
         optax.identity(), _shape(encoder), 100, jax.random.key(3)
     )
-    wanted = encoder.preprocessing.to_network(batch.images[0]) / 255.0
-    made = wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape))
-    truth = jax.jit(lambda tap, x: tap.module.apply({"params": tap.params}, x))(tap, wanted * 255.0)
-    conditions, keys = truth["fc5"] / SCALE, jax.random.split(jax.random.key(2), BATCH)
+    made, wanted, truth, conditions = _compared(encoder, batch)
+    keys = jax.random.split(jax.random.key(2), BATCH)
     lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
     given = made, wanted, truth, conditions, opponent, tap
     (_, (plain, _)), (_, (parts, views)) = (
@@ -343,10 +350,15 @@ def test_the_comparator_sees_parts_enlarged_and_the_encoder_the_whole(encoder, b
     )
     settings = dataclasses.replace(CONFIG, adversarial=config)
     opponent = decoder_training.init_state(settings, _shape(encoder), 0, looking).opponent
-    wanted = encoder.preprocessing.to_network(batch.images[0]) / 255.0
-    made = wanted[None] + 0.2 * jax.random.normal(jax.random.key(1), (2, *wanted.shape))
-    truth = jax.jit(lambda tap, x: tap.module.apply({"params": tap.params}, x))(tap, wanted * 255.0)
-    conditions, keys = truth["fc5"] / SCALE, jax.random.split(jax.random.key(2), BATCH)
+    made, wanted, truth, conditions = _compared(encoder, batch)
+    keys = jax.random.split(jax.random.key(2), BATCH)
+    with pytest.raises(InputError, match="is enlarged, and there is no comparator"):
+        alone = dataclasses.replace(config, discriminator_layers=())
+        decoder_training.init_state(
+            dataclasses.replace(CONFIG, adversarial=alone), _shape(encoder), 0
+        )
+    with pytest.raises(InputError, match="1 or more, received 0.5"):
+        dataclasses.replace(config, enlarge=0.5)
     lossy = jax.jit(adversarial.generator_loss, static_argnums=6)
     given = made, wanted, truth, conditions, opponent, tap
     whole = dataclasses.replace(config, enlarge=1.0)

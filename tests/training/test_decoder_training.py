@@ -233,9 +233,8 @@ def test_slow_steps_are_saved_every_five_minutes(tmp_path, monkeypatch, seconds,
     saved = checkpoints.Checkpoints(tmp_path, every=5, keep=9)
     for step in range(1, 9):
         now += seconds
-        due = saved.is_due(step)
-        saved.save(step, {"number": jnp.arange(3)}, last=step == 8)
-        assert due == (step in expected[:-1])
+        if saved.is_due(step) or step == 8:
+            saved.save(step, {"number": jnp.arange(3)})
     saved.wait()
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == expected
 
