@@ -15,11 +15,10 @@ from jaxtyping import Array, Float
 
 from posenet_jax.decoders.decoder_network import DecoderNetwork, Descriptor, Image
 from posenet_jax.decoders.resizing import Resize
-from posenet_jax.nn.layers import UnitStrideConv
+from posenet_jax.nn.layers import UnitStrideConv, blocks
 from posenet_jax.nn.upconvolution import (
     UpsampledConv,
     UpsampledConvTranspose,
-    blocks,
     deal_out,
 )
 

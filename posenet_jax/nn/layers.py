@@ -271,7 +271,7 @@ class FewChannelConv(nn.Module):
         height, width = (side - size + 1 for side in batch.shape[1:3])
         batch = jnp.pad(batch, ((0, 0), *((0, side % 2) for side in batch.shape[1:3]), (0, 0)))
         y = lax.conv_general_dilated(
-            _blocks(batch),
+            blocks(batch, 2),
             _block_kernel(kernel),
             window_strides=(1, 1),
             # An even kernel's last outputs need one row and column of blocks more.
@@ -284,11 +284,11 @@ class FewChannelConv(nn.Module):
         return y.reshape((*x.shape[:-3], *y.shape[1:]))
 
 
-def _blocks(x: Array) -> Array:
-    """[B, H/2, W/2, 4C] of [B, H, W, C], H and W even."""
-    count, height, width, channels = x.shape
-    x = x.reshape((count, height // 2, 2, width // 2, 2, channels)).transpose((0, 1, 3, 2, 4, 5))
-    return x.reshape((count, height // 2, width // 2, 4 * channels))
+def blocks(x: Array, side: int) -> Array:
+    """[..., H / side, W / side, side²·C] of images [..., H, W, C] whose sides it divides."""
+    *batch, height, width, channels = x.shape
+    x = x.reshape((*batch, height // side, side, width // side, side, channels))
+    return jnp.moveaxis(x, -3, -4).reshape((*batch, height // side, width // side, -1))
 
 
 def _block_kernel(kernel: Array) -> Array:

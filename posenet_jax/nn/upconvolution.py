@@ -182,15 +182,8 @@ def _laid_on(x: Array, phases: Array) -> Array:
     return functools.reduce(jnp.add, parts)
 
 
-def blocks(x: Array, side: int) -> Array:
-    """[..., H / side, W / side, side²·C] of images [..., H, W, C]: the inverse of `deal_out`."""
-    *batch, height, width, channels = x.shape
-    x = x.reshape((*batch, height // side, side, width // side, side, channels))
-    return jnp.moveaxis(x, -3, -4).reshape((*batch, height // side, width // side, -1))
-
-
 def deal_out(y: Array, factor: int) -> Array:
-    """[..., s·H, s·W, features] of [..., H, W, s·s·features]."""
+    """[..., s·H, s·W, features] of [..., H, W, s·s·features]: the inverse of `layers.blocks`."""
     *batch, height, width, channels = y.shape
     y = y.reshape((*batch, height, width, factor, factor, channels // factor**2))
     return jnp.moveaxis(y, -3, -4).reshape((*batch, height * factor, width * factor, -1))

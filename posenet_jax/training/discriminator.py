@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from posenet_jax.decoders.decoder_network import SIDE
-from posenet_jax.nn.upconvolution import blocks
+from posenet_jax.nn.layers import blocks
 
 Array = jax.Array
 
