@@ -12,11 +12,11 @@ picture encoded anew (eq. 3), its pairwise-normalised error, the rank of its ori
 agreement of the pose heads; luminance correlation; spectral deviation; relative loss in a judge
 network; LPIPS. In metrics.json their means, medians and intervals of 95 % over images, and of the
 whole set: energy_ratio, gradient energy over the originals' (1: as sharp); diversity_ratio;
-grid_index (1: no grid, 3: it can be seen); kernel_distance (as in KID) and frechet_distance (as in
-FID) to the originals in the judge's conv4 and, by their names, in the --feature_networks, each with
-the originals' own halves beside it. A decoder that reads noise is measured on one draw; draws.png,
-draw_variance (of a pixel over draws) and mean_error (of their mean) show what the descriptor leaves
-open.
+grid_index (1: no grid, 3: it can be seen); fixed_pattern (0: no detail stands at the same place in
+all pictures); kernel_distance (as in KID) and frechet_distance (as in FID) to the originals in the
+judge's conv4 and, by their names, in the --feature_networks, each with the originals' own halves
+beside it. A decoder that reads noise is measured on one draw; draws.png, draw_variance (of a pixel
+over draws) and mean_error (of their mean) show what the descriptor leaves open.
 
 Results of an earlier run in the same folder are replaced. Exit code: 0; 1 if some images could not
 be read or written (they are named, the others are done); 2 if the run could not be made.

@@ -7,8 +7,9 @@ Starts from a decoder trained by train_decoder or by this script. Losses of the 
 --image_weight × squared error of the mean over --draws of the noise (1 = from black to white), or
 their energy score (--score) + --descriptor_weight × ‖φ - φ0‖² / ‖φ0‖² + --feature_weight × the
 error, or the score, at other taps and in a --comparator, relative to their size +
---spectrum_weight × squared difference of log spectra + --adversarial_weight × hinge loss of a
-discriminator that sees the descriptor too, and --discriminator_taps of the comparator.
+--spectrum_weight × squared difference of log spectra + --pattern_weight × that of mean fine detail
+at each place + --adversarial_weight × hinge loss of a discriminator that sees the descriptor too,
+and --discriminator_taps of the comparator.
 
 Writes what train_decoder writes, and to metrics.csv the health of the training: the discriminator's
 accuracy on real and generated (made) images, both gradients' norms, its loss, and loss_ratio, its

@@ -130,7 +130,7 @@ def predicted(_):
 def decoded(folder):
     read = np.linspace(0.0, 2.0, 3 * 512).reshape(3, 512).astype(np.float32)
     variables = jax.jit(Mirror().init)(key(), jax.ShapeDtypeStruct((515,), jnp.float32))
-    made = Decoder(variables, jnp.float32(3.0), Mirror(), (512,), "fc5", "", "", SPACE, noise=3)
+    made = Decoder(variables, jnp.float32(3.0), Mirror(), (512,), "fc5", "", "", SPACE, noise=(3,))
     path = folder / "decoder.safetensors"
     decoding.save_decoder(path, made, "float32")
     read_again = decoding.load_decoder(path)

@@ -67,10 +67,17 @@ _SPECTRUM = flags.DEFINE_float(
     " lines that strided layers leave are seen; 0: not computed.",
     lower_bound=0.0,
 )
+_PATTERN = flags.DEFINE_float(
+    "pattern_weight",
+    0.0,
+    "Weight of the difference between the mean fine detail of generated images and of originals at"
+    " each place, by which marks that are laid into all images are seen; 0: not computed.",
+    lower_bound=0.0,
+)
 _NOISE = flags.DEFINE_integer(
     "noise_numbers",
     64,
-    "Length of the noise vector that the decoder reads beside a descriptor.",
+    "Numbers of noise that the decoder reads beside a vector, or each place of a feature map.",
     lower_bound=1,
 )
 _DRAWS = flags.DEFINE_integer(
@@ -99,6 +106,7 @@ def config() -> "AdversarialConfig":
         features=_FEATURES.value,
         adversarial=_ADVERSARIAL.value,
         spectrum=_SPECTRUM.value,
+        pattern=_PATTERN.value,
         noise=_NOISE.value,
         draws=_DRAWS.value,
         energy=_SCORE.value == "energy",

@@ -42,10 +42,10 @@ def load(output: str, noise: tuple[int, int] | None = None) -> DecoderInputs:
     """Raises InputError where the flags do not fit each other or their files.
 
     output: folder of the run, whose pictures are no inputs. noise: (draws, numbers each) beside
-    every image of a batch.
+    every place of a batch's descriptors.
     """
     encoder = load_encoder(decoder_options.ENCODER.value)
-    decoding.descriptor_shape(encoder, decoder_options.LAYER.value)
+    shape = decoding.descriptor_shape(encoder, decoder_options.LAYER.value)
     tap, space = encoder.tap(decoder_options.LAYER.value), encoder.preprocessing
     mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -60,7 +60,7 @@ def load(output: str, noise: tuple[int, int] | None = None) -> DecoderInputs:
         space.side,
         sharding,
         1.0 if decoder_options.DESCRIPTORS.value else decoder_options.CROP.value,
-        noise,
+        (noise[0], *decoding.noise_shape(shape, noise[1])) if noise else None,
     )
     known = _whole(tap, source) if source else _views(tap, rendered, _RENDERED_KNOWN)
     judged = {"train": known.take(_SETS)}

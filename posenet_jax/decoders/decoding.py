@@ -25,7 +25,7 @@ from posenet_jax.encoders.encoder import Encoder
 from posenet_jax.errors import InputError, one_line, shown
 from posenet_jax.images.preprocessing import Preprocessing
 from posenet_jax.io import storage
-from posenet_jax.io.run_files import brief, parsed_json
+from posenet_jax.io.run_files import brief, parsed_json, schema_fault
 from posenet_jax.io.tensors import checked_tree, fingerprint, read_tensors, write_tensors
 
 Scalar = Float[Array, ""]
@@ -54,13 +54,13 @@ class Decoder:
     encoder: str = struct.field(pytree_node=False)  # its name
     encoder_fingerprint: str = struct.field(pytree_node=False)
     preprocessing: Preprocessing = struct.field(pytree_node=False)
-    noise: int = struct.field(pytree_node=False, default=0)  # numbers drawn beside a descriptor
+    noise: tuple[int, ...] = struct.field(pytree_node=False, default=())  # its shape; () of none
     name: str = struct.field(pytree_node=False, default="")
 
     def __call__(self, descriptor: Descriptor, noise: Noise | None = None) -> Image:
         """[..., *descriptor_shape] → [..., H, W, 3] in network space.
 
-        noise: [..., self.noise] from N(0, 1), where the decoder makes several images of one
+        noise: [..., *self.noise] from N(0, 1), where the decoder makes several images of one
         descriptor; zeros if not given.
         """
         decoded: Any = self.module.apply(self.variables, self.inputs(descriptor, noise))
@@ -71,9 +71,9 @@ class Decoder:
         read = numerics.as_float32(descriptor) / self.descriptor_scale
         if self.noise:
             drawn = numerics.as_float32(jnp.zeros(self.noise) if noise is None else noise)
-            for _ in self.descriptor_shape[1:]:
+            for _ in self.descriptor_shape[len(self.noise) :]:
                 drawn = jnp.expand_dims(drawn, -2)
-            drawn = jnp.broadcast_to(drawn, (*read.shape[:-1], self.noise))
+            drawn = jnp.broadcast_to(drawn, (*read.shape[:-1], self.noise[-1]))
             read = jnp.concatenate([read, drawn], axis=-1)
         return read
 
@@ -100,6 +100,14 @@ def value_range(space: Preprocessing) -> float:
     return 255.0 * space.scale
 
 
+def noise_shape(shape: tuple[int, ...], numbers: int) -> tuple[int, ...]:
+    """Shape of the noise beside a descriptor of a shape: so many numbers at each of its places.
+
+    Were they the same at all places, what is drawn in one would follow from what is in another.
+    """
+    return (*shape[:-1], numbers) if numbers else ()
+
+
 def descriptor_shape(encoder: Encoder, layer: str) -> tuple[int, ...]:
     """Shape of a tap's descriptor. Raises InputError for taps that no decoder can be made for."""
     tap, space = encoder.tap(layer), encoder.preprocessing
@@ -122,7 +130,7 @@ def _decode(decoder: Decoder, descriptors: Descriptor, keys: Keys | None) -> Ima
         return decoder(descriptors)
     return decoder(
         descriptors,
-        jax.vmap(lambda key: jax.random.normal(key, (decoder.noise,), jnp.float32))(keys),
+        jax.vmap(lambda key: jax.random.normal(key, decoder.noise, jnp.float32))(keys),
     )
 
 
@@ -219,7 +227,7 @@ def save_decoder(path: str | Path, decoder: Decoder, dtype: str = "float16") -> 
         "network": network,
         "descriptor_shape": json.dumps(decoder.descriptor_shape),
         "descriptor_scale": repr(float(decoder.descriptor_scale)),
-        "noise": str(decoder.noise),
+        "noise": json.dumps(decoder.noise),
         "layer": decoder.layer,
         "encoder": decoder.encoder,
         "encoder_fingerprint": decoder.encoder_fingerprint,
@@ -246,11 +254,11 @@ def load_decoder(name_or_path: str | Path) -> Decoder:
     try:
         module = NETWORKS[metadata["network"]]()
         shape = _descriptor_shape(metadata)
-        noise = parsed_json(metadata.get("noise", "0"), range(2**31), "noise")
+        noise = _noise_shape(metadata, shape)
         scale = _scale(metadata)
         space = Preprocessing.from_json(parsed_json(metadata["preprocessing"]))
         origin = [metadata[key] for key in ("layer", "encoder", "encoder_fingerprint")]
-        expected = _variable_shapes(module, (*shape[:-1], shape[-1] + noise))
+        expected = _variable_shapes(module, (*shape[:-1], shape[-1] + sum(noise[-1:])))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         reason = f"no {one_line(error)}" if isinstance(error, KeyError) else one_line(error)
         raise InputError(f"{shown(path)} has unusable metadata for a decoder: {reason}") from error
@@ -281,6 +289,18 @@ def _descriptor_shape(metadata: Mapping[str, str]) -> tuple[int, ...]:
     if len(shape) != 1 and (len(shape) != 3 or shape[:2] != [6, 6]):
         raise ValueError(f"descriptor_shape must be [F] or [6, 6, C], not {brief(shape)}")
     return tuple(shape)
+
+
+def _noise_shape(metadata: Mapping[str, str], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(); (Z,) of a vector, or of numbers that all places of a map share; (6, 6, Z) of a map."""
+    found = parsed_json(metadata.get("noise", "[]"))
+    if isinstance(found, int):  # as files said it at first
+        found = [found] if found else []
+    if fault := schema_fault(found, [range(1, 2**31)], "noise"):
+        raise ValueError(fault)
+    if found[:-1] not in ([], list(shape[:-1])):
+        raise ValueError(f"noise must be [Z] or [6, 6, Z], and here is {brief(found)}")
+    return tuple(found)
 
 
 def _scale(metadata: Mapping[str, str]) -> Scalar:

@@ -106,7 +106,7 @@ def _of_pixels(held: _ByWeights) -> Parameterisation:
 
 def _drawn(decoder: Decoder, key: Array, target: Array) -> Array:
     """Returns what the decoder's network reads of a target, with the noise of a job's key."""
-    drawn = jax.random.normal(key, (decoder.noise,), jnp.float32)
+    drawn = jax.random.normal(key, decoder.noise, jnp.float32)
     return decoder.inputs(target, _NOISE * drawn)
 
 
@@ -123,7 +123,7 @@ def _of_features(held: _ByWeights) -> Parameterisation:
     def begin(key: Array, target: Array) -> dict[str, Any]:
         return {
             "inputs": _drawn(decoder, key, target),
-            "noise": jnp.zeros(decoder.noise, jnp.float32),
+            "noise": jnp.zeros(decoder.noise or 0, jnp.float32),
             "maps": jax.tree.map(jnp.zeros_like, no_change),
             "pixels": jnp.zeros(decoder.preprocessing.shape, jnp.float32),
         }
@@ -132,12 +132,16 @@ def _of_features(held: _ByWeights) -> Parameterisation:
         inputs = jax.lax.stop_gradient(parameters["inputs"])
         if decoder.noise:
             moved = units["noise"] * parameters["noise"]
-            inputs = inputs.at[..., -decoder.noise :].add(moved)
+            inputs = _with_noise_moved(decoder, inputs, moved)
         maps = {name: units[name] * own for name, own in parameters["maps"].items()}
         return generated(decoder, inputs, maps) + _STEP["pixels"] * parameters["pixels"]
 
     name = f"features of {decoder.name} {decoder.fingerprint}, noise {_NOISE}"
     return Parameterisation(_needs_a_target, image, begin, name)
+
+
+def _with_noise_moved(decoder: Decoder, inputs: Array, moved: Array) -> Array:
+    return inputs.at[..., -decoder.noise[-1] :].add(moved)
 
 
 def generated(decoder: Decoder, inputs: Array, changes: Maps | None = None) -> Image:
@@ -189,14 +193,14 @@ def step_units(decoder: Decoder) -> dict[str, float]:
     Small changes of signs at random move the image of no descriptor by `_STEP` grey levels for each
     one, in the root mean square. Two digits: rounding must not count.
     """
-    zeros = {"noise": np.zeros(decoder.noise, np.float32), **_no_change(decoder)}
+    zeros = {"noise": np.zeros(decoder.noise or 0, np.float32), **_no_change(decoder)}
     zeros = {name: zero for name, zero in zeros.items() if zero.size}
 
     def image(changes: Maps) -> Image:
         read = decoder.inputs(jnp.zeros(decoder.descriptor_shape, jnp.float32))
         maps = dict(changes)
         if decoder.noise:
-            read = read.at[..., -decoder.noise :].add(maps.pop("noise"))
+            read = _with_noise_moved(decoder, read, maps.pop("noise"))
         return generated(decoder, read, maps)
 
     @jax.jit

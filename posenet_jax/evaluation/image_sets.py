@@ -40,8 +40,9 @@ def set_measures(
     """Measures of a whole set.
 
     energy_ratio: mean gradient energy over that of the originals; 1 is as sharp. diversity_ratio
-    likewise. grid_index: 1 without a grid. taps: layers in whose features the sets are compared, by
-    the names that stand behind kernel_distance and frechet_distance; "": none does.
+    likewise. grid_index: 1 without a grid. fixed_pattern, of two pictures or more: 0 where no
+    detail stands at the same place in all of them. taps: layers in whose features the sets are
+    compared, by the names that stand behind kernel_distance and frechet_distance; "": none does.
     """
     energy, wanted = (float(np.mean(metrics.gradient_energies(x))) for x in (pictures, originals))
     values = {
@@ -51,6 +52,8 @@ def set_measures(
         ),
         "grid_index": metrics.grid_index(pictures, originals),
     }
+    if min(len(pictures), len(originals)) > 1:
+        values["fixed_pattern"] = metrics.fixed_pattern(pictures, originals)
     for name, tap in (taps or {}).items():
         made, real = (features(tap, x) for x in (pictures, originals))
         values[_named("kernel_distance", name)] = metrics.kernel_distance(made, real)
@@ -65,7 +68,11 @@ def half_measures(originals: np.ndarray, taps: Mapping[str, Tap] | None = None) 
     """
     if len(originals) < LEAST_HALVES:
         return {}
-    values = {"grid_index": metrics.grid_index(originals[::2], originals[1::2])}
+    one, other = originals[::2], originals[1::2]
+    values = {
+        "grid_index": metrics.grid_index(one, other),
+        "fixed_pattern": metrics.fixed_pattern(one, other),
+    }
     for name, tap in (taps or {}).items():
         real = features(tap, originals)
         halves = real[::2], real[1::2]

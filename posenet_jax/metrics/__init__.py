@@ -12,6 +12,7 @@ from posenet_jax.metrics.descriptors import (
     relative_losses,
 )
 from posenet_jax.metrics.distributions import diversity, frechet_distance, kernel_distance
+from posenet_jax.metrics.fixed_patterns import fixed_pattern
 from posenet_jax.metrics.perceptual import lpips
 from posenet_jax.metrics.pixels import (
     gaussian_blur,
@@ -46,6 +47,7 @@ __all__ = [
     "descriptor_error",
     "diversity",
     "false_positive_rate",
+    "fixed_pattern",
     "frechet_distance",
     "gaussian_blur",
     "gradient_energies",

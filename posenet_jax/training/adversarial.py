@@ -14,14 +14,12 @@ S draws of B images each, made [S, B, H, W, 3], and originals [B, H, W, 3], 1 = 
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 
@@ -31,21 +29,27 @@ from posenet_jax.encoders.streetnet import TAPS
 from posenet_jax.errors import InputError
 from posenet_jax.nn.layers import initialised
 from posenet_jax.training import augmentation
-from posenet_jax.training.discriminator import Discriminator, block_means
+from posenet_jax.training.discriminator import Discriminator
+from posenet_jax.training.image_losses import (
+    energy_score,
+    image_energy,
+    mean_error,
+    pattern_error,
+    root_mean_square,
+    spectrum_error,
+)
 
 Array = jax.Array
-
-_BLOCKS = (1, 5, 20)  # sides, in pixels, of the blocks whose means are compared
-_TINY = 1e-8
 
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialConfig:
     """Weights of the generator's losses, and the discriminator's schedule.
 
-    spectrum: weight of `spectrum_error`; 0: it is not computed. noise: numbers drawn beside a
-    descriptor; draws: images made of each. energy: whether draws are compared with the original by
-    `energy_score` instead of `mean_error`. layers: taps compared besides the descriptor.
+    spectrum, pattern: weights of `spectrum_error` and `pattern_error`; 0: not computed. noise:
+    numbers drawn at each place of a descriptor; draws: images made of each. energy: whether draws
+    are compared with the original by `energy_score` instead of `mean_error`. layers: taps compared
+    besides the descriptor.
     discriminator_layers: layers of the comparator whose maps the discriminator sees too.
     augment: whether what the discriminator sees is augmented. enlarge: how many times the
     comparator sees a part of an image enlarged, at most (`augmentation.enlarged`).
@@ -59,6 +63,7 @@ class AdversarialConfig:
     features: float = 1.0
     adversarial: float = 0.3
     spectrum: float = 0.0
+    pattern: float = 0.0
     noise: int = 64
     draws: int = 2
     energy: bool = False
@@ -101,82 +106,11 @@ def init_discriminator(
 
 
 def with_noise(conditions: Array, noise: Array) -> Array:
-    """Inputs [S·B, ..., F + Z] of all draws, from descriptors [B, ..., F] and noise [B, S, Z]."""
+    """Inputs [S·B, ..., F + Z] of all draws, from descriptors [B, ..., F], noise [B, S, ..., Z]."""
     rows = jnp.moveaxis(noise, 1, 0)
-    between = (1,) * (conditions.ndim - 2)
-    rows = rows.reshape((*rows.shape[:2], *between, rows.shape[-1]))
-    rows = jnp.broadcast_to(rows, (len(rows), *conditions.shape[:-1], rows.shape[-1]))
     drawn = jnp.broadcast_to(conditions, (len(rows), *conditions.shape))
     both = jnp.concatenate([drawn, rows], axis=-1)
     return both.reshape((-1, *both.shape[2:]))
-
-
-def mean_error(made: Array, wanted: Array) -> Array:
-    """Squared error of the mean over all draws there could be; without bias, of S of them.
-
-    The square of S draws' own mean would count a fraction 1/S of their variance as error; products
-    of two different draws' errors do not.
-    """
-    count = len(made)
-    difference = made - wanted[None]
-    squares = jnp.sum(jnp.square(difference), axis=0)
-    if count > 1:
-        products = jnp.square(jnp.sum(difference, axis=0)) - squares
-        return jnp.mean(products) / (count * (count - 1))
-    return jnp.mean(squares)
-
-
-def energy_score(made: Array, wanted: Array) -> Array:
-    """Distance of draws [S, ..., C] from originals [..., C] less half of that between draws.
-
-    Without bias, of S draws. Least, on average over originals, where every vector of C numbers is
-    drawn from the originals' own distribution (Gneiting & Raftery 2007, eq. 22, β = 1); of squared
-    distances it would be `mean_error`, which asks that of their mean alone.
-    """
-    count = len(made)
-    score = jnp.mean(_distance(made, wanted[None]))
-    if count == 1:
-        return score
-    pairs = list(itertools.combinations(range(count), 2))
-    apart = [jnp.mean(_distance(made[one], made[other])) for one, other in pairs]
-    return score - sum(apart, jnp.zeros(())) / (2 * len(pairs))
-
-
-def _distance(a: Array, b: Array) -> Array:
-    # Where two are equal the root has no derivative.
-    return jnp.sqrt(jnp.sum(jnp.square(a - b), axis=-1) + _TINY)
-
-
-def image_energy(made: Array, wanted: Array) -> Array:
-    """The mean of `energy_score` over pixels and over means of blocks of them."""
-    scores = [energy_score(block_means(made, side), block_means(wanted, side)) for side in _BLOCKS]
-    return sum(scores, jnp.zeros(())) / len(scores)
-
-
-def spectrum_error(made: Array, wanted: Array, axis_name: str | None = None) -> Array:
-    """Mean square of the logarithm by which spectra [S, B, H, W, 3] and [B, H, W, 3] differ.
-
-    A spectrum is the mean power of all rows, or columns, of a whole batch at a frequency, through
-    a Hann window (after Durall et al. 2020): lines that a layer's stride leaves stand out in it.
-    axis_name: of the devices that share the batch.
-    """
-    ratios = []
-    for axis in (-2, -1):
-        one, other = (_power(images.mean(-1), axis) for images in (made, wanted))
-        if axis_name is not None:
-            one, other = jax.lax.pmean((one, other), axis_name)
-        ratios.append(jnp.log((one + _TINY) / (other + _TINY)))
-    return jnp.mean(jnp.square(jnp.stack(ratios)))
-
-
-def _power(grey: Array, axis: int) -> Array:
-    lines = jnp.moveaxis(grey, axis, -1)
-    window = jnp.asarray(np.hanning(lines.shape[-1] + 1)[:-1], lines.dtype)
-    window = window.reshape((1,) * (lines.ndim - 1) + (-1,))
-    level = jnp.sum(lines * window, axis=-1, keepdims=True) / jnp.sum(window)
-    found = jnp.fft.rfft((lines - level) * window)
-    power = jnp.square(found.real) + jnp.square(found.imag)
-    return power.mean(axis=tuple(range(power.ndim - 1)))[1:]
 
 
 def features_of(
@@ -209,7 +143,7 @@ class DiscriminatorViews:
 def _views(
     made: Array, wanted: Array, features: dict[str, Array], right: dict[str, Array]
 ) -> DiscriminatorViews:
-    sizes = {layer: _size(maps) for layer, maps in right.items()}
+    sizes = {layer: root_mean_square(maps) for layer, maps in right.items()}
     made_maps, wanted_maps = (
         {layer: maps / sizes[layer] for layer, maps in both.items()} for both in (features, right)
     )
@@ -232,8 +166,8 @@ def generator_loss(
 
     truth: the encoder's taps of the originals. comparator: a layer of another network, whose
     features are compared as those of `config.layers`. axis_name: of the devices that share the
-    batch, whose spectra are one. keys: [B], by which views are augmented and parts enlarged, where
-    the configuration says so.
+    batch, whose spectra and patterns are one. keys: [B], by which views are augmented and parts
+    enlarged, where the configuration says so.
     """
     inside = made * value_range(tap.preprocessing)
     seen: Any = tap.module.apply({"params": tap.params}, inside)
@@ -273,6 +207,9 @@ def generator_loss(
     if config.spectrum:
         parts["spectrum_loss"] = spectrum_error(made, wanted, axis_name)
         weights.append(config.spectrum)
+    if config.pattern:
+        parts["pattern_loss"] = pattern_error(made, wanted, axis_name)
+        weights.append(config.pattern)
     weighted = zip(weights, parts.values(), strict=True)
     total = sum((weight * part for weight, part in weighted), jnp.zeros(()))
     return total, (parts, views)
@@ -281,12 +218,10 @@ def generator_loss(
 def _relative_error(features: Array, right: Array, *, energy: bool) -> Array:
     """Relative to the originals' mean square, or to the root of that of a place's vector."""
     if energy:
-        return energy_score(features, right) / (_size(right) * math.sqrt(right.shape[-1]))
+        return energy_score(features, right) / (
+            root_mean_square(right) * math.sqrt(right.shape[-1])
+        )
     return mean_error(features, right) / jnp.mean(jnp.square(right))
-
-
-def _size(x: Array) -> Array:
-    return jnp.sqrt(jnp.mean(jnp.square(x)) + _TINY)
 
 
 def discriminator_loss(

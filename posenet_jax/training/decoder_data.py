@@ -62,7 +62,7 @@ def _crops(key: Array, photographs: Array, size: int, smallest: float) -> Array:
 class DecoderBatches:
     """batches(n): the n-th batch, of photographs, rendered views, or both.
 
-    smallest_crop: 1 leaves photographs whole. noise: (draws, numbers each), for every image.
+    smallest_crop: 1 leaves photographs whole. noise: its shape for every image, (draws, ..., Z).
     `stream` yields `image` and, where descriptors are given rather than encoded, `descriptor`.
     """
 
@@ -72,7 +72,7 @@ class DecoderBatches:
     size: int
     sharding: NamedSharding
     smallest_crop: float = 1.0
-    noise: tuple[int, int] | None = None
+    noise: tuple[int, ...] | None = None
 
     def __call__(self, number: int) -> DecoderBatch:
         key = jax.random.fold_in(self.key, number)

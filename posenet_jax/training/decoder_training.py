@@ -17,12 +17,12 @@ from jax.sharding import Mesh, PartitionSpec
 
 from posenet_jax import numerics
 from posenet_jax.decoders.decoder_network import SIDE, DecoderNetwork
-from posenet_jax.decoders.decoding import Decoder, descriptor_shape, value_range
+from posenet_jax.decoders.decoding import Decoder, descriptor_shape, noise_shape, value_range
 from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.encoders.encoder import Encoder, Tap
 from posenet_jax.errors import InputError
 from posenet_jax.nn.layers import initialised
-from posenet_jax.training import adversarial
+from posenet_jax.training import adversarial, image_losses
 from posenet_jax.training.adversarial import AdversarialConfig, DiscriminatorState
 
 Array = jax.Array
@@ -70,7 +70,7 @@ class DecoderBatch:
 
     images: tuple[Array, ...]
     descriptors: Array | None = None  # encoded from the images where there are none
-    noise: Array | None = None  # [B, draws, Z] in adversarial training
+    noise: Array | None = None  # [B, draws, ..., Z] in adversarial training
     keys: Array | None = None  # [B], by which the discriminator's views are augmented
 
 
@@ -201,7 +201,7 @@ def train_step(
                     AXIS,
                     keys,
                 )
-            return adversarial.mean_error(made, wanted), ({}, None)
+            return image_losses.mean_error(made, wanted), ({}, None)
 
         made, pull, stats = jax.vjp(decoded, variables["params"], has_aux=True)
         (value, (figures, views)), slope = jax.value_and_grad(objective, has_aux=True)(made)
@@ -257,16 +257,17 @@ def trained_decoder(
     name: str = "",
 ) -> Decoder:
     """The decoder with these variables: a state's `average`, or its `variables`."""
+    shape = descriptor_shape(encoder, layer)
     return Decoder(
         variables=variables,
         descriptor_scale=scale,
         module=NETWORKS[config.network](),
-        descriptor_shape=descriptor_shape(encoder, layer),
+        descriptor_shape=shape,
         layer=layer,
         encoder=encoder.name,
         encoder_fingerprint=encoder.fingerprint,
         preprocessing=encoder.preprocessing,
-        noise=config.adversarial.noise if config.adversarial else 0,
+        noise=noise_shape(shape, config.adversarial.noise if config.adversarial else 0),
         name=name,
     )
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from posenet_jax import reconstruction
@@ -16,6 +17,7 @@ from posenet_jax.decoders.networks import NETWORKS
 from posenet_jax.encoders.weights import random_encoder, save_encoder
 from posenet_jax.errors import InputError
 from posenet_jax.inversion import recipes
+from posenet_jax.training.adversarial import AdversarialConfig
 from posenet_jax.training.decoder_training import DecoderConfig, init_state, trained_decoder
 
 FC5, CONV4 = (512,), (6, 6, 256)
@@ -76,7 +78,40 @@ def test_descriptors_of_another_shape_are_refused(shape):
         decode(_decoder(), np.zeros(shape, np.float32))
 
 
+@pytest.mark.parametrize(("layer", "noise"), [("fc5", (2,)), ("conv4", (2,)), ("conv4", (6, 6, 2))])
+def test_noise_is_read_beside_every_place(tmp_path, layer, noise):
+    config = DecoderConfig(network="mirror", adversarial=AdversarialConfig(noise=2))
+    shape = decoding.descriptor_shape(_encoder(), layer)
+    variables = init_state(config, shape, 0).variables
+    decoder = trained_decoder(variables, jnp.float32(20.0), config, _encoder(), layer)
+    assert decoder.noise == decoding.noise_shape(shape, 2) == (*shape[:-1], 2)
+    save_decoder(tmp_path / "d.safetensors", dataclasses.replace(decoder, noise=noise), "float32")
+    loaded = load_decoder(tmp_path / "d.safetensors")
+    assert loaded.noise == noise
+    descriptor, key = _descriptors(1, shape), jax.random.key(3)
+    drawn = np.asarray(jax.random.normal(jax.random.split(key, 1)[0], noise, jnp.float32))
+    beside = np.broadcast_to(drawn, (*shape[:-1], 2))
+    read = np.concatenate([descriptor[0] / 20.0, beside], axis=-1)
+    expected = np.asarray(NETWORKS["mirror"]().apply(variables, read)) * 255.0
+    made = decode(loaded, descriptor, key)[0] / loaded.preprocessing.scale
+    np.testing.assert_allclose(made, expected, atol=1e-4 * np.abs(expected).max())
+    assert np.abs(made - decode(loaded, descriptor)[0]).max() > 1e-3
+
+
 # Files -------------------------------------------------------------------------------------------
+
+
+def test_files_that_say_how_many_numbers_are_read_draw_them_once(tmp_path):
+    save_decoder(tmp_path / "a.safetensors", dataclasses.replace(_decoder(), noise=()), "float32")
+    tensors = load_file(tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", "numpy") as opened:
+        metadata = opened.metadata()
+    for stated, expected in (("0", ()), ("[]", ())):
+        save_file(tensors, tmp_path / "b.safetensors", metadata | {"noise": stated})
+        assert load_decoder(tmp_path / "b.safetensors").noise == expected
+    tensors["params/up5/kernel"] = np.zeros((FC5[0] + 4, 2304), np.float32)
+    save_file(tensors, tmp_path / "b.safetensors", metadata | {"noise": "4"})
+    assert load_decoder(tmp_path / "b.safetensors").noise == (4,)
 
 
 @pytest.mark.parametrize("layer", ["fc5", "conv4"])

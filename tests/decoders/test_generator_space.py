@@ -57,7 +57,16 @@ def _decoder(seed=0, noise=NOISE):
     inputs = jnp.zeros(LENGTH + noise)
     variables = jax.jit(module.init)(jax.random.key(seed), inputs)
     return Decoder(
-        variables, jnp.float32(4.0), module, (LENGTH,), "fc5", "tiny", "0" * 16, SPACE, noise, "own"
+        variables=variables,
+        descriptor_scale=jnp.float32(4.0),
+        module=module,
+        descriptor_shape=(LENGTH,),
+        layer="fc5",
+        encoder="tiny",
+        encoder_fingerprint="0" * 16,
+        preprocessing=SPACE,
+        noise=(noise,) if noise else (),
+        name="own",
     )
 
 
@@ -76,7 +85,7 @@ def _invert(recipe=FEW, targets=TARGETS):
 def _pictures(decoder):
     """Returns the decoder's own pictures of the targets, each of half its noise in `invert`."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(len(TARGETS)))
-    noise = jax.vmap(lambda key: jax.random.normal(key, (decoder.noise,), jnp.float32))(keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, decoder.noise, jnp.float32))(keys)
     return np.asarray(jax.jit(decoder.__call__)(TARGETS, 0.5 * noise))
 
 

@@ -65,6 +65,10 @@ def test_sets_are_compared_in_every_network_beside_halves_of_the_originals(monke
         control = metrics.kernel_distance(real[::2], real[1::2])
         assert halves[f"kernel_distance{name}_of_halves"] == pytest.approx(control)
     assert found["grid_index"] == metrics.grid_index(pictures, originals)
+    assert found["fixed_pattern"] == metrics.fixed_pattern(pictures, originals)
+    assert halves["fixed_pattern_of_halves"] == metrics.fixed_pattern(
+        originals[::2], originals[1::2]
+    )
     themselves = image_sets.set_measures(originals, originals, taps)
     assert themselves["grid_index"] == themselves["energy_ratio"] == 1.0
     for name, value in halves.items():

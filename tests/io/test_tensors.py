@@ -134,7 +134,15 @@ def decoder_file(path) -> None:
     variables = filled(jax.eval_shape(Mirror().init, jax.random.key(0), read))
     shape = (6, 6, 1)
     decoder = Decoder(
-        variables, jnp.float32(2.0), Mirror(), shape, "conv4", "small", "0" * 16, CUSTOMARY, noise=1
+        variables,
+        jnp.float32(2.0),
+        Mirror(),
+        shape,
+        "conv4",
+        "small",
+        "0" * 16,
+        CUSTOMARY,
+        noise=(1,),
     )
     save_decoder(path, decoder)
 
@@ -313,7 +321,15 @@ def test_headers_of_any_content(load, path):
             "batch_stats/up5_norm/norm/mean is missing",
         ),
         (decoder_file, "noise", "1000000000", "params/up4/kernel has shape"),
-        (decoder_file, "noise", "-3", "noise is -3"),
+        (decoder_file, "noise", "[6, 6, 1000000000]", "params/up4/kernel has shape"),
+        (
+            decoder_file,
+            "noise",
+            "[6, 5, 1]",
+            "noise must be [Z] or [6, 6, Z], and here is [6, 5, 1]",
+        ),
+        (decoder_file, "noise", "true", "noise[0] is True"),
+        (decoder_file, "noise", "-3", "noise[0] is -3"),
         (decoder_file, "descriptor_scale", "nan", "must be a positive number"),
         (decoder_file, "descriptor_scale", "1e99", "must be a positive number"),
         (decoder_file, "network", "transformer", "no 'transformer'"),

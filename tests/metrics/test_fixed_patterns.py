@@ -1,0 +1,46 @@
+"""Marks at the same places of all pictures, against all pairs of pictures and by their energy."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from posenet_jax import metrics
+
+
+def noisy(count, seed, shape=(24, 20, 3)):
+    levels = np.random.default_rng(seed).normal(128, 20, (count, *shape))
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+def test_it_is_a_mean_over_pairs_of_pictures():
+    pictures, originals = noisy(4, 0, (6, 5, 1)), noisy(3, 1, (6, 5, 1))
+    shares = []
+    for axis in (1, 2):
+        for size in (lambda x: x, np.abs):
+            a, b = (size(np.diff(x.astype(float), axis=axis)) for x in (pictures, originals))
+            own, other = (
+                np.mean([np.mean(x * y) for x, y in itertools.permutations(set_, 2)])
+                for set_ in (a, b)
+            )
+            across = np.mean([np.mean(x * y) for x, y in itertools.product(a, b)])
+            shares.append((own + other - 2 * across) / np.mean(b**2))
+    assert metrics.fixed_pattern(pictures, originals) == pytest.approx(np.mean(shares), rel=1e-9)
+
+
+def test_marks_count_where_they_stand_at_the_same_places_alone():
+    pictures, originals = noisy(200, 0), noisy(200, 1)
+    assert abs(metrics.fixed_pattern(pictures, originals)) < 0.002
+    marks = np.zeros(pictures.shape[1:], np.uint8)
+    marks[::4, ::4] = 40
+    random = np.random.default_rng(2)
+    moved = np.stack([x + np.roll(marks, random.integers(0, 4, 2), (0, 1)) for x in pictures])
+    # Signed differences alone: two in sixteen have 40² beside the noise's 2 · 20².
+    assert metrics.fixed_pattern(pictures + marks, originals) > 0.5 * (2 / 16) * 40**2 / (2 * 20**2)
+    assert abs(metrics.fixed_pattern(moved, originals)) < 0.03
+
+
+def test_without_anything_to_compare_there_is_no_share():
+    assert math.isnan(metrics.fixed_pattern(noisy(1, 0), noisy(4, 1)))
+    assert math.isnan(metrics.fixed_pattern(noisy(4, 0), np.full((4, 24, 20, 3), 9, np.uint8)))
