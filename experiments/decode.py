@@ -5,7 +5,8 @@
 
 --compare sets all bundled decoders of the layer side by side, and inversion by optimisation (recipe
 calibrated). Writes results.csv, one row an image and method with every measure beside its control,
-metrics.json, images/METHOD/ with the pictures, grid.png and run.json.
+metrics.json, images/METHOD/ with the pictures, grid.png, places.png (how much fine detail stands
+where, over all pictures) and run.json.
 
 Of each picture: mean squared error (1 = from black to white), PSNR, SSIM; relative loss of the
 picture encoded anew (eq. 3), its pairwise-normalised error, the rank of its original among all;

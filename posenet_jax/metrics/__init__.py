@@ -12,7 +12,7 @@ from posenet_jax.metrics.descriptors import (
     relative_losses,
 )
 from posenet_jax.metrics.distributions import diversity, frechet_distance, kernel_distance
-from posenet_jax.metrics.fixed_patterns import fixed_pattern
+from posenet_jax.metrics.fixed_patterns import detail_map, fixed_pattern
 from posenet_jax.metrics.perceptual import lpips
 from posenet_jax.metrics.pixels import (
     gaussian_blur,
@@ -45,6 +45,7 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_summary",
     "descriptor_error",
+    "detail_map",
     "diversity",
     "false_positive_rate",
     "fixed_pattern",

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 Pictures = UInt8[np.ndarray, "number height width channels"]
 Picture = UInt8[np.ndarray, "height width channels"]
 Detail = Float[np.ndarray, "height width channels"]
+Map = Float[np.ndarray, "rows columns"]
 
 
 def fixed_pattern(pictures: Pictures, originals: Pictures) -> float:
@@ -26,6 +27,19 @@ def fixed_pattern(pictures: Pictures, originals: Pictures) -> float:
     pairs = zip(_maps(pictures), _maps(originals), strict=True)
     distances = [own + other - 2 * np.mean(a * b) for (a, own), (b, other) in pairs]
     return float(np.mean(distances))
+
+
+def detail_map(pictures: Pictures) -> Map:
+    """Mean size [H - 1, W - 1] of differences of neighbouring pixels at each place; 1 on average.
+
+    Over pictures [N, H, W, C], channels and both directions. Where all is of one colour, zeros.
+    """
+    total = np.zeros((pictures.shape[1] - 1, pictures.shape[2] - 1))
+    for picture in pictures:
+        levels = picture.astype(np.float64)
+        for axis in (0, 1):
+            total += np.abs(np.diff(levels, axis=axis))[: len(total), : total.shape[1]].mean(-1)
+    return total / (total.mean() or 1.0)
 
 
 def _maps(pictures: Pictures) -> Iterator[tuple[Detail, float]]:

@@ -55,3 +55,15 @@ def test_sharpness_and_contrast_do_not_count():
 def test_without_anything_to_compare_there_is_no_share():
     assert math.isnan(metrics.fixed_pattern(noisy(1, 0), noisy(4, 1)))
     assert math.isnan(metrics.fixed_pattern(noisy(4, 0), np.full((4, 24, 20, 3), 9, np.uint8)))
+
+
+def test_the_map_of_detail_shows_where_it_stands():
+    pictures = noisy(6, 0, (7, 9, 3))
+    pictures[:, :, 4:] = 128
+    found = metrics.detail_map(pictures)
+    levels = pictures.astype(float)
+    both = np.abs(np.diff(levels, axis=1))[:, :, :-1] + np.abs(np.diff(levels, axis=2))[:, :-1]
+    expected = both.mean(axis=(0, 3))
+    np.testing.assert_allclose(found, expected / expected.mean(), rtol=1e-9)
+    assert found.shape == (6, 8) and not np.any(found[:, 4:])
+    assert not np.any(metrics.detail_map(np.full((2, 5, 5, 1), 7, np.uint8)))

@@ -49,9 +49,9 @@ def test_sheets_of_methods_have_the_names_said_before(tmp_path):
     rows = [{"method": name, "psnr": 10.0} for name in methods for _ in range(3)]
     arguments = methods, draws[0], Compared(rows, {})
     sheets = comparison_sheets.pages(*arguments, shown=2, title="both")
-    decoders = [SimpleNamespace(name="noisy", noise=4), SimpleNamespace(name="plain", noise=0)]
+    decoders = [SimpleNamespace(name="noisy", noise=(4,)), SimpleNamespace(name="plain", noise=())]
     names = comparison_sheets.file_names(decoders)  # type: ignore[arg-type]
-    assert sorted(sheets) == sorted(names) == ["draws-noisy.png", "grid.png"]
+    assert sorted(sheets) == sorted(names) == ["draws-noisy.png", "grid.png", "places.png"]
     for name, draw in sheets.items():
         draw(tmp_path / name)
         with Image.open(tmp_path / name) as picture:
