@@ -106,6 +106,8 @@ STORIES = {
             "--pool=8",
             "--steps=2",
         ),
+        "blend_encoders --encoder=streetnet --other=runs/varied/weights.safetensors"
+        " --out=runs/blend": ("--encoder=compact",),
         "evaluate_posenet --encoder=runs/varied/weights.safetensors --cameras=courtyard=FOLDER"
         " --out=runs/judged": (*ONE, "--pairs=8"),
     },

@@ -98,7 +98,7 @@ def test_help_lists_every_command_and_imports_nothing_that_takes_long(run):
 def test_a_wrong_command_says_which_there_are(run):
     done = run("posenet-jax", "invrt", "--out=x")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: no command 'invrt'; there are build_dataset, bulk_invert")
+    assert done.stderr.startswith("error: no command 'invrt'; there are blend_encoders, build_")
 
 
 def test_a_command_takes_the_scripts_flags(run):
