@@ -22,7 +22,8 @@ def blended(one: Encoder, other: Encoder, share: float, name: str = "") -> Encod
     trees = [(encoder.params, encoder.head_params) for encoder in (one, other)]
     names, their_names = map(jax.tree.structure, trees)
     alike = one.module == other.module and one.preprocessing == other.preprocessing
-    if not alike or names != their_names or _shapes(trees[0]) != _shapes(trees[1]):
+    alike = alike and names == their_names and _shapes(trees[0]) == _shapes(trees[1])
+    if not alike:
         raise InputError(
             f"encoders {one.name!r} and {other.name!r} are of different networks, images or heads"
         )
