@@ -1,6 +1,7 @@
 """Encoders between two that were trained from one another."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,10 +21,8 @@ def blended(one: Encoder, other: Encoder, share: float, name: str = "") -> Encod
     if not 0.0 <= share <= 1.0:
         raise InputError(f"a share lies between 0 and 1, received {share}")
     trees = [(encoder.params, encoder.head_params) for encoder in (one, other)]
-    names, their_names = map(jax.tree.structure, trees)
     alike = one.module == other.module and one.preprocessing == other.preprocessing
-    alike = alike and names == their_names and _shapes(trees[0]) == _shapes(trees[1])
-    if not alike:
+    if not alike or _shapes(trees[0]) != _shapes(trees[1]):
         raise InputError(
             f"encoders {one.name!r} and {other.name!r} are of different networks, images or heads"
         )
@@ -34,5 +33,6 @@ def blended(one: Encoder, other: Encoder, share: float, name: str = "") -> Encod
     return dataclasses.replace(one, params=params, head_params=heads, name=name)
 
 
-def _shapes(tree: object) -> list[tuple[int, ...]]:
-    return [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}
