@@ -53,7 +53,7 @@ def pages(
             drawn = image_sets.draw_columns(method.draws[:, first], originals[first])
             sheets[_drawn(name)] = functools.partial(image_grid, columns=drawn)
     grid = functools.partial(image_grid, columns=columns, cell_labels=labels, title=title)
-    where = f"mean fine detail at each place, {len(originals)} images"
+    where = f"detail of {len(originals)} images"
     sheets[PLACES] = functools.partial(image_grid, columns=places, title=where)
     return {**sheets, GRID: grid}
 
