@@ -33,8 +33,8 @@ def main() -> int:
     blend = blended(one, other, _SHARE.value, "blend")
     out = output_folder.prepare_workdir(_OUT.value)
     weights.save_encoder(out / "weights.safetensors", blend)
-    made_of = {encoder.name: encoder.fingerprint for encoder in (one, other)}
-    files.write_json(out / "run.json", runtime.record({"encoders": made_of}))
+    made_of = {"weights": one.fingerprint, "other_weights": other.fingerprint}
+    files.write_json(out / "run.json", runtime.record(made_of))
     print(f"wrote {out / 'weights.safetensors'}")
     return 0
 

@@ -1,6 +1,7 @@
 """Weights between those of two encoders."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -50,4 +51,6 @@ def test_the_script_writes_what_can_be_loaded(tmp_path):
     load_encoder(tmp_path / "blend" / "weights.safetensors")
     first = np.asarray(load_encoder("compact").params["conv1"]["kernel"])
     np.testing.assert_allclose(ours["conv1/kernel"], first + 0.25, atol=2e-3)
-    assert (tmp_path / "blend" / "run.json").is_file()
+    record = json.loads((tmp_path / "blend" / "run.json").read_text())
+    wanted = load_encoder("compact").fingerprint, moved.fingerprint
+    assert (record["weights"], record["other_weights"]) == wanted
