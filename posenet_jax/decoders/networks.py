@@ -59,13 +59,13 @@ class Mirror(DecoderNetwork):
             return _Normalised(self.axis_name, name=f"{layer}_norm")(x, train)
 
         def conv(features: int, name: str) -> UnitStrideConv:
-            return UnitStrideConv(features, 3, padding=1, name=name)
+            return UnitStrideConv(features, 3, padding=1, tile=4, name=name)
 
         x = normalised(self._eight_by_eight(descriptor, normalised), "up4")
         for number in range(self.extra):
             x = normalised(conv(256, f"extra{number}")(x), f"extra{number}")
         x = normalised(conv(128, "up3")(x), "up3")
-        x = normalised(UpsampledConv(96, 5, name="up2")(x), "up2")
+        x = normalised(UpsampledConv(96, 5, tile=4, name="up2")(x), "up2")
         return self._image(x, normalised)
 
     def _image(self, x: Maps, normalised: Callable[..., Values]) -> Image:
@@ -100,9 +100,10 @@ class Sharp(Mirror):
 
     def _image(self, x: Maps, normalised: Callable[..., Values]) -> Image:
         coarse = super()._image(x, normalised)
-        x = normalised(UpsampledConv(self.fine, 3, name="fine2")(x), "fine2")
+        x = normalised(UpsampledConv(self.fine, 3, tile=4, name="fine2")(x), "fine2")
         none = nn.initializers.zeros
-        return coarse + UpsampledConvTranspose(3, 7, stride=3, kernel_init=none, name="fine1")(x)
+        fine = UpsampledConvTranspose(3, 7, stride=3, tile=4, kernel_init=none, name="fine1")
+        return coarse + fine(x)
 
 
 class Refined(Sharp):

@@ -10,6 +10,7 @@ Arrays are [..., H, W, C]; kernels [k, k, C, features].
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from posenet_jax.nn import winograd
+from posenet_jax.nn import parts, winograd
 from posenet_jax.nn.layers import convolve, has_winograd
 
 Array = jax.Array
@@ -27,19 +28,21 @@ Initializer = nn.initializers.Initializer
 class UpsampledConv(nn.Module):
     """Every pixel repeated `repeat` times each way, then a "same" convolution of odd size.
 
-    Side n becomes repeat·n.
+    Side n becomes repeat·n. tile: of Winograd's form, as in `layers.UnitStrideConv`.
     """
 
     features: int
     kernel_size: int
     repeat: int = 2
+    tile: int | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel, bias = _parameters(self, x.shape[-1], nn.initializers.he_normal())
         phases = _repeat_phases(kernel, self.repeat)
         reach = len(phases)
-        y = convolve(x, phases.reshape((reach, reach, x.shape[-1], -1)), padding=reach // 2)
+        taps = phases.reshape((reach, reach, x.shape[-1], -1))
+        y = convolve(x, taps, padding=reach // 2, tile=self.tile)
         return deal_out(y, self.repeat) + _like(bias, x)
 
 
@@ -78,13 +81,14 @@ class UpsampledConvTranspose(nn.Module):
     """Every pixel repeated `repeat` times each way, then a transposed convolution with a stride.
 
     Each pixel lays its multiple of the kernel on the output, `stride` pixels apart: side n becomes
-    (repeat·n - 1)·stride + k.
+    (repeat·n - 1)·stride + k. tile: as in `UpsampledConv`; None: one product of pixels with taps.
     """
 
     features: int
     kernel_size: int
     stride: int = 1
     repeat: int = 1
+    tile: int | None = None
     kernel_init: Initializer = nn.initializers.he_normal()
 
     @nn.compact
@@ -95,7 +99,12 @@ class UpsampledConvTranspose(nn.Module):
             return winograd.convolve_transpose(x, winograd.evaluated(kernel)) + _like(bias, x)
         phases = _stride_phases(kernel, self.repeat, self.stride)
         # Not one loop with what follows: each pixel's index would be worked out for every tap.
-        y = deal_out(jax.lax.optimization_barrier(_laid_on(x, phases)), factor)
+        if self.tile and has_winograd(len(phases)):
+            taps = phases.reshape((*phases.shape[:3], -1))
+            laid = winograd.convolve_transpose(x, winograd.evaluated(taps, self.tile))
+        else:
+            laid = _laid_on(x, phases)
+        y = deal_out(jax.lax.optimization_barrier(laid), factor)
         height, width = (
             (self.repeat * side - 1) * self.stride + self.kernel_size for side in x.shape[-3:-1]
         )
@@ -172,14 +181,19 @@ def _laid_on(x: Array, phases: Array) -> Array:
     """
     reach, channels = len(phases), x.shape[-1]
     taps = phases.transpose((2, 0, 1, *range(3, phases.ndim))).reshape((channels, -1))
-    laid = (x.reshape((-1, channels)) @ taps).reshape((*x.shape[:-1], -1))
-    parts = []
-    for number, part in enumerate(jnp.split(laid, reach * reach, axis=-1)):
-        down, right = divmod(number, reach)
-        edges = [(0, 0)] * (x.ndim - 3)
-        edges += [(down, reach - 1 - down), (right, reach - 1 - right), (0, 0)]
-        parts.append(jnp.pad(part, edges))
-    return functools.reduce(jnp.add, parts)
+
+    def of_part(x: Array) -> Array:
+        laid = (x.reshape((-1, channels)) @ taps).reshape((*x.shape[:-1], -1))
+        moved = []
+        for number, part in enumerate(jnp.split(laid, reach * reach, axis=-1)):
+            down, right = divmod(number, reach)
+            edges = [(0, 0)] * (x.ndim - 3)
+            edges += [(down, reach - 1 - down), (right, reach - 1 - right), (0, 0)]
+            moved.append(jnp.pad(part, edges))
+        return functools.reduce(jnp.add, moved)
+
+    each = math.prod(x.shape[-3:-1]) * taps.shape[1] * x.itemsize
+    return parts.mapped(of_part, (x,), each, taps.nbytes)
 
 
 def deal_out(y: Array, factor: int) -> Array:

@@ -24,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from posenet_jax.nn import parts
+
 Array = jax.Array
 
 # The finite points (infinity is the last) by outputs a tile along a side, and taps. Of all sets of
@@ -59,28 +61,36 @@ def evaluated(kernel: Array, outputs: int | None = None) -> Array:
 def convolve(x: Array, values: Array, padding: int = 0) -> Array:
     """[..., H + 2·padding - r + 1, …, features] of x and an `evaluated` kernel, r of `SIZES`.
 
-    `padding`: of zeros on every side, at most r - 1.
+    `padding`: of zeros on every side, at most r - 1. Images of a batch are taken a few at a time,
+    whose tiles a core's cache holds.
     """
     return _convolved(x, values, padding)[0]
 
 
-def _convolved(x: Array, values: Array, padding: int) -> tuple[Array, tuple[Array, Array, Array]]:
+def _convolved(x: Array, values: Array, padding: int) -> tuple[Array, tuple[Array, Array]]:
     form = _form(values)
-    tiles = _tiles(x, padding, form)
-    products = jnp.einsum("ab...c,abcf->ab...f", tiles, values)
-    sides = [side + 2 * padding - form[1] + 1 for side in x.shape[-3:-1]]
-    like_x = jnp.zeros((*x.shape[-3:-1], 0), x.dtype)  # no bytes: x's height and width
-    return _interpolated(products, sides, form), (tiles, values, like_x)
+
+    def of_part(x: Array) -> Array:
+        products = jnp.einsum("ab...c,abcf->ab...f", _tiles(x, padding, form), values)
+        sides = [side + 2 * padding - form[1] + 1 for side in x.shape[-3:-1]]
+        return _interpolated(products, sides, form)
+
+    return parts.mapped(of_part, (x,), _tile_bytes(x, values), values.nbytes), (x, values)
 
 
 def _convolve_gradients(
-    padding: int, kept: tuple[Array, Array, Array], cotangent: Array
+    padding: int, kept: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
-    tiles, values, like_x = kept
+    x, values = kept
     form = _form(values)
-    spread = _spread(cotangent, form)
-    back = jnp.einsum("ab...f,abcf->ab...c", spread, values)
-    return _laid(back, padding, like_x.shape[:2], form), _values_gradient(tiles, spread)
+
+    def of_part(x: Array, cotangent: Array) -> tuple[Array, Array]:
+        spread = _spread(cotangent, form)
+        back = jnp.einsum("ab...f,abcf->ab...c", spread, values)
+        by_values = _values_gradient(_tiles(x, padding, form), spread)
+        return _laid(back, padding, x.shape[-3:-1], form), by_values
+
+    return parts.mapped_and_summed(of_part, (x, cotangent), _tile_bytes(x, values), values)
 
 
 convolve.defvjp(_convolved, _convolve_gradients)
@@ -95,19 +105,25 @@ def convolve_transpose(x: Array, values: Array) -> Array:
 def _transposed(x: Array, values: Array) -> tuple[Array, tuple[Array, Array]]:
     """The input gradient of a convolution whose kernel has its channels exchanged."""
     form = _form(values)
-    spread = _spread(x, form)
-    back = jnp.einsum("ab...c,abcf->ab...f", spread, values)
-    sides = [side + form[1] - 1 for side in x.shape[-3:-1]]
-    return _laid(back, 0, sides, form), (spread, values)
+
+    def of_part(x: Array) -> Array:
+        back = jnp.einsum("ab...c,abcf->ab...f", _spread(x, form), values)
+        return _laid(back, 0, [side + form[1] - 1 for side in x.shape[-3:-1]], form)
+
+    return parts.mapped(of_part, (x,), _tile_bytes(x, values), values.nbytes), (x, values)
 
 
 def _transposed_gradients(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    spread, values = kept
+    x, values = kept
     form = _form(values)
-    tiles = _tiles(cotangent, 0, form)
-    products = jnp.einsum("ab...f,abcf->ab...c", tiles, values)
-    sides = [side - form[1] + 1 for side in cotangent.shape[-3:-1]]
-    return _interpolated(products, sides, form), _values_gradient(spread, tiles)
+
+    def of_part(x: Array, cotangent: Array) -> tuple[Array, Array]:
+        tiles = _tiles(cotangent, 0, form)
+        products = jnp.einsum("ab...f,abcf->ab...c", tiles, values)
+        by_values = _values_gradient(_spread(x, form), tiles)
+        return _interpolated(products, x.shape[-3:-1], form), by_values
+
+    return parts.mapped_and_summed(of_part, (x, cotangent), _tile_bytes(x, values), values)
 
 
 convolve_transpose.defvjp(_transposed, _transposed_gradients)
@@ -138,36 +154,52 @@ def convolve_strided(x: Array, values: Array, size: int, stride: int) -> Array:
 
 def _rows_convolved(
     x: Array, values: Array, size: int, stride: int
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    interpolation, _, tile = _matrices(_ROWS, -(-size // stride))
+) -> tuple[Array, tuple[Array, Array]]:
+    interpolation, _, matrix = _matrices(_ROWS, -(-size // stride))
     high, wide = ((side - size) // stride + 1 for side in x.shape[-3:-1])
-    down = -(-high // _ROWS)
-    blocks = _widened(x, (down - 1) * _ROWS + len(tile), wide, size, stride)
-    tiles = jnp.stack(_combined(tile, _strided(blocks, -3, len(tile), _ROWS, down)))
-    products = jnp.einsum("a...c,acf->a...f", tiles, values)
-    y = jnp.stack(_combined(interpolation, list(products)), -3)
-    y = y.reshape((*x.shape[:-3], down * _ROWS, wide, -1))[..., :high, :, :]
-    # Takes no memory: tells the gradient x's shape.
-    return y, (tiles, values, jnp.zeros((*x.shape[-3:], 0), x.dtype))
+
+    def of_part(x: Array) -> Array:
+        products = jnp.einsum("a...c,acf->a...f", _row_tiles(x, size, stride), values)
+        y = jnp.stack(_combined(interpolation, list(products)), -3)
+        return y.reshape((*x.shape[:-3], -1, *y.shape[-2:]))[..., :high, :, :]
+
+    each = len(matrix) * -(-high // _ROWS) * wide * _row_bytes(values)
+    return parts.mapped(of_part, (x,), each, values.nbytes), (x, values)
 
 
 def _rows_gradients(
-    size: int, stride: int, kept: tuple[Array, Array, Array], cotangent: Array
+    size: int, stride: int, kept: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
-    tiles, values, like_x = kept
-    interpolation, _, tile = _matrices(_ROWS, -(-size // stride))
-    down = tiles.shape[-3]
-    blocks = (down - 1) * _ROWS + len(tile)
-    framed = _framed(cotangent, 0, (down * _ROWS, cotangent.shape[-2]))
-    spread = jnp.stack(_combined(interpolation.T, _strided(framed, -3, _ROWS, _ROWS, down)))
-    back = jnp.einsum("a...f,acf->a...c", spread, values)
-    laid = _overlapped(_combined(tile.T, list(back)), -3, 0, _ROWS, blocks)
-    by_x = _narrowed(laid, like_x.shape[:3], size, stride)
-    flat = [array.reshape((len(tile), -1, array.shape[-1])) for array in (tiles, spread)]
-    return by_x, jnp.einsum("apc,apf->acf", *flat)
+    x, values = kept
+    interpolation, _, matrix = _matrices(_ROWS, -(-size // stride))
+    high, wide = cotangent.shape[-3:-1]
+    down = -(-high // _ROWS)
+
+    def of_part(x: Array, cotangent: Array) -> tuple[Array, Array]:
+        framed = _framed(cotangent, 0, (down * _ROWS, wide))
+        spread = jnp.stack(_combined(interpolation.T, _strided(framed, -3, _ROWS, _ROWS, down)))
+        back = jnp.einsum("a...f,acf->a...c", spread, values)
+        blocks = (down - 1) * _ROWS + len(matrix)
+        laid = _overlapped(_combined(matrix.T, list(back)), -3, 0, _ROWS, blocks)
+        by_x = _narrowed(laid, x.shape[-3:], size, stride)
+        both = (_row_tiles(x, size, stride), spread)
+        flat = [array.reshape((len(matrix), -1, array.shape[-1])) for array in both]
+        return by_x, jnp.einsum("apc,apf->acf", *flat)
+
+    each = len(matrix) * down * wide * _row_bytes(values)
+    return parts.mapped_and_summed(of_part, (x, cotangent), each, values)
 
 
 convolve_strided.defvjp(_rows_convolved, _rows_gradients)
+
+
+def _row_tiles(x: Array, size: int, stride: int) -> Array:
+    """[n, ..., tiles down, W, stride·k·C] of images, `evaluated_rows`'s counterpart."""
+    matrix = _matrices(_ROWS, -(-size // stride))[2]
+    high, wide = ((side - size) // stride + 1 for side in x.shape[-3:-1])
+    down = -(-high // _ROWS)
+    blocks = _widened(x, (down - 1) * _ROWS + len(matrix), wide, size, stride)
+    return jnp.stack(_combined(matrix, _strided(blocks, -3, len(matrix), _ROWS, down)))
 
 
 def _widened(x: Array, blocks: int, wide: int, size: int, stride: int) -> Array:
@@ -229,6 +261,17 @@ def _matrices(outputs: int, size: int) -> Matrices:
 
 def _form(values: Array) -> Form:
     return _FORMS[len(values)]
+
+
+def _tile_bytes(x: Array, values: Array) -> int:
+    """Bytes of the tiles of one of the images [..., H, W, C], about."""
+    outputs, _ = _form(values)
+    tiles = math.prod(-(-side // outputs) for side in x.shape[-3:-1])
+    return len(values) ** 2 * tiles * _row_bytes(values)
+
+
+def _row_bytes(values: Array) -> int:
+    return max(values.shape[-2:]) * values.itemsize
 
 
 def _values_gradient(tiles: Array, spread: Array) -> Array:

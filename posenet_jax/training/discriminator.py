@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from posenet_jax.decoders.decoder_network import SIDE
-from posenet_jax.nn.layers import blocks
+from posenet_jax.nn.layers import UnitStrideConv, blocks
 
 Array = jax.Array
 
@@ -54,8 +54,7 @@ class Discriminator(nn.Module):
             return nn.SpectralNorm(layer, name=f"{layer.name}_bounded")(x, update_stats=update)
 
         def conv(x: Array, features: int, name: str, size: int = 3) -> Array:
-            init = nn.initializers.he_normal()
-            layer = nn.Conv(features, (size, size), kernel_init=init, name=name)
+            layer = UnitStrideConv(features, size, padding=size // 2, tile=4, name=name)
             return nn.leaky_relu(bounded(layer, x), 0.2)
 
         def likely(x: Array, name: str) -> Array:

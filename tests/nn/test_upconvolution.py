@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from posenet_jax.nn import parts
 from posenet_jax.nn.upconvolution import UpsampledConv, UpsampledConvTranspose
 
 pytestmark = pytest.mark.usefixtures("winograd_forms")
@@ -76,6 +77,27 @@ def test_upsampled_transposed_convolution_is_pytorchs(torch, side, size, stride,
 
     layer = UpsampledConvTranspose(6, size, stride, repeat)
     _check(torch, layer, _image(side, 4), plain, (2, 3, 0, 1))
+
+
+@pytest.mark.parametrize("tile", [None, 4])
+def test_an_image_at_a_time_in_either_form_is_pytorchs(torch, monkeypatch, tile):
+    monkeypatch.setattr(parts, "images_a_part", lambda each, shared: 1)
+    theirs = torch.nn.functional.conv_transpose2d
+
+    def plain(x, weight, bias):
+        return theirs(x, weight, bias, stride=3)
+
+    layer = UpsampledConvTranspose(6, 7, stride=3, tile=tile)
+    _check(torch, layer, _image(8, 4), plain, (2, 3, 0, 1))
+
+
+def test_larger_tiles_of_repeated_pixels_are_pytorchs(torch):
+    functional = torch.nn.functional
+
+    def plain(x, weight, bias):
+        return functional.conv2d(functional.interpolate(x, scale_factor=2), weight, bias, padding=2)
+
+    _check(torch, UpsampledConv(6, 5, tile=4), _image(8, 4), plain, (3, 2, 0, 1))
 
 
 def test_forms_of_other_backends_are_pytorchs(torch, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import correlate
 
 from posenet_jax.encoders import weights
-from posenet_jax.nn import winograd
+from posenet_jax.nn import parts, winograd
 from posenet_jax.nn.layers import UnitStrideConv
 
 pytestmark = pytest.mark.usefixtures("winograd_forms")
@@ -99,6 +99,23 @@ def test_strided_convolution_and_its_gradients_are_torchs(torch, size, stride, s
     ours = functools.partial(strided, stride=stride)
     theirs = functools.partial(torch.nn.functional.conv2d, stride=stride)
     agree(torch, ours, theirs, x, kernel, (3, 2, 0, 1), TOLERANCE[-(-size // stride)])
+
+
+ONE_AT_A_TIME = {
+    "plain": (functools.partial(convolved, padding=1, groups=1), "conv2d", {"padding": 1}, 3),
+    "transposed": (laid, "conv_transpose2d", {}, 3),
+    "strided": (functools.partial(strided, stride=3), "conv2d", {"stride": 3}, 7),
+}
+
+
+@pytest.mark.parametrize("form", ONE_AT_A_TIME)
+def test_images_taken_one_at_a_time_are_torchs(torch, monkeypatch, form):
+    monkeypatch.setattr(parts, "images_a_part", lambda each, shared: 1)
+    ours, name, options, size = ONE_AT_A_TIME[form]
+    theirs = functools.partial(getattr(torch.nn.functional, name), **options)
+    axes = (2, 3, 0, 1) if form == "transposed" else (3, 2, 0, 1)
+    x, kernel = normal(3, 12, 15, 3), normal(size, size, 3, 10, seed=1)
+    agree(torch, ours, theirs, x, kernel, axes, TOLERANCE[3])
 
 
 def agree(torch, ours, theirs, x, kernel, axes, tolerance):
