@@ -98,12 +98,12 @@ class UpsampledConvTranspose(nn.Module):
         if factor == 1 and has_winograd(len(kernel)):
             return winograd.convolve_transpose(x, winograd.evaluated(kernel)) + _like(bias, x)
         phases = _stride_phases(kernel, self.repeat, self.stride)
-        # Not one loop with what follows: each pixel's index would be worked out for every tap.
         if self.tile and has_winograd(len(phases)):
             taps = phases.reshape((*phases.shape[:3], -1))
             laid = winograd.convolve_transpose(x, winograd.evaluated(taps, self.tile))
         else:
             laid = _laid_on(x, phases)
+        # Not one loop with what follows: each pixel's index would be worked out for every tap.
         y = deal_out(jax.lax.optimization_barrier(laid), factor)
         height, width = (
             (self.repeat * side - 1) * self.stride + self.kernel_size for side in x.shape[-3:-1]
