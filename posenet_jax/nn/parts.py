@@ -19,18 +19,16 @@ Array = jax.Array
 _CACHED = 2**21  # bytes that a core's own cache holds
 
 
-def mapped(
-    of_part: Callable[..., Array], arrays: Sequence[Array], each: int, shared: int = 0
-) -> Array:
-    """of_part(*arrays), [..., H', W', C'].
+def mapped(of_part: Callable[[Array], Array], x: Array, each: int, shared: int) -> Array:
+    """of_part(x), [..., H', W', C'].
 
     each: bytes of what is made of one image. shared: bytes of what is read anew for every part.
     """
-    parts = _split(arrays, each, shared)
+    parts = _split((x,), each, shared)
     if parts is None:
-        return of_part(*arrays)
-    found = lax.map(lambda part: of_part(*part), parts)
-    return found.reshape((*arrays[0].shape[:-3], *found.shape[-3:]))
+        return of_part(x)
+    found = lax.map(of_part, parts[0])
+    return found.reshape((*x.shape[:-3], *found.shape[-3:]))
 
 
 def mapped_and_summed(
@@ -62,4 +60,6 @@ def _split(arrays: Sequence[Array], each: int, shared: int) -> tuple[Array, ...]
     if images <= most or jax.default_backend() != "cpu":
         return None
     size = max(n for n in range(1, most + 1) if images % n == 0)
+    if 2 * size < most:  # of a prime number of images, parts of one would cost more than they save
+        return None
     return tuple(x.reshape((-1, size, *x.shape[-3:])) for x in arrays)

@@ -193,7 +193,7 @@ def _laid_on(x: Array, phases: Array) -> Array:
         return functools.reduce(jnp.add, moved)
 
     each = math.prod(x.shape[-3:-1]) * taps.shape[1] * x.itemsize
-    return parts.mapped(of_part, (x,), each, taps.nbytes)
+    return parts.mapped(of_part, x, each, taps.nbytes)
 
 
 def deal_out(y: Array, factor: int) -> Array:

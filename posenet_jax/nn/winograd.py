@@ -75,7 +75,7 @@ def _convolved(x: Array, values: Array, padding: int) -> tuple[Array, tuple[Arra
         sides = [side + 2 * padding - form[1] + 1 for side in x.shape[-3:-1]]
         return _interpolated(products, sides, form)
 
-    return parts.mapped(of_part, (x,), _tile_bytes(x, values), values.nbytes), (x, values)
+    return parts.mapped(of_part, x, _tile_bytes(x, values), values.nbytes), (x, values)
 
 
 def _convolve_gradients(
@@ -110,7 +110,7 @@ def _transposed(x: Array, values: Array) -> tuple[Array, tuple[Array, Array]]:
         back = jnp.einsum("ab...c,abcf->ab...f", _spread(x, form), values)
         return _laid(back, 0, [side + form[1] - 1 for side in x.shape[-3:-1]], form)
 
-    return parts.mapped(of_part, (x,), _tile_bytes(x, values), values.nbytes), (x, values)
+    return parts.mapped(of_part, x, _tile_bytes(x, values), values.nbytes), (x, values)
 
 
 def _transposed_gradients(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
@@ -164,7 +164,7 @@ def _rows_convolved(
         return y.reshape((*x.shape[:-3], -1, *y.shape[-2:]))[..., :high, :, :]
 
     each = len(matrix) * -(-high // _ROWS) * wide * _row_bytes(values)
-    return parts.mapped(of_part, (x,), each, values.nbytes), (x, values)
+    return parts.mapped(of_part, x, each, values.nbytes), (x, values)
 
 
 def _rows_gradients(

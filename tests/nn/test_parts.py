@@ -15,12 +15,13 @@ def images(*batch):
 
 @pytest.mark.parametrize(
     ("batch", "most", "taken"),
-    # The largest divisor of the batch that is allowed; all at once; a batch of batches; a prime.
+    # The largest divisor of the batch that is allowed; all at once; a batch of batches; primes.
     [
         ((12,), 5, 4),
         ((12,), 12, None),
         ((2, 6), 4, 4),
-        ((7,), 6, 1),
+        ((7,), 6, None),
+        ((7,), 2, 1),
         ((), 1, None),
         ((0,), 1, None),
     ],
@@ -29,15 +30,14 @@ def test_a_batch_is_cut_evenly(monkeypatch, batch, most, taken):
     monkeypatch.setattr(parts, "images_a_part", lambda each, shared: most)
     seen = []
 
-    def of_part(x, y):
-        seen.append((x.shape, y.shape))
-        return jnp.cumsum(x * y, axis=-1)
+    def of_part(x):
+        seen.append(x.shape)
+        return jnp.cumsum(x, axis=-1)
 
     x = images(*batch)
-    found = parts.mapped(of_part, (x, x + 1), each=1)
-    np.testing.assert_allclose(found, np.cumsum(np.asarray(x * (x + 1)), axis=-1), rtol=1e-6)
-    size = batch if taken is None else (taken,)
-    assert seen == [((*size, 4, 3, 2), (*size, 4, 3, 2))]
+    found = parts.mapped(of_part, x, each=1, shared=0)
+    np.testing.assert_allclose(found, np.cumsum(np.asarray(x), axis=-1), rtol=1e-6)
+    assert seen == [(*(batch if taken is None else (taken,)), 4, 3, 2)]
 
 
 def test_what_parts_share_is_summed(monkeypatch):
@@ -62,5 +62,5 @@ def test_parts_fit_a_cache_or_outweigh_what_each_reads():
 def test_elsewhere_all_is_one_part(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     seen = []
-    parts.mapped(lambda x: seen.append(x.shape) or x, (images(6),), each=2**30)
+    parts.mapped(lambda x: seen.append(x.shape) or x, images(6), 2**30, 0)
     assert seen == [(6, 4, 3, 2)]
