@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from posenet_jax.training.adversarial import AdversarialConfig
 
 _IMAGE = flags.DEFINE_float(
-    "image_weight", 10.0, "Weight of the squared error of the mean over --draws."
+    "image_weight", 10.0, "Weight of the comparison of draws with their original (--score)."
 )
 _DESCRIPTOR = flags.DEFINE_float(
     "descriptor_weight", 1.0, "Weight of the descriptor's relative squared error."
